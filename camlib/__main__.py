@@ -1,0 +1,5 @@
+"""`python -m camlib` is the command `camlib`."""
+
+from camlib.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,50 @@
+"""Class activation maps: one einsum of feature map and classifier weights, and the identity that proves them.
+
+For features F (C, h, w), global average pooling and a linear classifier (W, b):
+`map_k = Σ_c W[k, c] · F[c]`, so `mean(map_k) + b[k] == logit_k`. Zhou et al. 2016, arXiv 1512.04150, equations 1 and 2.
+"""
+
+import torch
+from torch import Tensor
+
+from camlib.errors import CamError
+
+
+def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
+    """Maps of all classes in `weight`: features (B, C, h, w), weight (K, C) -> (B, K, h, w), signed, in logits.
+
+    >>> features = torch.tensor([[[[1., 0.], [0., 0.]], [[0., 0.], [0., 2.]]]])     # (B, C, h, w) = (1, 2, 2, 2)
+    >>> weight = torch.tensor([[3., 0.], [1., -1.]])                                # (K, C) = (2, 2)
+    >>> class_activation_maps(features, weight)
+    tensor([[[[ 3.,  0.],
+              [ 0.,  0.]],
+    <BLANKLINE>
+             [[ 1.,  0.],
+              [ 0., -2.]]]])
+    """
+    if features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
+        raise CamError(
+            f"class_activation_maps takes features (B, C, h, w) and weight (K, C) with the same C; "
+            f"got {tuple(features.shape)} and {tuple(weight.shape)}."
+        )
+    return torch.einsum("kc,bchw->bkhw", weight, features)
+
+
+def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
+    """What speaks for class a against class b: features (B, C, h, w), weight (K, C) -> (B, h, w).
+
+    Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. The same as `map_a - map_b`, from one weight row.
+    """
+    return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
+
+
+def residual(maps: Tensor, bias: Tensor, logits: Tensor) -> float:
+    """How far the identity is missed: max over B and K of |mean(map) + bias - logit|, in logits.
+
+    maps (B, K, h, w), bias (K,), logits (B, K).
+
+    >>> maps = torch.tensor([[[[3., 0.], [0., 1.]]]])
+    >>> residual(maps, torch.tensor([0.5]), torch.tensor([[1.5]]))
+    0.0
+    """
+    return float((maps.mean((-2, -1)) + bias - logits).abs().max())

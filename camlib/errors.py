@@ -1,0 +1,42 @@
+"""The errors that a person can cause. Each says what was found and what to do."""
+
+from difflib import get_close_matches
+
+
+class CamError(ValueError):
+    """Base of every error that camlib raises for bad input."""
+
+
+class ImageError(CamError):
+    """The picture cannot be read or used."""
+
+
+class ModelError(CamError):
+    """The network cannot be loaded, or does not fit what was said about it."""
+
+
+class HeadError(CamError):
+    """The network has no exact class activation map."""
+
+
+class TargetError(CamError):
+    """No such class."""
+
+
+class LayerError(CamError):
+    """No such layer, or one whose output is not a tensor."""
+
+
+def near(word: str, words) -> str:
+    """A hint with the closest known words, or nothing.
+
+    >>> near("conv_haed", ["conv_stem", "conv_head"])
+    ' Did you mean: conv_head, conv_stem?'
+    >>> near("zebra", ["conv_head"])
+    ''
+    """
+    lower = {str(w).lower(): str(w) for w in words}
+    inside = [w for w in lower if len(word) > 2 and word.lower() in w]
+    close = get_close_matches(word.lower(), lower, n=4, cutoff=0.5)
+    found = list(dict.fromkeys(lower[w] for w in [*close, *inside]))[:5]
+    return f" Did you mean: {', '.join(found)}?" if found else ""

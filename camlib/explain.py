@@ -1,0 +1,265 @@
+"""From a photo to verified evidence for every class: the only module that knows the whole way."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from camlib.cam import class_activation_maps, contrast, residual
+from camlib.errors import CamError
+from camlib.geometry import View, place
+from camlib.heads import Head
+from camlib.images import check_photo
+from camlib.models import Classifier
+from camlib.plot import figure, overlay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Target = int | str
+
+
+class Prediction(NamedTuple):
+    """One class and what the network says of it."""
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """One look at a photo: the view, the feature map (1, C, h, w) and the logits (1, K)."""
+
+    view: View
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What the network saw: logits and the class activation map of every class, verified, computed when asked for.
+
+    Tensors stay on the classifier's device until something is drawn. With several `sizes` the logits and maps are the means
+    over the resolutions; the maps then have the cells of the finest.
+    """
+
+    classifier: Classifier
+    photo: np.ndarray  # (H, W, 3) uint8
+    head: Head
+    sights: tuple[Sight, ...]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(K,) float32."""
+        return torch.stack([s.logits[0] for s in self.sights]).mean(0)
+
+    @property
+    def bias(self) -> Tensor:
+        """(K,) float32: the part of each logit that lies nowhere."""
+        return self.head.bias.float()
+
+    @property
+    def view(self) -> View:
+        """How the network saw the photo; the finest view where there are several."""
+        return max(self.sights, key=lambda s: s.features.shape[-1]).view
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit."""
+        return self._mean_maps(slice(None))
+
+    def map(self, target: Target) -> Tensor:
+        """(h, w): the evidence for a class, by index or label, in logits per cell."""
+        return self._mean_maps([self.classifier.index(target)])[0]
+
+    def heatmap(self, target: Target) -> Tensor:
+        """(H, W): the map on the photo, bilinear; NaN where the network never looked."""
+        return self._place([self.classifier.index(target)])[0]
+
+    def contrast(self, a: Target, b: Target) -> Tensor:
+        """(h, w): what speaks for a against b; its mean plus bias[a] - bias[b] is logit a - logit b."""
+        i, j = self.classifier.index(a), self.classifier.index(b)
+        weight = self.head.weight.float()
+        return _share([contrast(s.features, weight, i, j)[0] for s in self.sights])
+
+    def residual(self) -> float:
+        """max over all classes of |mean(map) + bias - logit|, in logits."""
+        return residual(self.maps[None], self.bias, self.logits[None])
+
+    def top(self, n: int = 5) -> list[Prediction]:
+        """The n most probable classes."""
+        if not isinstance(n, int) or n < 1:
+            raise CamError(f"top({n!r}): a whole number from 1 on is needed.")
+        probability = self.logits.double().softmax(0)
+        order = self.logits.argsort(descending=True, stable=True)[:n].tolist()
+        return [Prediction(k, self.classifier.labels[k], probability[k].item(), self.logits[k].item()) for k in order]
+
+    def overlay(self, target: Target | None = None, limit: float | None = None, **style: Any) -> np.ndarray:
+        """(H, W, 3) uint8: the evidence for a class (by default the most probable) on the photo, see `camlib.overlay`."""
+        return overlay(self.photo, self.heatmap(self._or_best(target)).cpu(), limit, **style)
+
+    def plot(self, targets: Target | Sequence[Target] | None = None, limit: float | None = None, **style: Any) -> "Figure":
+        """A figure: the photo and the overlays of the targets (by default the best two) on one scale, with alt text."""
+        indices = self._indices(targets)
+        probability = self.logits.double().softmax(0)
+        names = [f"{self.classifier.labels[k]}, {100 * probability[k].item():.1f} %" for k in indices]
+        heats = self._place(indices).cpu()
+        fig = figure(self.photo, list(heats), names, self.view.box, limit, **style)
+        fig.set_label(self._alt(indices, names, heats))
+        return fig
+
+    def save(self, path: str | os.PathLike, target: Target | None = None, limit: float | None = None, **style: Any) -> Path:
+        """Write the overlay of a class as a picture, whole or not at all; the suffix says the format."""
+        from PIL import Image
+
+        path = Path(path)
+        formats = Image.registered_extensions()
+        if formats.get(path.suffix.lower()) not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+            raise CamError(f"{path}: pictures are written as .png, .jpg, .webp, .tif, .bmp or .gif.")
+        picture = Image.fromarray(self.overlay(target, limit, **style))
+        options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}}.get(formats[path.suffix.lower()], {})
+        try:
+            with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+                try:
+                    picture.save(part, formats[path.suffix.lower()], **options)
+                except BaseException:
+                    os.unlink(part.name)
+                    raise
+            os.chmod(part.name, 0o666 & ~_umask())
+            os.replace(part.name, path)
+        except OSError as e:
+            raise CamError(f"{path}: cannot be written ({e.strerror or e}).") from e
+        return path
+
+    def largest(self, targets: Sequence[Target]) -> float:
+        """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
+        heats = self._place([self.classifier.index(t) for t in targets])
+        return float(heats.abs().nan_to_num().max())
+
+    def _mean_maps(self, rows: slice | list[int]) -> Tensor:
+        weight = self.head.weight[rows].float()
+        return _share([class_activation_maps(s.features, weight)[0] for s in self.sights])
+
+    def _place(self, rows: list[int]) -> Tensor:
+        """(len(rows), H, W): each resolution laid on the photo smoothly, then their mean."""
+        weight = self.head.weight[rows].float()
+        placed = [place(class_activation_maps(s.features, weight)[0], s.view) for s in self.sights]
+        return placed[0] if len(placed) == 1 else torch.stack(placed).mean(0)
+
+    def _or_best(self, target: Target | None) -> Target:
+        return int(self.logits.argmax()) if target is None else target
+
+    def _indices(self, targets: Target | Sequence[Target] | None) -> list[int]:
+        if targets is None:
+            return [p.index for p in self.top(min(2, len(self.logits)))]
+        several = [targets] if isinstance(targets, (int, str)) else list(targets)
+        if not several:
+            raise CamError("No targets: give at least one class.")
+        return [self.classifier.index(t) for t in several]
+
+    def _alt(self, indices: list[int], names: list[str], heats: Tensor) -> str:
+        parts = []
+        for name, heat in zip(names, heats, strict=True):
+            y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
+            where = _thirds(y / heat.shape[0], ("top", "middle", "bottom")) + " " + _thirds(x / heat.shape[1], ("left", "centre", "right"))
+            parts.append(f"{name} strongest at the {where}")
+        return f"The photo, and heat maps of {len(indices)} class{'es' * (len(indices) > 1)} on it: {'; '.join(parts)}."
+
+
+def explain(
+    clf: Classifier,
+    photo: np.ndarray | str | os.PathLike,
+    *,
+    method: str = "cam",
+    view: Literal["crop", "whole"] = "crop",
+    sizes: int | Sequence[int] | None = None,
+    device: str | torch.device | None = None,
+) -> Explanation:
+    """One forward pass; every class's evidence, verified by `mean(map) + bias == logit`, computed on demand.
+
+    photo: (H, W, 3) uint8 or a path. view: "crop" shows the network what it was trained on, "whole" the entire photo.
+    sizes: the input's side in pixels, or several, whose maps are averaged. device: where to run; None is where it is.
+
+    Raises `HeadError` where the network has no exact map, `ImageError`, `ModelError` and `CamError` for what they say.
+
+    >>> from camlib import load_model
+    >>> exp = explain(load_model(), "data/photos/coffee.png")
+    >>> exp.top(1)[0].label, exp.map("espresso").shape
+    ('espresso', torch.Size([7, 7]))
+    """
+    return next(iter(explain_all(clf, [photo], method=method, view=view, sizes=sizes, device=device)))
+
+
+def explain_all(
+    clf: Classifier,
+    photos: Iterable[np.ndarray | str | os.PathLike],
+    *,
+    method: str = "cam",
+    view: Literal["crop", "whole"] = "crop",
+    sizes: int | Sequence[int] | None = None,
+    device: str | torch.device | None = None,
+) -> list[Explanation]:
+    """Explain several photos with one forward pass for all whose inputs have the same size; see `explain`."""
+    if method != "cam":
+        raise CamError(f"No method {method!r}; known: cam.")
+    clf = clf if device is None else clf.to(device)
+    head, ready = clf.head, [check_photo(photo) for photo in photos]
+    sides = [clf.size] if sizes is None else [sizes] if isinstance(sizes, int) else list(sizes)
+    if not sides:
+        raise CamError("sizes is empty: give at least one side in pixels, or None.")
+    asked = [(photo, clf.view(photo, view, side)) for photo in ready for side in sides]
+    sights = _look(clf, head, asked)
+    per_photo = len(sides)
+    return [
+        Explanation(clf, photo, head, tuple(sights[n * per_photo : (n + 1) * per_photo])) for n, photo in enumerate(ready)
+    ]
+
+
+def _look(clf: Classifier, head: Head, asked: list[tuple[np.ndarray, View]]) -> list[Sight]:
+    """The network's look at each (photo, view), in the same order; inputs of the same size go through together."""
+    sights: dict[int, Sight] = {}
+    for size in dict.fromkeys(view.size for _, view in asked):
+        group = [n for n, (_, view) in enumerate(asked) if view.size == size]
+        features, logits = head.run(clf.module, torch.cat([clf.preprocess(*asked[n]) for n in group]))
+        head.verify(features, logits)
+        for row, n in enumerate(group):
+            sights[n] = Sight(asked[n][1], features[row : row + 1], logits[row : row + 1])
+    return [sights[n] for n in range(len(asked))]
+
+
+def _share(maps: list[Tensor]) -> Tensor:
+    """The mean of maps (…, h, w) of several resolutions on the finest grid, keeping each one's mean over the cells.
+
+    A coarse cell's evidence goes to the fine cells that it overlaps, by area, so mean + bias == logit stays exact.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    h, w = (max(m.shape[axis] for m in maps) for axis in (-2, -1))
+    return torch.stack([_overlap(h, m.shape[-2], m) @ m @ _overlap(w, m.shape[-1], m).T for m in maps]).mean(0)
+
+
+def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
+    """(fine, coarse): the share of each fine cell that lies in each coarse cell."""
+    edges, cells = torch.arange(fine + 1, device=like.device) * coarse, torch.arange(coarse, device=like.device) * fine
+    low = torch.maximum(edges[:-1, None], cells)
+    high = torch.minimum(edges[1:, None], cells + fine)
+    return (high - low).clamp(min=0).to(like.dtype) / coarse
+
+
+def _thirds(fraction: float, names: tuple[str, str, str]) -> str:
+    return names[min(2, int(3 * fraction))]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

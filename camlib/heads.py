@@ -1,0 +1,306 @@
+"""Find the head of a classifier by value: the feature map whose spatial mean is what the classifier reads.
+
+No table of architectures, no names. A first forward pass notes what the classifier read; a second one looks for the feature
+map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from camlib.cam import class_activation_maps, residual
+from camlib.errors import HeadError
+from camlib.hooks import capture, eval_mode
+
+TOLERANCE = 1e-4  # relative to the largest logit, at float32
+LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
+
+Layout = Literal["nchw", "nhwc"]
+SPACE: dict[Layout, tuple[int, int]] = {"nchw": (2, 3), "nhwc": (1, 2)}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    # functional activations that no module shows, in the order of preference
+    "identity": lambda t: t,
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+    "relu6": F.relu6,
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a classifier: feature map -> global average pooling -> linear layer, verified on an input.
+
+    weight (K, C) and bias (K,) are the classifier's own, detached. Where the network pools its class scores themselves, as
+    SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
+    """
+
+    layer: str  # whose output (or input, see `inputs`) is the feature map
+    inputs: bool
+    layout: Layout
+    activation: str  # applied to the feature map before pooling, by the network's own forward
+    classifier: str | None  # None: the pooled feature map is the logits
+    weight: Tensor
+    bias: Tensor
+
+    def features(self, value: Tensor) -> Tensor:
+        """What the layer gave, as the feature map that is pooled: (B, C, h, w) float32."""
+        value = value if self.layout == "nchw" else value.permute(0, 3, 1, 2)
+        return ACTIVATIONS[self.activation](value.float())
+
+    def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One forward pass in evaluation mode: x (B, 3, H, W) -> feature map (B, C, h, w), logits (B, K), both float32."""
+        with torch.no_grad(), eval_mode(module), capture(module, self.layer, inputs=self.inputs) as seen:
+            logits = module(x)
+        return self.features(seen[self.layer]), logits.float()
+
+    def verify(self, features: Tensor, logits: Tensor, tolerance: float = TOLERANCE) -> float:
+        """|mean(map) + bias - logit| / max |logit|; a `HeadError` where that exceeds the tolerance or is not finite.
+
+        The mean of a map is the weights times the mean of the features, so this costs one small matrix product.
+        """
+        if not (torch.isfinite(logits).all() and torch.isfinite(features).all()):
+            raise HeadError("The network's logits or features are not finite on this input; no map can be drawn.")
+        if features.shape[2:].numel() == 1:
+            raise HeadError("On this input the feature map has one cell, which localises nothing; give a larger input.")
+        means = class_activation_maps(features.mean((2, 3), keepdim=True), self.weight.float())
+        missed = residual(means, self.bias.float(), logits) / float(logits.abs().max().clamp_min(1e-12))
+        if missed > tolerance:
+            raise HeadError(
+                f"mean(map) + bias misses the logits by {missed:.1e} of the largest, more than {tolerance:.0e}: "
+                f"what {self.layer!r} gave is not what the classifier averaged on this input."
+            )
+        return missed
+
+
+def find_head(module: nn.Module, x: Tensor) -> Head:
+    """The verified head of a classifier. x (B, 3, H, W) is any input that it takes, such as one photo.
+
+    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names; a convolution that is pooled
+    afterwards (SqueezeNet); channels-last maps (Swin); an activation after the last layer, in place or functional (DenseNet).
+
+    Raises `HeadError`, naming what stands in the way, where no exact class activation map exists.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    >>> head = find_head(net, torch.rand(1, 3, 16, 16))
+    >>> head.layer, head.classifier, head.weight.shape
+    ('1', '4', torch.Size([5, 8]))
+    """
+    trace = _watch(module, x)
+    read = _classifier(module, trace)
+    for head in chain(_candidates(module, x, *read) if read else (), _pooled_logits(module, x, trace.logits)):
+        try:
+            head.verify(*head.run(module, x))
+        except HeadError:
+            continue
+        return head
+    raise HeadError(_obstacle(trace, read))
+
+
+# --- first pass: what did the classifier read? -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One call of a module: when, and what it is."""
+
+    layer: str
+    kind: str
+    time: int
+    leaf: bool
+    shape: tuple[int, ...]  # of its output, () where that is not a tensor
+    token: Tensor | None  # first token (B, C) of an output (B, L, C)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A call of a module with a (K, C) weight: what it read (B, C) and wrote (B, K)."""
+
+    layer: str
+    reads: Tensor
+    writes: Tensor
+    time: int
+
+
+@dataclass(frozen=True)
+class _Trace:
+    steps: list[_Step]
+    linears: list[_Linear]
+    logits: Tensor
+
+
+def _watch(module: nn.Module, x: Tensor) -> _Trace:
+    steps: list[_Step] = []
+    linears: list[_Linear] = []
+    reads: dict[str, Tensor] = {}
+
+    def before(name: str, m: nn.Module, value: Tensor) -> None:
+        if _is_linear(m) and value[0].numel() <= LARGEST_VECTOR:
+            reads[name] = value.flatten(1).float().clone()
+
+    def after(name: str, m: nn.Module, value: Any) -> None:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        token = value[:, 0].float().clone() if len(shape) == 3 else None
+        steps.append(_Step(name, type(m).__name__, len(steps), not any(m.children()), shape, token))
+        if name in reads and shape and value[0].numel() <= LARGEST_VECTOR:
+            linears.append(_Linear(name, reads.pop(name), value.flatten(1).float().clone(), len(steps)))
+
+    logits = _run_hooked(module, x, before, after)
+    return _Trace(steps, linears, _check_logits(logits))
+
+
+def _run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable) -> Any:
+    """One forward pass; before(name, module, first input tensor) and after(name, module, output) see every submodule."""
+    owner = threading.get_ident()
+
+    def pre_hook(name: str):
+        def hook(m: nn.Module, args: tuple) -> None:
+            if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
+                before(name, m, args[0])
+
+        return hook
+
+    def post_hook(name: str):
+        def hook(m: nn.Module, _args: tuple, output: Any) -> None:
+            if threading.get_ident() == owner:
+                after(name, m, output)
+
+        return hook
+
+    handles = []
+    try:
+        for name, m in module.named_modules():
+            if name:
+                handles += [m.register_forward_pre_hook(pre_hook(name)), m.register_forward_hook(post_hook(name))]
+        with torch.no_grad(), eval_mode(module):
+            return module(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_linear(m: nn.Module) -> bool:
+    weight = getattr(m, "weight", None)
+    return isinstance(weight, Tensor) and (weight.ndim == 2 or (weight.ndim == 4 and weight.shape[2:] == (1, 1)))
+
+
+def _check_logits(logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise HeadError(f"A classifier gives logits (B, K); this network gives {found}.")
+    if not torch.isfinite(logits).all():
+        raise HeadError("The network's logits are not finite on this input.")
+    return logits.float()
+
+
+class _Read(NamedTuple):
+    """The classifier: its name, what it read (B, C), its weight (K, C) and bias (K,)."""
+
+    classifier: str | None
+    vector: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def _classifier(module: nn.Module, trace: _Trace) -> _Read | None:
+    """The last linear layer or 1×1 convolution that wrote the logits."""
+    for call in reversed(trace.linears):
+        if _off(call.writes, trace.logits) < 1e-6:
+            m = module.get_submodule(call.layer)
+            weight = m.weight.detach().flatten(1)  # type: ignore[union-attr, operator]
+            if weight.shape == (trace.logits.shape[1], call.reads.shape[1]):
+                bias = getattr(m, "bias", None)
+                bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+                return _Read(call.layer, call.reads, weight, bias)
+    return None
+
+
+def _off(a: Tensor, b: Tensor) -> float:
+    """Largest difference relative to the largest value of b; infinite for other shapes."""
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+
+
+# --- second pass: which feature map has that mean? -------------------------------------------------------------------
+
+
+def _candidates(
+    module: nn.Module, x: Tensor, classifier: str | None, vector: Tensor, weight: Tensor, bias: Tensor
+) -> list[Head]:
+    """Heads whose pooled map is `vector`: outputs before inputs, plain before activated, later before earlier.
+
+    The means are taken at the moment of the call, before a later in-place operation can change the map.
+    """
+    hits: list[tuple[bool, int, int, Head]] = []
+
+    def look(name: str, value: Any, inputs: bool) -> None:
+        if not isinstance(value, Tensor) or value.ndim != 4 or not value.is_floating_point():
+            return
+        for layout, axes in SPACE.items():
+            channels = value.shape[1 if layout == "nchw" else 3]
+            if channels == vector.shape[1] and max(value.shape[a] for a in axes) > 1:
+                for rank, (act, f) in enumerate(ACTIVATIONS.items()):
+                    if _off(f(value.float()).mean(axes), vector) < TOLERANCE:
+                        hits.append((inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias)))
+
+    _run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))
+    return [head for *_, head in sorted(hits, key=lambda hit: hit[:3])]
+
+
+def _pooled_logits(module: nn.Module, x: Tensor, logits: Tensor) -> Iterator[Head]:
+    """Heads without a classifier after the pooling: the map's own channels are the classes."""
+    one = torch.eye(logits.shape[1], device=logits.device)
+    yield from _candidates(module, x, None, logits, one, one.new_zeros(len(one)))
+
+
+# --- why not ---------------------------------------------------------------------------------------------------------
+
+SILENT = {"Dropout", "Dropout1d", "Dropout2d", "Identity", "Flatten", "StochasticDepth"}  # they change no value here
+
+
+def _obstacle(trace: _Trace, read: _Read | None) -> str:
+    """The sentence that names what stands between the last feature map and the logits."""
+    last = next((s for s in reversed(trace.steps) if len(s.shape) == 4 and max(s.shape[2:]) > 1), None)
+    if last is None:
+        return "No exact class activation map: no layer of this network gives a feature map (B, C, h, w) larger than 1×1."
+    where = f"the last feature map ({last.layer}, {'×'.join(map(str, last.shape[1:]))})"
+    if read is None:
+        return (
+            f"No exact class activation map: no linear layer or 1×1 convolution gives this network's output. "
+            f"After {where} come: {_between(trace, last.time, len(trace.steps))}. "
+            f"Give the network without a softmax or other step after its classifier."
+        )
+    token = next((s for s in reversed(trace.steps) if s.token is not None and _off(s.token, read.vector) < TOLERANCE), None)
+    if token is not None:
+        return (
+            f"No exact class activation map: the classifier ({read.classifier}) reads the class token of {token.layer}, "
+            f"one of {token.shape[1]} tokens, and not the mean of a feature map."
+        )
+    end = next(call.time for call in reversed(trace.linears) if call.layer == read.classifier)
+    return (
+        f"No exact class activation map: between {where} and the classifier ({read.classifier}) stand "
+        f"{_between(trace, last.time, end, leave=read.classifier)}; the classifier does not read the map's plain spatial mean. "
+        f"Grad-CAM applies to such networks."
+    )
+
+
+def _between(trace: _Trace, start: int, end: int, leave: str | None = None) -> str:
+    steps = [s for s in trace.steps[start + 1 : end] if s.leaf and s.kind not in SILENT and s.layer != leave]
+    if not steps:
+        return "only operations that no module shows (such as torch.cat, a product or a pooling that is not the mean)"
+    named = [f"{s.kind} ({s.layer})" for s in steps]
+    return ", ".join(named if len(named) <= 6 else [*named[:3], f"{len(named) - 5} more", *named[-2:]])
+
+
+def move(head: Head, device: torch.device) -> Head:
+    """The same head with its weights on another device."""
+    return replace(head, weight=head.weight.to(device), bias=head.bias.to(device))

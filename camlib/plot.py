@@ -1,0 +1,129 @@
+"""Pictures that tell the truth: evidence keeps its sign, zero stays clear, one scale for what stands side by side."""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from camlib.errors import CamError
+from camlib.images import check_photo
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+COLORMAP = "coolwarm"  # red speaks for the class, blue against it; perceptual, and told apart by colour-blind readers
+ALPHA = 0.85
+UNIT = "logit evidence per cell"
+ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 from -limit to limit, and one for where the network never looked
+
+
+def overlay(
+    photo: np.ndarray,
+    heat: "np.ndarray | Tensor",
+    limit: float | None = None,
+    alpha: float = ALPHA,
+    cmap: str = COLORMAP,
+) -> np.ndarray:
+    """Lay signed evidence on a photo: photo (H, W, 3) uint8, heat (H, W) -> (H, W, 3) uint8.
+
+    The photo is shown in gray, so that every colour is evidence: the hue says the sign, its strength how much. Clear at
+    zero, opacity `alpha` at ±`limit` (by default the largest |heat|) and beyond. Where heat is NaN the network never looked:
+    the photo is pale there.
+
+    >>> photo = np.full((1, 3, 3), 100, np.uint8)
+    >>> overlay(photo, np.array([[0., 2., np.nan]]), cmap="gray", alpha=1)[0].tolist()
+    [[100, 100, 100], [255, 255, 255], [178, 178, 178]]
+    """
+    photo = check_photo(photo)
+    heat = np.asarray(heat, dtype=np.float32)
+    if heat.shape != photo.shape[:2]:
+        raise CamError(f"The heat map is {heat.shape}, the photo {photo.shape[:2]}; camlib.place lays a map on the photo.")
+    strength = np.rint(heat * (ZERO / _limit(heat, limit)))
+    step = np.nan_to_num(np.clip(strength, -ZERO, ZERO), nan=UNSEEN - ZERO).astype(np.int32) + ZERO
+    gray = np.asarray(Image.fromarray(photo).convert("L"))
+    return _table(cmap, float(alpha)).take(step * 256 + gray, axis=0)
+
+
+def _limit(heat: np.ndarray, limit: float | None) -> float:
+    """The value at full colour; a map of zeros has none and stays clear."""
+    if limit is None:
+        limit = float(np.nanmax(np.abs(heat), initial=0.0))
+    if not np.isfinite(limit) or limit < 0:
+        raise CamError(f"limit={limit}: a finite number above 0 is needed, in logits.")
+    return limit or 1.0
+
+
+@cache
+def _table(cmap: str, alpha: float) -> np.ndarray:
+    """(256 steps of evidence × 256 grays, 3) uint8: the colour of every pixel is one look-up."""
+    from matplotlib import colormaps
+
+    if cmap not in colormaps:
+        raise CamError(f"matplotlib has no colour map {cmap!r}; a diverging one fits, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'.")
+    if not 0 <= alpha <= 1:
+        raise CamError(f"alpha={alpha}: opacity lies between 0 and 1.")
+    value = (np.arange(256)[:, None, None] - ZERO) / ZERO
+    gray = np.arange(256.0)[None, :, None]
+    colour = colormaps[cmap](value[:, :, 0] / 2 + 0.5)[..., :3] * 255
+    opacity = alpha * np.abs(value)
+    table = gray * (1 - opacity) + colour * opacity
+    table[UNSEEN] = gray[0] // 2 + 128
+    return np.rint(np.clip(table, 0, 255)).astype(np.uint8).reshape(-1, 3)
+
+
+def figure(
+    photo: np.ndarray,
+    heats: "Sequence[np.ndarray | Tensor]",
+    titles: Sequence[str],
+    box: tuple[float, float, float, float] | None = None,
+    limit: float | None = None,
+    **style: Any,
+) -> "Figure":
+    """The photo, then one overlay per heat map, all on one scale with its colour bar. box: what the network saw.
+
+    The scale reaches from -limit to limit, by default the largest |value| of all the maps.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    limit = limit or max(_limit(np.asarray(heat, dtype=np.float32), None) for heat in heats)
+    h, w = photo.shape[:2]
+    width = 3.0 if h <= w else 2.4
+    fig = Figure(figsize=(width * (len(heats) + 1) + 0.7, width * h / w + 0.5), layout="constrained", dpi=100)
+    axes = fig.subplots(1, len(heats) + 1, squeeze=False)[0]
+    pictures = [photo, *(overlay(photo, heat, limit, **style) for heat in heats)]
+    for ax, picture, title in zip(axes, pictures, ["photo", *titles], strict=True):
+        ax.imshow(picture)
+        ax.set_title(title, fontsize=10)
+        ax.axis("off")
+    if box:
+        left, top, right, bottom = box
+        frame = Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linestyle="--")
+        axes[0].add_patch(frame)
+        axes[0].set_title("photo, network's view dashed", fontsize=10)
+    colours = _table(style.get("cmap", COLORMAP), float(style.get("alpha", ALPHA)))[200 : UNSEEN * 256 : 256] / 255  # on light gray
+    fig.colorbar(ScalarMappable(Normalize(-limit, limit), ListedColormap(colours)), ax=list(axes), label=UNIT, shrink=0.9)
+    return fig
+
+
+def png(fig: "Figure") -> bytes:
+    """The figure as a PNG that is the same every time: no version or date inside."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(fig: "Figure", alt: str | None = None) -> None:
+    """Show a figure in a notebook with its alternative text, by default the figure's own label."""
+    from IPython import display
+
+    alt = alt or fig.get_label()
+    if not alt:
+        raise CamError("A figure is shown with alt text: show(fig, alt='what a reader who cannot see it should know').")
+    display.display(display.Image(png(fig), alt=alt))

@@ -1,0 +1,16 @@
+"""What several test files share."""
+
+import pytest
+
+from camlib import load_model, read_image
+
+
+@pytest.fixture(scope="session")
+def clf():
+    """The bundled network, loaded once."""
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def cat():
+    return read_image("data/photos/cat.jpg")

@@ -1,0 +1,32 @@
+"""camlib's maps against torch-cam's CAM, where that works: one class, the layers named by hand, its ReLU applied to ours."""
+
+import pytest
+import torch
+from torchcam.methods import CAM
+
+from camlib import find_head
+from tests.test_heads import build
+
+X = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(("name", "layer", "fc"), [("resnet18", "layer4", "fc"), ("mobilenet_v2", "features", "classifier.1")])
+def test_same_map(name, layer, fc):
+    net = build(name).eval()
+    head = find_head(net, X)
+    features, logits = head.run(net, X)
+    maps = torch.einsum("kc,bchw->bkhw", head.weight, features)
+    with CAM(net, target_layer=layer, fc_layer=fc) as extractor:
+        for k in logits[0].topk(3).indices.tolist():
+            (theirs,) = extractor(k, net(X), normalized=False)
+            torch.testing.assert_close(theirs[0], maps[0, k].clamp(min=0), atol=1e-5, rtol=1e-5)
+
+
+def test_same_map_on_the_bundled_network(clf, cat):
+    from camlib import explain
+
+    exp = explain(clf, cat)
+    x = clf.preprocess(cat, clf.view(cat))
+    with CAM(clf.module, target_layer=exp.head.layer, fc_layer=exp.head.classifier) as extractor:
+        (theirs,) = extractor(282, clf.module(x), normalized=False)
+    torch.testing.assert_close(theirs[0], exp.map(282).clamp(min=0), atol=1e-5, rtol=1e-5)

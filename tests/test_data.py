@@ -1,0 +1,63 @@
+"""Every photograph has its source and licence, and every box is where the network looks, or the exception is named."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from camlib import explain, read_image
+from tools.mosaic import MOSAICS, mosaic
+
+DATA = Path("data")
+PHOTOS = sorted(DATA.glob("photos/*"))
+BOXES = json.loads((DATA / "boxes.json").read_text())
+PEAK_OUTSIDE = {"photos/rocket.jpg": "the rocket is 31 pixels wide, a cell of the 7×7 map 54: the peak lies in the sky beside it"}
+
+
+def test_every_photo_is_documented():
+    text = (DATA / "README.md").read_text()
+    assert 8 <= len(PHOTOS) <= 12
+    for photo in PHOTOS:
+        row = next(line for line in text.splitlines() if f"`{photo.name}`" in line and line.startswith("|"))
+        digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+        assert digest in text, f"{photo.name}: sha256 {digest} is not in data/README.md"
+        assert re.search("CC0|public domain|CC BY", row), f"{photo.name}: no licence"
+        assert max(read_image(photo).shape) <= 1200
+
+
+@pytest.mark.parametrize("photo", PHOTOS, ids=lambda p: p.name)
+def test_identity_on_every_photo(clf, photo):
+    for view in ("crop", "whole"):
+        assert explain(clf, photo, view=view).residual() < 1e-4
+
+
+@pytest.mark.parametrize("photo", sorted({b["photo"] for b in BOXES}))
+def test_true_classes_peak_in_their_boxes(clf, photo):
+    """A mosaic is shown whole; a photo through the network's own crop."""
+    exp = explain(clf, DATA / photo, view="whole" if photo in MOSAICS else "crop")
+    for label in {b["label"] for b in BOXES if b["photo"] == photo}:
+        heat = exp.heatmap(label).nan_to_num(-np.inf).numpy()
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        boxes = [b["box"] for b in BOXES if b["photo"] == photo and b["label"] == label]
+        inside = any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
+        assert inside == (photo not in PEAK_OUTSIDE), f"{label} peaks at ({x}, {y}), its boxes are {boxes}"
+
+
+def test_boxes_lie_on_their_photos_and_name_known_classes(clf):
+    for entry in BOXES:
+        h, w, _ = read_image(DATA / entry["photo"]).shape
+        left, top, right, bottom = entry["box"]
+        assert 0 <= left < right <= w
+        assert 0 <= top < bottom <= h
+        clf.index(entry["label"])
+
+
+@pytest.mark.parametrize("name", MOSAICS)
+def test_mosaics_are_what_the_command_makes(name):
+    picture, boxes = mosaic(MOSAICS[name])
+    stored = read_image(DATA / name)
+    assert np.abs(stored.astype(int) - picture).mean() < 1, "another Pillow may round otherwise, but not more"
+    assert [{"photo": name, **b} for b in boxes] == [b for b in BOXES if b["photo"] == name]

@@ -1,0 +1,173 @@
+"""Heads are found by value, whatever the names, and refused with the obstacle's name."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import models
+
+from camlib import HeadError, class_activation_maps, find_head, residual
+from tests.test_hooks import count_hooks
+
+X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+
+
+def build(name: str, **options) -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(models.get_model(name, weights=None, **options))
+
+
+def randomise(net: nn.Module) -> nn.Module:
+    """Biases and normalisations that are not the trivial 0 and 1, so that forgetting one is seen."""
+    for name, p in net.named_parameters():
+        if p.ndim == 1:
+            nn.init.normal_(p, 1.0 if "weight" in name else 0.0, 0.2)
+    return net
+
+
+def check(net: nn.Module, x: torch.Tensor = X):
+    """The identity, computed here from the head's parts and the network's own output."""
+    head = find_head(net, x)
+    features, logits = head.run(net, x)
+    with torch.no_grad():
+        expected = net.eval()(x)
+    assert torch.equal(logits, expected)
+    maps = class_activation_maps(features, head.weight)
+    assert maps.shape[:2] == logits.shape
+    assert maps.shape[-1] > 1
+    assert residual(maps, head.bias, expected) < 1e-4 * expected.abs().max()
+    assert maps.std((2, 3)).max() > 0, "a constant map says nothing"
+    assert count_hooks(net) == 0
+    return head
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "activation", "classifier"),
+    [
+        ("resnet18", "layer4", "identity", "fc"),
+        ("densenet121", "features", "relu", "classifier"),  # a functional in-place ReLU follows
+        ("squeezenet1_1", "classifier.2", "identity", None),  # the class scores themselves are pooled
+        ("swin_t", "permute", "identity", "head"),
+        ("mobilenet_v2", "features", "identity", "classifier.1"),
+        ("efficientnet_b0", "features", "identity", "classifier.1"),
+    ],
+)
+def test_finds(name, layer, activation, classifier):
+    head = check(build(name))
+    assert (head.layer, head.activation, head.classifier) == (layer, activation, classifier)
+
+
+def test_finds_googlenet():
+    head = check(build("googlenet", init_weights=False, aux_logits=False))
+    assert (head.layer, head.classifier) == ("inception5b", "fc")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "obstacle"),
+    [
+        ("vgg16", 64, r"Linear \(classifier.0\), ReLU \(classifier.1\), Linear \(classifier.3\)"),
+        ("vit_b_16", 224, "reads the class token of encoder"),
+        ("mobilenet_v3_large", 64, r"Linear \(classifier.0\), Hardswish \(classifier.1\)"),
+        ("convnext_tiny", 64, r"LayerNorm2d \(classifier.0\)"),
+    ],
+)
+def test_refuses_and_names_the_obstacle(name, size, obstacle):
+    net = build(name)
+    with pytest.raises(HeadError, match=obstacle):
+        find_head(net, torch.randn(1, 3, size, size))
+    assert count_hooks(net) == 0
+
+
+class Net(nn.Module):
+    """A backbone of two convolutions, and whatever end is given."""
+
+    def __init__(self, end, channels=8, classes=5):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, channels, 3, 2), nn.Conv2d(channels, channels, 3, 2)
+        self.last = nn.Linear(channels, classes)
+        self.point = nn.Conv2d(channels, classes, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.end = end
+
+    def forward(self, x):
+        return self.end(self, self.b(F.relu(self.a(x))))
+
+
+def test_finds_functional_pooling_and_a_1x1_convolution_as_classifier():
+    head = check(Net(lambda n, f: n.point(f.relu().mean((2, 3), keepdim=True)).flatten(1)))
+    assert (head.layer, head.activation, head.classifier) == ("b", "relu", "point")
+    assert head.weight.shape == (5, 8)
+
+
+@pytest.mark.parametrize("act", [F.silu, F.gelu, F.hardswish])
+def test_finds_other_functional_activations(act):
+    assert check(Net(lambda n, f: n.last(act(f).mean((2, 3))))).activation == act.__name__
+
+
+def test_finds_a_map_that_only_enters_a_module():
+    head = check(Net(lambda n, f: n.last(n.pool(f + f.roll(1, 1)).flatten(1))))
+    assert (head.layer, head.inputs) == ("pool", True)
+
+
+def test_finds_a_channels_last_map():
+    class Last(nn.Module):
+        def forward(self, f):
+            return f.permute(0, 2, 3, 1)
+
+    net = Net(lambda n, f: n.last(n.turn(f.tanh()).mean((1, 2))))
+    net.turn = Last()
+    head = check(net)
+    assert (head.layer, head.layout) == ("turn", "nhwc")
+
+
+def test_finds_the_convolution_that_is_pooled():
+    assert check(Net(lambda n, f: F.relu(n.point(f)).mean((2, 3)))).activation == "relu"
+    assert check(Net(lambda n, f: n.point(f).mean((2, 3)))).activation == "identity"
+
+
+def test_finds_a_head_without_bias():
+    net = Net(lambda n, f: n.last(f.mean((2, 3))))
+    net.last = nn.Linear(8, 5, bias=False)
+    assert torch.equal(check(net).bias, torch.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda n, f: n.last(f.amax((2, 3))), "does not read the map's plain spatial mean"),
+        (lambda n, f: n.last(f.mean((2, 3))).softmax(1), "without a softmax"),
+        (lambda n, f: n.last(f.mean((2, 3)).relu()), "only operations that no module shows"),
+        (lambda n, f: n.last(f.mean((2, 3))) * 2, "no linear layer or 1×1 convolution gives"),
+        (lambda n, f: {"out": n.last(f.mean((2, 3)))}, "gives a dict"),
+        (lambda n, f: n.point(f), r"gives a tensor \(2, 5, 23, 23\)"),
+        (lambda n, f: n.last(f.mean((2, 3))) * torch.nan, "not finite"),
+    ],
+)
+def test_refuses_what_breaks_the_identity(end, says):
+    with pytest.raises(HeadError, match=says):
+        find_head(Net(end), X)
+
+
+def test_a_map_of_one_cell_localises_nothing():
+    with pytest.raises(HeadError, match="larger than 1×1"):
+        find_head(nn.Sequential(nn.Conv2d(3, 8, 96), nn.Flatten(), nn.Linear(8, 5)), X)
+
+
+def test_verify_fails_on_another_input_where_the_network_differs():
+    """A network that treats bright inputs otherwise is found on the dark one and refused on the bright one."""
+    net = Net(lambda n, f: n.last(f.mean((2, 3)) if f.abs().mean() < 10 else f.amax((2, 3))))
+    head = find_head(net, X)
+    assert head.verify(*head.run(net, X)) < 1e-4
+    with pytest.raises(HeadError, match="misses the logits by"):
+        head.verify(*head.run(net, 1000 * X))
+
+
+def test_training_flags_and_state_stay():
+    net = build("resnet18").train()
+    net.layer1.eval()
+    flags = {n: m.training for n, m in net.named_modules()}
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    find_head(net, X)
+    assert {n: m.training for n, m in net.named_modules()} == flags
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
