@@ -42,7 +42,7 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # Importing camlib stays light: torch, timm and matplotlib come with the first name that needs them.
     if name not in _MODULE:
         raise AttributeError(f"module 'camlib' has no attribute {name!r}")
@@ -57,7 +57,7 @@ def __dir__() -> list[str]:
 
 class _Package(ModuleType):
     def __setattr__(self, name: str, value: object) -> None:
-        # `explain` is a function and a submodule. Importing the submodule would bind its name here; the function is meant.
+        # `explain` is a function and a submodule; importing the submodule would put it in the function's place.
         super().__setattr__(name, value.explain if name == "explain" and isinstance(value, ModuleType) else value)
 
 

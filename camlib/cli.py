@@ -35,11 +35,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
     p.add_argument("--method", default="cam", metavar="M", help="how to explain; so far: cam (default)")
-    p.add_argument("--model", default=None, metavar="NAME", help="efficientnet_lite0 (default), a torchvision name, timm/NAME")
+    p.add_argument(
+        "--model", default=None, metavar="NAME", help="efficientnet_lite0 (default), a torchvision name, timm/NAME"
+    )
     p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network is shown (default crop)")
-    p.add_argument("--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeated: mean of the maps")
-    p.add_argument("--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one")
+    p.add_argument(
+        "--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeated: mean of the maps"
+    )
+    p.add_argument(
+        "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
+    )
+    p.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
+    )
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="photos per forward pass (default 8)")
     p.add_argument("--json", action="store_true", help="print a JSON line per picture instead of the table")
     p.add_argument("--version", action="version", version=_version())
@@ -109,7 +117,7 @@ def _explained(
 def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> None:
     """One picture per class, all of a photo on one scale, and its lines of the table."""
     targets = [exp.classifier.index(_target(t)) for t in args.target] if args.target else None
-    order = [p for p in exp.top(len(exp.logits))]
+    order = list(exp.top(len(exp.logits)))
     chosen = [p for p in order if p.index in targets] if targets else order[: args.top or 1]
     limit = exp.largest([p.index for p in chosen])
     if not args.json:
@@ -124,8 +132,8 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
             row |= {"logit": round(p.logit, 4), "evidence": [round(low, 4), round(high, 4)], "scale": round(limit, 4)}
             print(json.dumps(row | {"picture": str(picture)}, ensure_ascii=False))
         else:
-            evidence = f"{low:.1f} to {high:.1f}"
-            print(f"  {f'{p.label} ({p.index})':<32}{100 * p.probability:>10.2f} %{p.logit:>9.3f}{evidence:>20}  {picture}")
+            name, evidence = f"{p.label} ({p.index})", f"{low:.1f} to {high:.1f}"
+            print(f"  {name:<32}{100 * p.probability:>10.2f} %{p.logit:>9.3f}{evidence:>20}  {picture}")
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

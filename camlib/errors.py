@@ -1,5 +1,6 @@
 """The errors that a person can cause. Each says what was found and what to do."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -27,7 +28,7 @@ class LayerError(CamError):
     """No such layer, or one whose output is not a tensor."""
 
 
-def near(word: str, words) -> str:
+def near(word: str, words: Iterable[str]) -> str:
     """A hint with the closest known words, or nothing.
 
     >>> near("conv_haed", ["conv_stem", "conv_head"])
@@ -35,7 +36,7 @@ def near(word: str, words) -> str:
     >>> near("zebra", ["conv_head"])
     ''
     """
-    lower = {str(w).lower(): str(w) for w in words}
+    lower = {w.lower(): w for w in words}
     inside = [w for w in lower if len(word) > 2 and word.lower() in w]
     close = get_close_matches(word.lower(), lower, n=4, cutoff=0.5)
     found = list(dict.fromkeys(lower[w] for w in [*close, *inside]))[:5]

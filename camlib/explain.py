@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Target = int | str
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True)
+class Prediction:
     """One class and what the network says of it."""
 
     index: int
@@ -48,8 +49,8 @@ class Sight:
 class Explanation:
     """What the network saw: logits and the class activation map of every class, verified, computed when asked for.
 
-    Tensors stay on the classifier's device until something is drawn. With several `sizes` the logits and maps are the means
-    over the resolutions; the maps then have the cells of the finest.
+    Tensors stay on the classifier's device until something is drawn. With several `sizes` the logits and maps are the
+    means over the resolutions; the maps then have the cells of the finest.
     """
 
     classifier: Classifier
@@ -104,10 +105,12 @@ class Explanation:
         return [Prediction(k, self.classifier.labels[k], probability[k].item(), self.logits[k].item()) for k in order]
 
     def overlay(self, target: Target | None = None, limit: float | None = None, **style: Any) -> np.ndarray:
-        """(H, W, 3) uint8: the evidence for a class (by default the most probable) on the photo, see `camlib.overlay`."""
+        """(H, W, 3) uint8: a class's evidence (by default the most probable's) on the photo, see `camlib.overlay`."""
         return overlay(self.photo, self.heatmap(self._or_best(target)).cpu(), limit, **style)
 
-    def plot(self, targets: Target | Sequence[Target] | None = None, limit: float | None = None, **style: Any) -> "Figure":
+    def plot(
+        self, targets: Target | Sequence[Target] | None = None, limit: float | None = None, **style: Any
+    ) -> "Figure":
         """A figure: the photo and the overlays of the targets (by default the best two) on one scale, with alt text."""
         indices = self._indices(targets)
         probability = self.logits.double().softmax(0)
@@ -117,7 +120,9 @@ class Explanation:
         fig.set_label(self._alt(indices, names, heats))
         return fig
 
-    def save(self, path: str | os.PathLike, target: Target | None = None, limit: float | None = None, **style: Any) -> Path:
+    def save(
+        self, path: str | os.PathLike, target: Target | None = None, limit: float | None = None, **style: Any
+    ) -> Path:
         """Write the overlay of a class as a picture, whole or not at all; the suffix says the format."""
         from PIL import Image
 
@@ -170,7 +175,11 @@ class Explanation:
         parts = []
         for name, heat in zip(names, heats, strict=True):
             y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
-            where = _thirds(y / heat.shape[0], ("top", "middle", "bottom")) + " " + _thirds(x / heat.shape[1], ("left", "centre", "right"))
+            where = (
+                _thirds(y / heat.shape[0], ("top", "middle", "bottom"))
+                + " "
+                + _thirds(x / heat.shape[1], ("left", "centre", "right"))
+            )
             parts.append(f"{name} strongest at the {where}")
         return f"The photo, and heat maps of {len(indices)} class{'es' * (len(indices) > 1)} on it: {'; '.join(parts)}."
 
@@ -220,7 +229,8 @@ def explain_all(
     sights = _look(clf, head, asked)
     per_photo = len(sides)
     return [
-        Explanation(clf, photo, head, tuple(sights[n * per_photo : (n + 1) * per_photo])) for n, photo in enumerate(ready)
+        Explanation(clf, photo, head, tuple(sights[n * per_photo : (n + 1) * per_photo]))
+        for n, photo in enumerate(ready)
     ]
 
 

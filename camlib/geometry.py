@@ -61,7 +61,7 @@ class View:
         return (position + self.offset[axis]) * self.photo[axis] / self.resized[axis]
 
     def to_window(self, positions: Tensor, axis: int) -> Tensor:
-        """Positions on the photo along an axis (0: y, 1: x) as fractions of the window: 0 to 1 is what the network saw."""
+        """Positions on the photo along an axis (0: y, 1: x) as fractions of the window: the network saw 0 to 1."""
         return (positions * self.resized[axis] / self.photo[axis] - self.offset[axis]) / self.size[axis]
 
 
@@ -80,7 +80,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def place(maps: Tensor, view: View) -> Tensor:
     """Lay maps back onto the photo: (…, h, w) -> (…, H, W), bilinear; NaN where the network never looked.
 
-    Resize and crop are undone in one step, from the centre of each photo pixel to the cells, so nothing is resampled twice.
+    Resize and crop are undone in one step, from the centre of a photo pixel to the cells: nothing is resampled twice.
 
     >>> view = View(photo=(2, 8), resized=(2, 8), offset=(0, 2), size=(2, 4))      # a crop of the middle
     >>> place(torch.tensor([[1., 3.]]), view)[0]

@@ -1,7 +1,7 @@
 """Find the head of a classifier by value: the feature map whose spatial mean is what the classifier reads.
 
-No table of architectures, no names. A first forward pass notes what the classifier read; a second one looks for the feature
-map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`.
+No table of architectures, no names. A first forward pass notes what the classifier read; a second one looks for the
+feature map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`.
 """
 
 import threading
@@ -38,8 +38,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Head:
     """The end of a classifier: feature map -> global average pooling -> linear layer, verified on an input.
 
-    weight (K, C) and bias (K,) are the classifier's own, detached. Where the network pools its class scores themselves, as
-    SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
+    weight (K, C) and bias (K,) are the classifier's own, detached. Where the network pools its class scores themselves,
+    as SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
     """
 
     layer: str  # whose output (or input, see `inputs`) is the feature map
@@ -56,7 +56,7 @@ class Head:
         return ACTIVATIONS[self.activation](value.float())
 
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One forward pass in evaluation mode: x (B, 3, H, W) -> feature map (B, C, h, w), logits (B, K), both float32."""
+        """One forward pass in evaluation mode: x (B, 3, H, W) -> features (B, C, h, w) and logits (B, K), float32."""
         with torch.no_grad(), eval_mode(module), capture(module, self.layer, inputs=self.inputs) as seen:
             logits = module(x)
         return self.features(seen[self.layer]), logits.float()
@@ -83,8 +83,9 @@ class Head:
 def find_head(module: nn.Module, x: Tensor) -> Head:
     """The verified head of a classifier. x (B, 3, H, W) is any input that it takes, such as one photo.
 
-    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names; a convolution that is pooled
-    afterwards (SqueezeNet); channels-last maps (Swin); an activation after the last layer, in place or functional (DenseNet).
+    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names; a convolution that is
+    pooled afterwards (SqueezeNet); channels-last maps; an activation after the last layer, in place or
+    functional, as in DenseNet.
 
     Raises `HeadError`, naming what stands in the way, where no exact class activation map exists.
 
@@ -158,17 +159,17 @@ def _watch(module: nn.Module, x: Tensor) -> _Trace:
 
 
 def _run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable) -> Any:
-    """One forward pass; before(name, module, first input tensor) and after(name, module, output) see every submodule."""
+    """One forward pass; before(name, module, first input) and after(name, module, output) see every submodule."""
     owner = threading.get_ident()
 
-    def pre_hook(name: str):
+    def pre_hook(name: str) -> Callable:
         def hook(m: nn.Module, args: tuple) -> None:
             if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
                 before(name, m, args[0])
 
         return hook
 
-    def post_hook(name: str):
+    def post_hook(name: str) -> Callable:
         def hook(m: nn.Module, _args: tuple, output: Any) -> None:
             if threading.get_ident() == owner:
                 after(name, m, output)
@@ -215,7 +216,7 @@ def _classifier(module: nn.Module, trace: _Trace) -> _Read | None:
     for call in reversed(trace.linears):
         if _off(call.writes, trace.logits) < 1e-6:
             m = module.get_submodule(call.layer)
-            weight = m.weight.detach().flatten(1)  # type: ignore[union-attr, operator]
+            weight = m.weight.detach().flatten(1)  # type: ignore[operator]
             if weight.shape == (trace.logits.shape[1], call.reads.shape[1]):
                 bias = getattr(m, "bias", None)
                 bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
@@ -250,7 +251,9 @@ def _candidates(
             if channels == vector.shape[1] and max(value.shape[a] for a in axes) > 1:
                 for rank, (act, f) in enumerate(ACTIVATIONS.items()):
                     if _off(f(value.float()).mean(axes), vector) < TOLERANCE:
-                        hits.append((inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias)))
+                        hits.append(
+                            (inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias))
+                        )
 
     _run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))
     return [head for *_, head in sorted(hits, key=lambda hit: hit[:3])]
@@ -271,7 +274,9 @@ def _obstacle(trace: _Trace, read: _Read | None) -> str:
     """The sentence that names what stands between the last feature map and the logits."""
     last = next((s for s in reversed(trace.steps) if len(s.shape) == 4 and max(s.shape[2:]) > 1), None)
     if last is None:
-        return "No exact class activation map: no layer of this network gives a feature map (B, C, h, w) larger than 1×1."
+        return (
+            "No exact class activation map: no layer of this network gives a feature map (B, C, h, w) larger than 1×1."
+        )
     where = f"the last feature map ({last.layer}, {'×'.join(map(str, last.shape[1:]))})"
     if read is None:
         return (
@@ -279,17 +284,19 @@ def _obstacle(trace: _Trace, read: _Read | None) -> str:
             f"After {where} come: {_between(trace, last.time, len(trace.steps))}. "
             f"Give the network without a softmax or other step after its classifier."
         )
-    token = next((s for s in reversed(trace.steps) if s.token is not None and _off(s.token, read.vector) < TOLERANCE), None)
+    token = next(
+        (s for s in reversed(trace.steps) if s.token is not None and _off(s.token, read.vector) < TOLERANCE), None
+    )
     if token is not None:
         return (
-            f"No exact class activation map: the classifier ({read.classifier}) reads the class token of {token.layer}, "
-            f"one of {token.shape[1]} tokens, and not the mean of a feature map."
+            f"No exact class activation map: the classifier ({read.classifier}) reads the class token of "
+            f"{token.layer}, one of {token.shape[1]} tokens, and not the mean of a feature map."
         )
     end = next(call.time for call in reversed(trace.linears) if call.layer == read.classifier)
     return (
         f"No exact class activation map: between {where} and the classifier ({read.classifier}) stand "
-        f"{_between(trace, last.time, end, leave=read.classifier)}; the classifier does not read the map's plain spatial mean. "
-        f"Grad-CAM applies to such networks."
+        f"{_between(trace, last.time, end, leave=read.classifier)}; "
+        f"the classifier does not read the map's plain spatial mean. Grad-CAM applies to such networks."
     )
 
 

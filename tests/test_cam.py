@@ -44,7 +44,9 @@ def test_batch_equals_alone(random):
     features, weight, _ = random
     both = class_activation_maps(features, weight)
     for b in range(3):
-        torch.testing.assert_close(both[b : b + 1], class_activation_maps(features[b : b + 1], weight), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            both[b : b + 1], class_activation_maps(features[b : b + 1], weight), atol=1e-5, rtol=0
+        )
 
 
 def test_contrast_is_the_difference_of_maps(random):

@@ -14,7 +14,9 @@ from tools.mosaic import MOSAICS, mosaic
 DATA = Path("data")
 PHOTOS = sorted(DATA.glob("photos/*"))
 BOXES = json.loads((DATA / "boxes.json").read_text())
-PEAK_OUTSIDE = {"photos/rocket.jpg": "the rocket is 31 pixels wide, a cell of the 7×7 map 54: the peak lies in the sky beside it"}
+PEAK_OUTSIDE = {
+    "photos/rocket.jpg": "the rocket is 31 pixels wide, a cell of the 7×7 map 54: the peak lies in the sky beside it"
+}
 
 
 def test_every_photo_is_documented():

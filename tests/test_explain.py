@@ -10,7 +10,18 @@ import torch
 from torch.nn import functional as F
 
 import camlib
-from camlib import CamError, HeadError, ImageError, ModelError, TargetError, explain, explain_all, load_model, overlay, place
+from camlib import (
+    CamError,
+    HeadError,
+    ImageError,
+    ModelError,
+    TargetError,
+    explain,
+    explain_all,
+    load_model,
+    overlay,
+    place,
+)
 from tests.test_heads import build
 from tests.test_hooks import count_hooks
 

@@ -1,4 +1,4 @@
-"""Placement against torchvision's own resize and crop, Pillow's resampling and scikit-free hand computations."""
+"""Placement against torchvision's own resize and crop, Pillow's resampling and hand computations."""
 
 import numpy as np
 import pytest
@@ -30,10 +30,10 @@ def test_crop_is_torchvisions(h, w):
 
 @pytest.mark.parametrize(("h", "w"), SIZES)
 def test_every_cell_lies_where_the_network_saw_it(h, w):
-    """The photo's own coordinates go through torchvision's preprocessing and are averaged per cell; `place` brings them back.
+    """The photo's own coordinates go through torchvision's preprocessing and are averaged per cell; `place` undoes it.
 
-    Bilinear interpolation reproduces a plane exactly, so between the outermost cell centres each pixel must find its own
-    coordinates again.
+    Bilinear interpolation reproduces a plane exactly, so between the outermost cell centres each pixel must find its
+    own coordinates again.
     """
     view = View.crop((h, w), resize=256, size=224)
     seen = v2.CenterCrop(224)(v2.Resize(256, antialias=False)(coordinates(h, w)))

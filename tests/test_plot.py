@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from camlib import CamError, ImageError, overlay, show
-from camlib.plot import figure, png
+from camlib.plot import encode, figure
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = np.asarray(Image.fromarray(PHOTO).convert("L")).astype(int)
@@ -88,10 +89,16 @@ def test_figure_shares_one_scale_and_names_the_unit():
     assert np.array_equal(panels[1].images[0].get_array(), overlay(PHOTO, np.full((6, 8), 2.0), limit=8))
 
 
-def test_png_is_the_same_every_time_and_names_no_version():
-    pictures = [png(figure(PHOTO, [np.ones((6, 8))], ["a"])) for _ in range(2)]
-    assert pictures[0] == pictures[1]
-    assert b"Software" not in pictures[0]
+def test_encoded_figures_are_the_same_every_time_and_name_no_version():
+    chart = Figure()
+    chart.subplots().plot([1, 2])
+    photos = [encode(figure(PHOTO, [np.ones((6, 8))], ["a"])) for _ in range(2)]
+    charts = [encode(chart) for _ in range(2)]
+    assert photos[0] == photos[1]
+    assert charts[0] == charts[1]
+    assert photos[0].startswith(b"\xff\xd8")
+    assert charts[0].startswith(b"\x89PNG")
+    assert b"Software" not in charts[0] + photos[0]
 
 
 def test_show_wants_alt_text(monkeypatch):

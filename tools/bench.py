@@ -1,7 +1,7 @@
 """What an explanation costs, as a ratio to the bare forward pass: `python3 run.py bench`.
 
-Every way is timed in turn, A B C A B C …, in one run on one machine; the table gives ratios of medians. Seconds on a shared
-machine mean little, so none are promised.
+Every way is timed in turn, A B C A B C …, in one run on one machine; the table gives ratios of medians. Seconds on a
+shared machine mean little, so none are promised.
 """
 
 import argparse

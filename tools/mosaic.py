@@ -1,6 +1,6 @@
-"""Make the mosaics in data/mosaics: photos of known classes as tiles, so that every class's box is exact by construction.
+"""Make the mosaics in data/mosaics: tiles of known classes, so that every box is exact by construction.
 
-    python tools/mosaic.py          writes two.png (1 × 2 tiles) and four.png (2 × 2) and their boxes in data/boxes.json
+python tools/mosaic.py          writes two.png (1 × 2 tiles) and four.png (2 × 2) and their boxes in data/boxes.json
 """
 
 import json

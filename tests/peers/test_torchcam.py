@@ -1,4 +1,4 @@
-"""camlib's maps against torch-cam's CAM, where that works: one class, the layers named by hand, its ReLU applied to ours."""
+"""camlib's maps against torch-cam's CAM, where that works: layers named by hand, and its ReLU applied to ours."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from tests.test_heads import build
 X = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize(("name", "layer", "fc"), [("resnet18", "layer4", "fc"), ("mobilenet_v2", "features", "classifier.1")])
+@pytest.mark.parametrize(
+    ("name", "layer", "fc"), [("resnet18", "layer4", "fc"), ("mobilenet_v2", "features", "classifier.1")]
+)
 def test_same_map(name, layer, fc):
     net = build(name).eval()
     head = find_head(net, X)

@@ -1,0 +1,32 @@
+"""The README's code runs, its picture is what the code draws, and its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from camlib import read_image
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_prints_and_draws_what_it_says(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    exec(compile(code, "README.md", "exec"), {})
+    said = re.search(r"print\(.*# (.*)", code)[1]
+    assert capsys.readouterr().out.strip() == said
+    drawn, stored = read_image(tmp_path / "heatmap.jpg").astype(int), read_image(ROOT / "data" / "first_heat_map.jpg")
+    assert drawn.shape == stored.shape
+    assert np.abs(drawn - stored).mean() < 1
+
+
+def test_links_lead_to_files_and_every_notebook_is_listed():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    assert len(links) >= 4
+    for link in links:
+        assert (ROOT / link).is_file(), link
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{notebook.name}" in links
