@@ -1,0 +1,1 @@
+"""Commands that maintain the course; camlib does not import them."""

@@ -1,0 +1,466 @@
+"""Keep the notebooks executed, comparable and small.
+
+    python tools/notebooks.py run   [FILE ...]   execute again, store the outputs in normal form
+    python tools/notebooks.py check [FILE ...]   fail unless each file is executed and in normal form
+    python tools/notebooks.py clean [FILE ...]   normalise without executing, after editing in JupyterLab
+
+Without files: every notebook directly under notebooks/. Normal form means that the same notebook gives the same bytes
+on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
+
+Cells tagged `gpu` run where there is a CUDA device, cells tagged `download` where CAMLIB_DOWNLOAD=1 is set. Elsewhere
+they are left out and keep the outputs that they have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import ctypes
+import functools
+import hashlib
+import itertools
+import os
+import re
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ipykernel.kernelspec
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from traitlets import default
+
+ROOT = Path(__file__).resolve().parent.parent
+MEND = "python3 run.py notebooks"
+CLEAN = "python tools/notebooks.py clean"
+MAX_BYTES = 1_500_000
+CELL_SECONDS = 600
+OPTIONAL_TAGS = frozenset({"gpu", "download"})
+KEPT_CELL_METADATA = ("nbgrader", "tags")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_NOTES = {b"tEXt", b"zTXt", b"iTXt", b"tIME"}  # matplotlib puts its version here
+
+
+class NotebookError(Exception):
+    """A notebook that cannot be read or executed; the message says where, what and what to do."""
+
+
+# Which cells are optional, and what can run here
+
+
+def tags_of(cell: NotebookNode) -> set[str]:
+    """The cell's tags."""
+    return set(cell.metadata.get("tags", []))
+
+
+@functools.cache
+def has_cuda() -> bool:
+    """Whether torch finds a CUDA device."""
+    try:  # no driver, no device: this spares most machines the seconds that importing torch takes
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def why_not_here(cell: NotebookNode) -> str | None:
+    """Why an optional cell cannot run here; None where it can, and for every other cell."""
+    tags = tags_of(cell)
+    if "gpu" in tags and not has_cuda():
+        return "gpu cell: no CUDA device here"
+    if "download" in tags and os.environ.get("CAMLIB_DOWNLOAD") != "1":
+        return "download cell: set CAMLIB_DOWNLOAD=1 to run it"
+    return None
+
+
+def kernel_environment() -> dict[str, str]:
+    """What a kernel needs in its environment so that it computes alike everywhere; the caller's own setting wins."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+
+
+# Text that differs between two runs of the same code
+
+
+def _folder_patterns() -> Iterator[tuple[re.Pattern[str], str]]:
+    named = {"<site-packages>": sysconfig.get_path("purelib"), "<course>": str(ROOT), "~": os.path.expanduser("~")}
+    for name, folder in named.items():
+        if len(Path(folder).parts) > 1:
+            yield re.compile(re.escape(folder) + r"(?![\w.-])"), name
+
+
+# Read by conftest.py too, which applies it to both sides of each comparison.
+VOLATILE: dict[re.Pattern[str], str] = {
+    re.compile(r"\x1b\[[0-9;]*m"): "",
+    # The look-behind starts at the beginning of a word only: without it, time grows with the square of its length.
+    re.compile(r"(?<![^\s\"'(])[^\s\"'(]*[/\\]ipykernel_\d+[/\\]\d+\.py"): "<cell>",
+    re.compile(r"(?<= at )0x[0-9a-fA-F]{6,}"): "0x...",
+    **dict(_folder_patterns()),
+}
+MACHINE_PATH = re.compile(r"(?<![\w.<>~-])(?:/(?:home|Users|root|tmp|var/folders)/|[A-Za-z]:\\)[^\s\"']*")
+
+
+def steady(text: str) -> str:
+    """The text without colours, process numbers, addresses and this machine's folders."""
+    for pattern, replacement in VOLATILE.items():
+        text = pattern.sub(replacement, text)
+    return text
+
+
+# Normal form
+
+
+def without_notes(png: bytes) -> bytes:
+    """The same picture without its text and time chunks; anything that is not a PNG comes back as it is."""
+    if not png.startswith(PNG_SIGNATURE):
+        return png
+    kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, type, data, checksum
+        if png[start + 4 : start + 8] not in PNG_NOTES:
+            kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _normal_data(data: NotebookNode) -> None:
+    data.pop(WIDGET, None)
+    for mime, value in data.items():
+        if mime in ("image/png", "image/jpeg"):  # one line of base64, whoever encoded it
+            data[mime] = base64.b64encode(without_notes(base64.b64decode(value))).decode()
+        elif isinstance(value, str) and not mime.startswith("image/"):
+            data[mime] = steady(value)
+
+
+def _alt_texts(output: NotebookNode) -> NotebookNode:
+    texts = {mime: output.metadata.get(mime, {}).get("alt") for mime in output.data}
+    return nbformat.from_dict({mime: {"alt": text} for mime, text in texts.items() if text})
+
+
+def _normal_output(output: NotebookNode, count: int | None) -> None:
+    if output.output_type == "stream":
+        output.text = steady(output.text)
+    elif output.output_type == "error":
+        output.evalue = steady(output.evalue)
+        output.traceback = [f"{output.ename}: {output.evalue}"]
+    else:
+        _normal_data(output.data)
+        output.metadata = _alt_texts(output)
+        if output.output_type == "execute_result":
+            output.execution_count = count
+
+
+def _merged_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """One stdout and one stderr between two displays: how a kernel cuts and interleaves them is chance."""
+    merged: list[NotebookNode] = []
+    for is_stream, group in itertools.groupby(outputs, lambda output: output.output_type == "stream"):
+        if not is_stream:
+            merged += group
+            continue
+        texts = {"stdout": "", "stderr": ""}
+        for output in group:
+            texts[output.name] += output.text
+        merged += [nbformat.v4.new_output("stream", name=name, text=text) for name, text in texts.items() if text]
+    return merged
+
+
+def _normal_code(cell: NotebookNode, count: int) -> None:
+    if not cell.source.strip():
+        cell.execution_count, cell.outputs = None, []
+        return
+    if cell.execution_count is not None:
+        cell.execution_count = count
+    cell.outputs = _merged_streams(cell.outputs)
+    for output in cell.outputs:
+        _normal_output(output, cell.execution_count)
+
+
+def _id_for(cell: NotebookNode, used: set[str]) -> str:
+    for copy in itertools.count():
+        digest = hashlib.sha256(f"{cell.cell_type}\0{cell.source}\0{copy}".encode()).hexdigest()[:8]
+        if digest not in used:
+            return digest
+    raise AssertionError("unreachable")
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """Bring the notebook into normal form, in place.
+
+    Execution counts follow the position among the code cells that hold code, so an optional cell that never ran
+    leaves a gap and running it later renumbers nothing. A cell that was never executed stays so.
+    """
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    used: set[str] = set()
+    count = 0
+    for cell in notebook.cells:
+        kept = {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
+        cell.id = _id_for(cell, used)
+        used.add(cell.id)
+        if cell.cell_type == "code":
+            count += bool(cell.source.strip())
+            _normal_code(cell, count)
+    return notebook
+
+
+# Files
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook in the file; a NotebookError where there is none."""
+    try:
+        return nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
+    except OSError as error:
+        raise NotebookError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, nbformat.reader.NotJSONError) as error:
+        raise NotebookError(f"{path}: not a notebook; take the last good one from git") from error
+
+
+def to_bytes(notebook: NotebookNode) -> bytes:
+    """The notebook as it stands in a file."""
+    return (nbformat.writes(notebook).rstrip("\n") + "\n").encode("utf-8")
+
+
+def write(path: Path, notebook: NotebookNode) -> bool:
+    """Replace the file as a whole or not at all; False when it already held these bytes."""
+    path, content = path.resolve(), to_bytes(notebook)
+    if path.exists() and path.read_bytes() == content:
+        return False
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+# What is wrong with a stored notebook
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The code cells, in the order in which pytest counts them: from 0."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _texts(output: NotebookNode) -> Iterator[str]:
+    if output.output_type == "stream":
+        yield output.text
+    elif output.output_type == "error":
+        yield output.evalue
+    else:
+        yield from (v for mime, v in output.data.items() if isinstance(v, str) and not mime.startswith("image/"))
+
+
+def _output_faults(output: NotebookNode, tags: set[str]) -> Iterator[str]:
+    if output.output_type == "error" and "raises-exception" not in tags:
+        yield (
+            f"stores the error {output.ename}: {output.evalue}; mend the cell, "
+            f"or tag it raises-exception if the error is the lesson, then: {MEND}"
+        )
+    for mime in output.get("data", {}):
+        if mime.startswith("image/") and not str(output.metadata.get(mime, {}).get("alt", "")).strip():
+            yield (
+                "has a figure without alt text; show it with camlib.plot.show(figure, alt='what is seen'), "
+                f"then: {MEND}"
+            )
+    for path in itertools.chain.from_iterable(map(MACHINE_PATH.findall, _texts(output))):
+        yield f"prints {path!r}, a path of one machine; print a name or a relative path, then: {MEND}"
+
+
+def _cell_faults(cell: NotebookNode) -> Iterator[str]:
+    tags = tags_of(cell)
+    optional = tags & OPTIONAL_TAGS and not cell.outputs
+    if cell.source.strip() and cell.execution_count is None and not optional:
+        yield f"was never executed, so there is nothing to compare a new run with; execute it: {MEND}"
+    for output in cell.outputs:
+        yield from _output_faults(output, tags)
+
+
+def faults(path: Path) -> list[str]:
+    """Everything that makes the stored outputs useless as a reference, one line each; empty for a good notebook."""
+    found = []
+    size = path.stat().st_size if path.exists() else 0
+    if size > MAX_BYTES:
+        found.append(
+            f"{path}: {size / 1e3:.0f} kB, more than {MAX_BYTES / 1e3:.0f} kB; "
+            f"draw fewer or smaller figures, then: {MEND}"
+        )
+    for number, cell in enumerate(code_cells(read(path))):
+        found += [f"{path}::Cell {number} ({_first_line(cell)!r}) {fault}" for fault in _cell_faults(cell)]
+    return found
+
+
+def _first_line(cell: NotebookNode) -> str:
+    return next(iter(cell.source.strip().splitlines()), "")[:60]
+
+
+def form_faults(path: Path) -> list[str]:
+    """Where the file departs from the normal form: at most one line, about the first difference."""
+    stored, normal = path.read_bytes(), to_bytes(normalise(read(path)))
+    if stored == normal:
+        return []
+    for number, pair in enumerate(itertools.zip_longest(stored.split(b"\n"), normal.split(b"\n"), fillvalue=b""), 1):
+        if pair[0] != pair[1]:
+            found, wanted = (text.decode("utf-8", "replace").strip()[:80] for text in pair)
+            return [f"{path}:{number}: not in normal form: {found!r}, not {wanted!r}; normalise it: {CLEAN} {path}"]
+    raise AssertionError("unreachable")
+
+
+# Execution
+
+
+class _ThisPython(KernelSpecManager):
+    """Knows one kernel: this interpreter. A `python3` installed for another environment must not be taken instead."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        quiet = ["--log-level=ERROR"]  # it would warn that its messages, which stay on this machine, are not encrypted
+        settings = ipykernel.kernelspec.get_kernel_dict(extra_arguments=quiet)
+        return KernelSpec(resource_dir=str(ipykernel.kernelspec.RESOURCES), **settings)
+
+
+class _KernelManager(AsyncKernelManager):
+    @default("kernel_spec_manager")
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return _ThisPython()
+
+
+class _Client(NotebookClient):
+    """Leaves out what cannot run here, and says which cell failed."""
+
+    async def async_execute_cell(
+        self, cell: NotebookNode, cell_index: int, execution_count: int | None = None, store_history: bool = True
+    ) -> NotebookNode:
+        if why_not_here(cell):
+            return cell
+        try:
+            return await super().async_execute_cell(cell, cell_index, execution_count, store_history)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            number = sum(before.cell_type == "code" for before in self.nb.cells[:cell_index])
+            raise NotebookError(_failure(f"Cell {number}", cell, error)) from None
+
+
+def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Execute the notebook in the folder with this Python; cells that cannot run here keep their outputs."""
+    client = _Client(
+        notebook,
+        kernel_manager_class=_KernelManager,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        store_widget_state=False,
+    )
+    client.execute(env=os.environ | kernel_environment())
+    return notebook
+
+
+def _indented(source: str) -> str:
+    return "\n".join(f"    {line}" for line in source.splitlines())
+
+
+def _failure(where: str, cell: NotebookNode, error: Exception) -> str:
+    name = getattr(error, "ename", type(error).__name__)
+    value = getattr(error, "evalue", str(error).strip().splitlines()[0] if str(error) else "")
+    traceback = "\n".join(line for output in cell.outputs for line in output.get("traceback", []))
+    parts = [f"{where} raised {name}: {value}", _indented(cell.source), steady(traceback)]
+    return "\n".join(part for part in parts if part)
+
+
+# Commands
+
+
+def run(path: Path) -> bool:
+    """Execute the notebook and store its outputs; True when the file changed. After an error it is as it was."""
+    notebook = read(path)
+    try:
+        executed = execute(notebook, path.resolve().parent)
+    except NotebookError as error:
+        raise NotebookError(f"{path}::{error}\nThe file is unchanged. Mend the cell, then: {MEND}") from None
+    return write(path, normalise(executed))
+
+
+def clean(path: Path) -> bool:
+    """Bring the file into normal form without executing; True when it changed."""
+    return write(path, normalise(read(path)))
+
+
+def check(path: Path) -> list[str]:
+    """Everything that is wrong with the file, one line each: its outputs and its form."""
+    return faults(path) + form_faults(path)
+
+
+def all_notebooks() -> list[Path]:
+    """The chapters, in their order."""
+    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def _run_and_report(path: Path) -> list[str]:
+    start = time.perf_counter()
+    changed = run(path)
+    left_out = sum(why_not_here(cell) is not None for cell in code_cells(read(path)))
+    print(
+        f"{path}: {time.perf_counter() - start:.1f} s, {path.stat().st_size / 1e3:.0f} kB",
+        "changed" if changed else "unchanged",
+        *([f"{left_out} optional cells left out"] if left_out else []),
+        sep=", ",
+        flush=True,
+    )
+    return faults(path)
+
+
+def _clean_and_report(path: Path) -> list[str]:
+    print(f"{path}: {'changed' if clean(path) else 'unchanged'}")
+    return []
+
+
+COMMANDS = {
+    "run": (_run_and_report, "execute again, store the outputs in normal form"),
+    "check": (check, "fail unless each file is executed and in normal form"),
+    "clean": (_clean_and_report, "normalise without executing, after editing in JupyterLab"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when all is well, 1 when a notebook is not, 2 for bad usage."""
+    parser = argparse.ArgumentParser(description="Keep the notebooks executed, comparable and small.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("files", nargs="*", type=Path, help="notebooks (default: every one under notebooks/)")
+    options = parser.parse_args(arguments)
+    files = options.files or [Path(os.path.relpath(path)) for path in all_notebooks()]
+    if not files:
+        parser.error(f"no notebooks in {ROOT / 'notebooks'}: name the files")
+    if missing := [str(path) for path in files if not path.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
+
+    bad = 0
+    for path in files:
+        try:
+            found = COMMANDS[options.command][0](path)
+        except NotebookError as error:
+            found = [str(error)]
+        bad += bool(found)
+        for fault in found:
+            print(fault, file=sys.stderr, flush=True)
+    if options.command == "check" and not bad:
+        print(f"{len(files)} notebooks: executed and in normal form")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
