@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""Sets the project up in .venv, once, and runs it: python3 run.py --help
+
+Standard library only, and nothing that Python 3.6 cannot read, so that an old Python can still say that it is too old.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional
+from urllib.parse import quote
+
+MINIMUM = (3, 11)
+DISK_GB = 7 if sys.platform.startswith("linux") else 3  # PyTorch for Linux carries CUDA
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
+STATE = VENV / "camlib-setup"  # what is installed here, or UNFINISHED
+UNFINISHED = "unfinished"
+LOG = VENV / "camlib-setup.log"
+LOCK = ROOT / "requirements.txt"
+CHAPTER = ROOT / "notebooks" / "00_first_heat_map.ipynb"
+
+COMMANDS = {
+    "lab": "open the course in JupyterLab, at its first chapter (--no-browser: only print the address)",
+    "test": "run every test, doctest and notebook; options of pytest may follow, such as -k cam",
+    "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
+    "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
+    "bench": "what an explanation costs, as a ratio to the bare network",
+    "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
+}
+NETWORK = (
+    "connection refused|connection broken|failed to establish|name resolution|name or service not known|getaddrinfo"
+    "|nodename nor servname|could not resolve|dns error|timed out|unreachable|max retries|proxyerror|tunnel error"
+    "|error sending request|client error"
+)
+DISK_FULL = "no space left|os error 28|errno 28|not enough space on the disk"
+
+
+class Stop(Exception):
+    """A reason to end with exit code 2, written for the person who called."""
+
+
+def say(text: str) -> None:
+    """To stderr: stdout belongs to the command that is run."""
+    print("run.py: " + text, file=sys.stderr, flush=True)
+
+
+def usage() -> str:
+    head = "Usage: python3 run.py COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
+    rows = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts."])
+
+
+# ---- set-up
+
+
+def set_up() -> None:
+    """Make .venv what the lock says; do nothing where it already is."""
+    if not LOCK.is_file():
+        raise Stop(f"{LOCK.name} is missing. Get it back with: git checkout {LOCK.name}")
+    finished = [digest(), str(ROOT)]
+    if state() == finished and PYTHON.exists():
+        return
+    start = time.time()
+    problem = why_not_usable()
+    if problem:
+        check_modules()
+        say(f"making .venv, because {problem}")
+        make_venv()
+    STATE.write_text(UNFINISHED, encoding="utf-8")
+    install()
+    STATE.write_text("\n".join(finished), encoding="utf-8")
+    say(f"ready after {time.time() - start:.0f} s")
+
+
+def digest() -> str:
+    """Of everything that decides what is installed."""
+    found = hashlib.sha256()
+    for path in (LOCK, ROOT / "pyproject.toml"):
+        found.update(path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def state() -> List[str]:
+    return STATE.read_text(encoding="utf-8").splitlines() if STATE.is_file() else []
+
+
+def why_not_usable() -> str:
+    """Why .venv can't be completed as it is; empty where it can."""
+    if not VENV.exists():
+        return "there is none yet"
+    before = state()
+    if before == [UNFINISHED]:  # a package may lie there in halves, which no installer would notice
+        return "the last set-up did not finish"
+    if before and before[1:] != [str(ROOT)]:
+        return "this folder was moved"
+    test = f"import pip, sys; sys.exit(sys.version_info < {MINIMUM})"
+    if not PYTHON.exists() or subprocess.call([str(PYTHON), "-c", test], stderr=subprocess.DEVNULL):
+        return "the one here does not work"
+    return ""
+
+
+def check_modules() -> None:
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError as error:
+        raise Stop(
+            f"This Python ({sys.executable}) cannot make virtual environments: {error}. On Debian and Ubuntu: sudo apt "
+            "install python3-venv. Elsewhere: install Python again, with its venv and pip parts. Then run the same "
+            "command again."
+        ) from None
+
+
+def check_disk() -> None:
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < DISK_GB:
+        cuda = ", because PyTorch for Linux carries CUDA" if sys.platform.startswith("linux") else ""
+        raise Stop(
+            f"Too little disk: the packages need about {DISK_GB} GB{cuda}; {free:.1f} GB are free at {ROOT}. Make room "
+            "or move this folder to another disk, then run the same command again."
+        )
+
+
+def make_venv() -> None:
+    import venv
+
+    if VENV.exists():
+        shutil.rmtree(str(VENV))
+    check_disk()
+    VENV.mkdir()
+    STATE.write_text(UNFINISHED, encoding="utf-8")  # an interruption from here on is noticed
+    try:
+        venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(str(VENV))
+    except subprocess.CalledProcessError as error:
+        raise Stop(
+            f"Python's own venv module failed: {error}. On Debian and Ubuntu: sudo apt install python3-venv. "
+            "Elsewhere: install Python again, with its venv and pip parts. Then run the same command again."
+        ) from None
+
+
+def install() -> None:
+    """The lock, then the project itself; with uv, which takes a sixth of pip's time, or else with pip."""
+    # Only of a second try does pip's output say that the network is why: at least one has to be allowed.
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--retries=3"]
+    # Bytecode once now, not at every start where PYTHONDONTWRITEBYTECODE is set.
+    uv = [str(PYTHON), "-m", "uv", "pip", "install", "--compile-bytecode", "--python", str(PYTHON)]
+    lock = ["--require-hashes", "--requirement", str(LOCK)]
+    installer = pip
+    if install_uv(pip):
+        say("installing the packages with uv; the first time takes about a minute")
+        if run_installer(uv + lock, bar=True):
+            installer = uv
+        else:
+            say("uv could not; trying pip")
+    if installer is pip:
+        say("installing the packages with pip; the first time takes some minutes")
+        if not run_installer(pip + lock):
+            raise failed_install()
+    if not run_installer([*installer, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]):
+        raise failed_install()
+
+
+def install_uv(pip: List[str]) -> bool:
+    """Install the lock's uv, with its hashes; False where pip has to do uv's work."""
+    entry = re.search(r"(?m)^uv==[^\\\n]*(?:\\\n[^\\\n]*)*", LOCK.read_text(encoding="utf-8"))
+    if entry is None:
+        return False
+    only_uv = VENV / "uv.txt"
+    only_uv.write_text(entry.group(), encoding="utf-8")
+    say("installing uv")
+    if run_installer([*pip, "--require-hashes", "--requirement", str(only_uv)]):
+        return True
+    if network_failed():
+        raise failed_install()  # pip would fail again, later
+    say("uv could not be installed")
+    return False
+
+
+def run_installer(command: List[str], bar: bool = False) -> bool:
+    """Run it, with its output in LOG, and say every ten seconds how far it is. True when it succeeded.
+
+    With `bar`, on a terminal, it draws its own progress there instead.
+    """
+    if bar and sys.stderr.isatty():
+        return subprocess.call(command, cwd=str(ROOT)) == 0
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(command, cwd=str(ROOT), stdout=log, stderr=subprocess.STDOUT)
+        start = reported = time.time()
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                if time.time() - reported >= 10:
+                    reported = time.time()
+                    say(f"{reported - start:4.0f} s  {''.join(log_lines()[-1:])[:90]}")
+        finally:
+            if process.poll() is None:  # Ctrl-C
+                process.kill()
+                process.wait()
+    return process.returncode == 0
+
+
+def log_lines() -> List[str]:
+    lines = LOG.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def network_failed() -> bool:
+    return re.search(NETWORK, "\n".join(log_lines()), re.IGNORECASE) is not None
+
+
+def failed_install() -> Stop:
+    if re.search(DISK_FULL, "\n".join(log_lines()), re.IGNORECASE):
+        reason = f"The disk is full; the packages need about {DISK_GB} GB. Make room"
+    elif network_failed():
+        reason = (
+            "The package index could not be reached. Check the network (a proxy goes into HTTPS_PROXY, another index "
+            "into PIP_INDEX_URL and UV_INDEX_URL)"
+        )
+    else:
+        reason = (
+            f"The packages could not be installed with Python {sys.version.split()[0]} on {sys.platform}. Where no "
+            "build fits, use Python 3.11 to 3.13 on 64-bit Linux, Windows or a Mac with Apple silicon"
+        )
+    tail = "\n".join("    " + line[:200] for line in log_lines()[-5:])
+    return Stop(f"{reason}, then run the same command again. The last lines of {LOG}:\n{tail}")
+
+
+# ---- commands
+
+
+def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
+    """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
+    command = [str(PYTHON), *arguments]
+    environment = dict(settings)
+    environment.update(os.environ)  # the caller's own settings win
+    environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
+    environment["VIRTUAL_ENV"] = str(VENV)
+    environment.pop("PYTHONHOME", None)
+    if folder is not None:
+        os.chdir(str(folder))
+    if os.name == "posix":  # become the command: signals, terminal and exit code are then its own
+        os.execve(command[0], command, environment)
+    process = subprocess.Popen(command, env=environment)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the command gets it too, and decides
+            continue
+
+
+def lab(rest: List[str]) -> int:
+    named = [argument for argument in rest if argument.endswith(".ipynb")]
+    notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    options = [
+        f"--LabApp.default_url=/lab/tree/{quote(Path(notebook).as_posix())}",
+        f"--ServerApp.root_dir={ROOT}",
+        "--ServerApp.answer_yes=True",  # Ctrl-C ends it without a question
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    if "JUPYTER_TOKEN" not in os.environ:  # with a token of the caller's, Jupyter tells its address in the log only
+        options.append("--log-level=WARN")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    say(f"starting JupyterLab on {notebook}; its address follows. Ctrl-C ends it.")
+    return start(["-m", "jupyterlab", *options, *(a for a in rest if a not in named)], ROOT)
+
+
+def run(command: str, rest: List[str]) -> int:
+    if command == "lab":
+        return lab(rest)
+    if command == "test":
+        return start(["-m", "pytest", *rest], ROOT, OMP_NUM_THREADS="2")
+    if command == "heatmap":
+        return start(["-m", "camlib", *rest])
+    if command == "notebooks":
+        return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
+    return start([str(ROOT / "tools" / f"{command}.py"), *rest])
+
+
+def check_command(command: str) -> None:
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise Stop(f"There is no command {command!r}.{hint} The commands are: {', '.join(COMMANDS)}.")
+
+
+def check_python() -> None:
+    if sys.version_info < MINIMUM:
+        found, needed = (".".join(str(n) for n in version[:2]) for version in (sys.version_info, MINIMUM))
+        raise Stop(
+            f"This is Python {found} ({sys.executable}), and the course needs {needed} or newer. Install one, for "
+            f"instance with your package manager, and call it by its name: python{needed} run.py ..."
+        )
+
+
+def main(arguments: List[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    try:
+        check_command(arguments[0])
+        check_python()
+        set_up()
+        return run(arguments[0], arguments[1:])
+    except Stop as reason:
+        say(str(reason))
+    except OSError as error:
+        say(f"{error}. Mend that, or remove {VENV} by hand, then run the same command again.")
+    except KeyboardInterrupt:
+        say("stopped; the same command starts over.")
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""pyproject.toml, requirements.txt and environment.yml agree with each other, and with what is installed and built."""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tools.lock import CONDA_NAMES, FROM_PIP, PYTHON, direct_dependencies, environment, pins
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
+
+
+def pinned_version(pin):
+    (specifier,) = pin.specifier
+    assert specifier.operator == "==", f"{pin} is not an exact pin"
+    return Version(specifier.version)
+
+
+def locked(**environment):
+    """{name: version} of the lock's entries whose markers hold; here, or where `environment` says."""
+    holding = [pin for pin in pins(LOCK) if pin.marker is None or pin.marker.evaluate(environment)]
+    versions = {canonicalize_name(pin.name): pinned_version(pin) for pin in holding}
+    assert len(versions) == len(holding), "a package is locked twice for one platform"
+    return versions
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(("platform", "os_name"), [("linux", "posix"), ("darwin", "posix"), ("win32", "nt")])
+def test_lock_fits_pyproject(platform, os_name, python):
+    versions = locked(sys_platform=platform, os_name=os_name, python_version=python, python_full_version=f"{python}.9")
+    wrong = [
+        f"{wanted}: locked {versions.get(canonicalize_name(wanted.name))}"
+        for wanted in direct_dependencies(PYPROJECT)
+        if canonicalize_name(wanted.name) not in versions
+        or not wanted.specifier.contains(versions[canonicalize_name(wanted.name)])
+    ]
+    assert not wrong, "run `python3 run.py lock`"
+
+
+def test_ranges_admit_a_gpu_servers_pytorch():
+    ranges = {wanted.name: wanted.specifier for wanted in direct_dependencies(PYPROJECT)}
+    assert ranges["torch"].contains("2.11.0")
+    assert ranges["torchvision"].contains("0.26.0")
+
+
+def test_lock_has_hashes_and_no_address():
+    assert "://" not in LOCK + ENVIRONMENT
+    entries = LOCK.replace("\\\n", " ").splitlines()
+    assert len(entries) > 100
+    assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry)] == []
+
+
+def test_environment_yml_has_the_same_pins():
+    content = yaml.safe_load(ENVIRONMENT)
+    assert (content["name"], content["channels"]) == ("camlib", ["conda-forge"])
+    *conda, pip = content["dependencies"]
+    pypi_names = {conda_name: name for name, conda_name in CONDA_NAMES.items()}
+    found = {Requirement(line).name: Requirement(line) for line in conda if line not in (f"python={PYTHON}", "pip")}
+    assert len(found) == len(conda) - 2, "python and pip are there, once"
+    found = {pypi_names.get(name, name): pinned_version(pin) for name, pin in found.items()}
+    assert pip["pip"][-1] == "-e ."
+    from_pip = {pin.name: pinned_version(pin) for pin in map(Requirement, pip["pip"][:-1])}
+    assert set(from_pip) == FROM_PIP
+    direct = {canonicalize_name(wanted.name) for wanted in direct_dependencies(PYPROJECT)}
+    versions = locked(python_version=PYTHON, python_full_version=f"{PYTHON}.9")
+    assert found | from_pip == {name: versions[name] for name in direct}, "run `python3 run.py lock`"
+    assert environment(PYPROJECT, LOCK) == ENVIRONMENT, "run `python3 run.py lock`"
+
+
+def test_installed_is_locked():
+    if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        pytest.skip("not run in .venv: the versions here are the caller's own")
+    different = {}
+    for name, version in locked().items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = None
+        if installed is None or Version(installed) != version:
+            different[name] = f"installed {installed}, locked {version}"
+    assert not different
+
+
+def test_citation_has_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == tomllib.loads(PYPROJECT)["project"]["version"]
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["message"] and citation["title"] and citation["authors"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "data", "*.ipynb", "*.egg-info", "__pycache__", "build")
+    shutil.copytree(ROOT, folder / "source", ignore=left_out)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", "."]
+    built = subprocess.run([*command, "./source"], cwd=folder, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_wheel_holds_camlib_only(wheel):
+    info = f"camlib-{tomllib.loads(PYPROJECT)['project']['version']}.dist-info"
+    assert {name.split("/")[0] for name in wheel.namelist()} == {"camlib", info}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "camlib").rglob("*.py")}
+    assert modules <= set(wheel.namelist())
+    assert "camlib = camlib.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+
+
+def test_wheel_asks_for_the_core_only(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    asked = [Requirement(line) for line in Parser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist")]
+    core = {requirement.name for requirement in asked if requirement.marker is None}
+    assert core == {Requirement(line).name for line in tomllib.loads(PYPROJECT)["project"]["dependencies"]}
+    assert core.isdisjoint({"jupyterlab", "ipykernel", "ipywidgets", "nbclient", "nbformat", "nbval", "pytest"})
