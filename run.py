@@ -257,7 +257,16 @@ def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) 
             continue
 
 
+def no_news_question() -> None:
+    """JupyterLab asks at its first start whether it may fetch news; the answer, in .venv alone, is no."""
+    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    answer = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}'
+    (settings / "overrides.json").write_text(answer, encoding="utf-8")
+
+
 def lab(rest: List[str]) -> int:
+    no_news_question()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
     notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
     options = [
