@@ -19,7 +19,7 @@ def source(chapter: Path, kind: str) -> str:
 def prose(chapter: Path) -> str:
     """The markdown without code, formulas and addresses, which say their numbers by definition."""
     text = source(chapter, "markdown").replace("−", "-").replace("\N{NO-BREAK SPACE}", " ")
-    for pattern in (r"```.*?```", r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"\]\([^)]*\)", r"\[arXiv:[^\]]*\]"):
+    for pattern in (r"```.*?```", r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"\]\([^)]*\)", r"arXiv[: ][\d.]+"):
         text = re.sub(pattern, " ", text, flags=re.S)
     return text
 
@@ -70,7 +70,9 @@ def test_every_cell_twice(chapter):
     """A reader runs cells again: each one runs twice here, in order, in a fresh kernel and without stored outputs."""
     notebook = nbformat.read(chapter, as_version=4)
     notebook.cells = [
-        nbformat.v4.new_code_cell(c.source, metadata=c.metadata) for c in notebooks.code_cells(notebook) for _ in range(2)
+        nbformat.v4.new_code_cell(c.source, metadata=c.metadata)
+        for c in notebooks.code_cells(notebook)
+        for _ in range(2)
     ]
     notebooks.execute(notebook, chapter.parent)
 

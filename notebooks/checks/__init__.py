@@ -1,1 +1,1 @@
-"""Checks of the exercises, a module per chapter: each looks at an answer and says what is right, or which mistake it shows."""
+"""Checks of the exercises, a module per chapter: each says what is right with an answer, or which mistake it shows."""
