@@ -246,3 +246,15 @@ def test_the_model_stays_as_it_was(cat):
     assert all(m.training for m in clf.module.modules())
     assert all(torch.equal(v, before[k]) for k, v in clf.module.state_dict().items())
     assert all(p.grad is None for p in clf.module.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_the_gpu_as_on_the_cpu(clf, cat):
+    here, there = explain(clf, cat), explain(clf, cat, device="cuda")
+    assert {there.logits.device.type, there.maps.device.type, there.heatmap(282).device.type} == {"cuda"}
+    torch.testing.assert_close(there.maps.cpu(), here.maps, atol=1e-4, rtol=1e-4)
+    assert there.residual() < 1e-4
+    assert np.abs(there.overlay(282).astype(int) - here.overlay(282)).max() <= 1
+    assert clf.device.type == "cpu", "the caller's network stays where it was"
+    assert clf.to("cuda") is clf.to("cuda"), "the copy is made once"
