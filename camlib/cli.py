@@ -1,9 +1,12 @@
 """The command line: `camlib PHOTO|FOLDER …` writes a heat map per class and prints a table."""
 
 import argparse
+import io
 import json
+import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,8 @@ from camlib.errors import CamError
 if TYPE_CHECKING:
     from camlib.explain import Explanation
     from camlib.models import Classifier
+
+LONGEST_STEM = 120  # characters: file names end at 255 bytes, and the class comes behind
 
 EXAMPLES = """examples:
   camlib cat.jpg                              the best class
@@ -36,7 +41,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
     p.add_argument("--method", default="cam", metavar="M", help="how to explain; so far: cam (default)")
     p.add_argument(
-        "--model", default=None, metavar="NAME", help="efficientnet_lite0 (default), a torchvision name, timm/NAME"
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="efficientnet_lite0 (default), a torchvision name, timm/NAME",
     )
     p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network is shown (default crop)")
     p.add_argument(
@@ -58,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.target and args.top:
         parser().error("--target names the classes, --top counts them: give one of the two")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be printable
     try:
         return _run(args)
     except CamError as e:
@@ -66,36 +77,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("camlib: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of the table, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    files = list(_files(args.photos))
-    args.out = _folder(args.out)
+    files = list(_files(args.photos, args.out))
     from camlib.models import load_model  # torch takes seconds: usage errors come first
 
-    clf = load_model(*([args.model] if args.model else []), device=_device(args.device))
+    clf = load_model(args.model, device=_device(args.device))
     for target in args.target or []:
         clf.index(_target(target))
-    bad: list[str] = []
+    bad: dict[Path, str] = {}
     names = _stems(files)
     for exp, file in _explained(clf, files, args, bad):
-        _write(exp, file, names[file], args)
-    if not bad:
-        return 0
-    print(f"camlib: {len(bad)} of {len(files)} photos could not be used:", *bad, sep="\n  ", file=sys.stderr)
-    return 1 if len(files) > 1 else 2
+        try:
+            _write(exp, file, names[file], args)
+        except CamError as e:
+            bad[file] = str(e)
+    if len(files) == 1:
+        for reason in bad.values():
+            raise CamError(reason)
+    if bad:
+        print(f"camlib: {len(bad)} of {len(files)} photos could not be used:", file=sys.stderr)
+        print(
+            *(f"  {why if str(file) in why else f'{file}: {why}'}" for file, why in bad.items()),
+            sep="\n",
+            file=sys.stderr,
+        )
+    return 1 if bad else 0
 
 
 def _explained(
-    clf: "Classifier", files: list[Path], args: argparse.Namespace, bad: list[str]
+    clf: "Classifier", files: list[Path], args: argparse.Namespace, bad: dict[Path, str]
 ) -> "Iterator[tuple[Explanation, Path]]":
-    """Every readable photo with its explanation, in order, a batch at a time; what fails is added to `bad`."""
+    """Every usable photo with its explanation, in order, a batch at a time; what fails is put into `bad`."""
     from tqdm import tqdm
 
     from camlib.errors import ImageError
-    from camlib.explain import explain_all
+    from camlib.explain import METHODS, explain_all
     from camlib.images import read_image
 
+    if args.method not in METHODS:
+        raise CamError(f"No method {args.method!r}; known: {', '.join(METHODS)}.")
     options: dict[str, Any] = {"method": args.method, "view": args.view, "sizes": args.size}
     with tqdm(total=len(files), unit="photo", disable=len(files) < 2 or not sys.stderr.isatty()) as bar:
         for start in range(0, len(files), args.batch):
@@ -107,7 +132,7 @@ def _explained(
                         clf.view(photo, args.view, size)
                     batch.append((photo, file))
                 except ImageError as e:
-                    bad.append(str(e) if str(file) in str(e) else f"{file}: {e}")
+                    bad[file] = str(e)
                     bar.update()
             for exp, (_, file) in zip(explain_all(clf, [p for p, _ in batch], **options), batch, strict=True):
                 yield exp, file
@@ -120,6 +145,10 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     order = list(exp.top(len(exp.logits)))
     chosen = [p for p in order if p.index in targets] if targets else order[: args.top or 1]
     limit = exp.largest([p.index for p in chosen])
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise CamError(f"{args.out}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
     if not args.json:
         print(f"{file}  (colour scale ±{limit:.1f} logit evidence per cell)")
         print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
@@ -136,15 +165,16 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
             print(f"  {name:<32}{100 * p.probability:>10.2f} %{p.logit:>9.3f}{evidence:>20}  {picture}")
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The picture files named, and those in the folders named, each once and in order."""
+def _files(paths: Sequence[Path], out: Path) -> Iterator[Path]:
+    """The picture files named, and those in the folders named but not in `out`, each once and in order."""
     from camlib.images import SUFFIXES
 
     seen = set()
     for path in paths:
         inside = [path]
-        if path.is_dir():
-            inside = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
+            found = (f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and os.path.isfile(f))
+            inside = sorted(f for f in found if out.resolve() not in f.resolve().parents)
             if not inside:
                 raise CamError(f"{path}: no picture files in this folder ({', '.join(SUFFIXES)}).")
         for file in inside:
@@ -154,20 +184,17 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _stems(files: list[Path]) -> dict[Path, str]:
-    """A name for each photo's pictures: its stem, with the suffix or the folder's name where stems are the same."""
+    """A name for each photo's pictures: its stem, else its name, else with folders, else numbered; no two alike."""
     names = {f: f.stem for f in files}
     for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
-        taken = list(names.values())
-        names = {f: longer(f) if taken.count(name) > 1 else name for f, name in names.items()}
+        taken = Counter(names.values())
+        names = {f: longer(f) if taken[name] > 1 else name for f, name in names.items()}
+    used: Counter[str] = Counter()
+    for f, name in names.items():
+        short = name[:LONGEST_STEM]
+        used[short] += 1
+        names[f] = short if used[short] == 1 else f"{short}~{used[short]}"
     return names
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise CamError(f"{path}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
-    return path
 
 
 def _device(name: str) -> str:
@@ -187,7 +214,7 @@ def _slug(label: str) -> str:
 
 
 def _positive(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return value

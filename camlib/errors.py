@@ -37,7 +37,9 @@ def near(word: str, words: Iterable[str]) -> str:
     ''
     """
     lower = {w.lower(): w for w in words}
-    inside = [w for w in lower if len(word) > 2 and word.lower() in w]
-    close = get_close_matches(word.lower(), lower, n=4, cutoff=0.5)
-    found = list(dict.fromkeys(lower[w] for w in [*close, *inside]))[:5]
+    word = word.lower()
+    whole = [w for w in lower if word in w.split()]
+    close = get_close_matches(word, lower, n=4, cutoff=0.5)
+    inside = [w for w in lower if len(word) > 2 and word in w]
+    found = list(dict.fromkeys(lower[w] for w in [*whole[:5], *close, *inside]))[:5]
     return f" Did you mean: {', '.join(found)}?" if found else ""

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from camlib.cam import class_activation_maps, contrast, residual
-from camlib.errors import CamError
+from camlib.errors import CamError, ModelError
 from camlib.geometry import View, place
 from camlib.heads import Head
 from camlib.images import check_photo
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Target = int | str
+METHODS = ("cam",)
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ class Explanation:
         """(h, w): the evidence for a class, by index or label, in logits per cell."""
         return self._mean_maps([self.classifier.index(target)])[0]
 
-    def heatmap(self, target: Target) -> Tensor:
-        """(H, W): the map on the photo, bilinear; NaN where the network never looked."""
-        return self._place([self.classifier.index(target)])[0]
+    def heatmap(self, target: Target, calibrated: bool = False) -> Tensor:
+        """(H, W): the map on the photo, bilinear; NaN where the network never looked. calibrated: see `place`."""
+        return self._place([self.classifier.index(target)], calibrated)[0]
 
     def contrast(self, a: Target, b: Target) -> Tensor:
         """(h, w): what speaks for a against b; its mean plus bias[a] - bias[b] is logit a - logit b."""
@@ -98,24 +99,30 @@ class Explanation:
 
     def top(self, n: int = 5) -> list[Prediction]:
         """The n most probable classes."""
-        if not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise CamError(f"top({n!r}): a whole number from 1 on is needed.")
         probability = self.logits.double().softmax(0)
         order = self.logits.argsort(descending=True, stable=True)[:n].tolist()
         return [Prediction(k, self.classifier.labels[k], probability[k].item(), self.logits[k].item()) for k in order]
 
-    def overlay(self, target: Target | None = None, limit: float | None = None, **style: Any) -> np.ndarray:
+    def overlay(
+        self, target: Target | None = None, limit: float | None = None, calibrated: bool = False, **style: Any
+    ) -> np.ndarray:
         """(H, W, 3) uint8: a class's evidence (by default the most probable's) on the photo, see `camlib.overlay`."""
-        return overlay(self.photo, self.heatmap(self._or_best(target)).cpu(), limit, **style)
+        return overlay(self.photo, self.heatmap(self._or_best(target), calibrated).cpu(), limit, **style)
 
     def plot(
-        self, targets: Target | Sequence[Target] | None = None, limit: float | None = None, **style: Any
+        self,
+        targets: Target | Sequence[Target] | None = None,
+        limit: float | None = None,
+        calibrated: bool = False,
+        **style: Any,
     ) -> "Figure":
         """A figure: the photo and the overlays of the targets (by default the best two) on one scale, with alt text."""
         indices = self._indices(targets)
         probability = self.logits.double().softmax(0)
         names = [f"{self.classifier.labels[k]}, {100 * probability[k].item():.1f} %" for k in indices]
-        heats = self._place(indices).cpu()
+        heats = self._place(indices, calibrated).cpu()
         fig = figure(self.photo, list(heats), names, self.view.box, limit, **style)
         fig.set_label(self._alt(indices, names, heats))
         return fig
@@ -127,37 +134,36 @@ class Explanation:
         from PIL import Image
 
         path = Path(path)
-        formats = Image.registered_extensions()
-        if formats.get(path.suffix.lower()) not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind not in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
             raise CamError(f"{path}: pictures are written as .png, .jpg, .webp, .tif, .bmp or .gif.")
         picture = Image.fromarray(self.overlay(target, limit, **style))
-        options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}}.get(formats[path.suffix.lower()], {})
+        options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}}.get(kind, {})
+        part = path.parent / f".{uuid4().hex}.part"  # in the same folder, so that the last step is one rename
         try:
-            with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-                try:
-                    picture.save(part, formats[path.suffix.lower()], **options)
-                except BaseException:
-                    os.unlink(part.name)
-                    raise
-            os.chmod(part.name, 0o666 & ~_umask())
-            os.replace(part.name, path)
-        except OSError as e:
-            raise CamError(f"{path}: cannot be written ({e.strerror or e}).") from e
+            with open(part, "xb") as file:
+                picture.save(file, kind, **options)
+            os.replace(part, path)
+        except (OSError, ValueError) as e:  # ValueError: a null byte in the name
+            raise CamError(f"{path}: cannot be written ({getattr(e, 'strerror', None) or e}).") from e
+        finally:
+            part.unlink(missing_ok=True)
         return path
 
     def largest(self, targets: Sequence[Target]) -> float:
         """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
-        heats = self._place([self.classifier.index(t) for t in targets])
+        heats = self._place(self._indices(targets))
         return float(heats.abs().nan_to_num().max())
 
     def _mean_maps(self, rows: slice | list[int]) -> Tensor:
         weight = self.head.weight[rows].float()
         return _share([class_activation_maps(s.features, weight)[0] for s in self.sights])
 
-    def _place(self, rows: list[int]) -> Tensor:
+    def _place(self, rows: list[int], calibrated: bool = False) -> Tensor:
         """(len(rows), H, W): each resolution laid on the photo smoothly, then their mean."""
         weight = self.head.weight[rows].float()
-        placed = [place(class_activation_maps(s.features, weight)[0], s.view) for s in self.sights]
+        maps = [class_activation_maps(s.features, weight)[0] for s in self.sights]
+        placed = [place(m, s.view, calibrated, self.classifier) for m, s in zip(maps, self.sights, strict=True)]
         return placed[0] if len(placed) == 1 else torch.stack(placed).mean(0)
 
     def _or_best(self, target: Target | None) -> Target:
@@ -166,7 +172,7 @@ class Explanation:
     def _indices(self, targets: Target | Sequence[Target] | None) -> list[int]:
         if targets is None:
             return [p.index for p in self.top(min(2, len(self.logits)))]
-        several = [targets] if isinstance(targets, (int, str)) else list(targets)
+        several = list(targets) if isinstance(targets, Iterable) and not isinstance(targets, str) else [targets]
         if not several:
             raise CamError("No targets: give at least one class.")
         return [self.classifier.index(t) for t in several]
@@ -218,11 +224,15 @@ def explain_all(
     device: str | torch.device | None = None,
 ) -> list[Explanation]:
     """Explain several photos with one forward pass for all whose inputs have the same size; see `explain`."""
-    if method != "cam":
-        raise CamError(f"No method {method!r}; known: cam.")
+    if not isinstance(clf, Classifier):
+        raise ModelError(f"explain takes a Classifier, not {type(clf).__name__}: camlib.load_model(…) makes one of it.")
+    if isinstance(photos, (str, os.PathLike)):
+        raise CamError(f"explain_all takes several photos; give [{str(photos)!r}].")
+    if method not in METHODS:
+        raise CamError(f"No method {method!r}; known: {', '.join(METHODS)}.")
     clf = clf if device is None else clf.to(device)
     head, ready = clf.head, [check_photo(photo) for photo in photos]
-    sides = [clf.size] if sizes is None else [sizes] if isinstance(sizes, int) else list(sizes)
+    sides = [clf.size] if sizes is None else list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not sides:
         raise CamError("sizes is empty: give at least one side in pixels, or None.")
     asked = [(photo, clf.view(photo, view, side)) for photo in ready for side in sides]
@@ -242,7 +252,7 @@ def _look(clf: Classifier, head: Head, asked: list[tuple[np.ndarray, View]]) -> 
         features, logits = head.run(clf.module, torch.cat([clf.preprocess(*asked[n]) for n in group]))
         head.verify(features, logits)
         for row, n in enumerate(group):
-            sights[n] = Sight(asked[n][1], features[row : row + 1], logits[row : row + 1])
+            sights[n] = Sight(asked[n][1], features[row : row + 1].clone(), logits[row : row + 1])  # not the batch's
     return [sights[n] for n in range(len(asked))]
 
 
@@ -267,9 +277,3 @@ def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
 
 def _thirds(fraction: float, names: tuple[str, str, str]) -> str:
     return names[min(2, int(3 * fraction))]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,9 +5,8 @@ feature map whose spatial mean is just that; a third one proves `mean(map) + bia
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib.cam import class_activation_maps, residual
-from camlib.errors import HeadError
+from camlib.errors import CamError, HeadError, ModelError
 from camlib.hooks import capture, eval_mode
 
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
@@ -38,7 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Head:
     """The end of a classifier: feature map -> global average pooling -> linear layer, verified on an input.
 
-    weight (K, C) and bias (K,) are the classifier's own, detached. Where the network pools its class scores themselves,
+    weight (K, C) and bias (K,) are copies of the classifier's. Where the network pools its class scores themselves,
     as SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
     """
 
@@ -58,7 +57,7 @@ class Head:
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         """One forward pass in evaluation mode: x (B, 3, H, W) -> features (B, C, h, w) and logits (B, K), float32."""
         with torch.no_grad(), eval_mode(module), capture(module, self.layer, inputs=self.inputs) as seen:
-            logits = module(x)
+            logits = forward(module, x)
         return self.features(seen[self.layer]), logits.float()
 
     def verify(self, features: Tensor, logits: Tensor, tolerance: float = TOLERANCE) -> float:
@@ -71,8 +70,11 @@ class Head:
         if features.shape[2:].numel() == 1:
             raise HeadError("On this input the feature map has one cell, which localises nothing; give a larger input.")
         means = class_activation_maps(features.mean((2, 3), keepdim=True), self.weight.float())
-        missed = residual(means, self.bias.float(), logits) / float(logits.abs().max().clamp_min(1e-12))
-        if missed > tolerance:
+        missed = max(
+            residual(map_[None], self.bias.float(), row[None]) / float(row.abs().max().clamp_min(1e-12))
+            for map_, row in zip(means, logits, strict=True)  # each photo by its own logits: none hides another
+        )
+        if not missed <= tolerance:  # nor does NaN pass
             raise HeadError(
                 f"mean(map) + bias misses the logits by {missed:.1e} of the largest, more than {tolerance:.0e}: "
                 f"what {self.layer!r} gave is not what the classifier averaged on this input."
@@ -87,7 +89,10 @@ def find_head(module: nn.Module, x: Tensor) -> Head:
     pooled afterwards (SqueezeNet); channels-last maps; an activation after the last layer, in place or
     functional, as in DenseNet.
 
-    Raises `HeadError`, naming what stands in the way, where no exact class activation map exists.
+    The identity proves the numbers, not their places: a network that mirrors or shuffles its feature map before
+    pooling it is found too, and its map is the shuffled one.
+
+    Raises `HeadError`, naming what stands in the way, where no exact map exists; `ModelError` where x is not taken.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
@@ -95,14 +100,22 @@ def find_head(module: nn.Module, x: Tensor) -> Head:
     >>> head.layer, head.classifier, head.weight.shape
     ('1', '4', torch.Size([5, 8]))
     """
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"A network is a torch.nn.Module, not {type(module).__name__}; of a Classifier take its module."
+        )
     trace = _watch(module, x)
     read = _classifier(module, trace)
-    for head in chain(_candidates(module, x, *read) if read else (), _pooled_logits(module, x, trace.logits)):
-        try:
-            head.verify(*head.run(module, x))
-        except HeadError:
-            continue
-        return head
+    classes = trace.logits.shape[1]
+    one = torch.eye(classes, device=trace.logits.device)
+    pooled_last = _Read(None, trace.logits, one, one.new_zeros(classes))  # the map's own channels are the classes
+    for reading in filter(None, (read, pooled_last)):
+        for head in _candidates(module, x, *reading):
+            try:
+                head.verify(*head.run(module, x))
+            except HeadError:
+                continue
+            return head
     raise HeadError(_obstacle(trace, read))
 
 
@@ -118,7 +131,7 @@ class _Step:
     time: int
     leaf: bool
     shape: tuple[int, ...]  # of its output, () where that is not a tensor
-    token: Tensor | None  # first token (B, C) of an output (B, L, C)
+    tokens: tuple[Tensor, Tensor] | None  # of an output (B, L, C): the first token and the mean of all, (B, C) each
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,8 @@ def _watch(module: nn.Module, x: Tensor) -> _Trace:
 
     def after(name: str, m: nn.Module, value: Any) -> None:
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-        token = value[:, 0].float().clone() if len(shape) == 3 else None
-        steps.append(_Step(name, type(m).__name__, len(steps), not any(m.children()), shape, token))
+        tokens = (value[:, 0].float().clone(), value.float().mean(1)) if len(shape) == 3 else None
+        steps.append(_Step(name, type(m).__name__, len(steps), not any(m.children()), shape, tokens))
         if name in reads and shape and value[0].numel() <= LARGEST_VECTOR:
             linears.append(_Linear(name, reads.pop(name), value.flatten(1).float().clone(), len(steps)))
 
@@ -182,10 +195,21 @@ def _run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable)
             if name:
                 handles += [m.register_forward_pre_hook(pre_hook(name)), m.register_forward_hook(post_hook(name))]
         with torch.no_grad(), eval_mode(module):
-            return module(x)
+            return forward(module, x)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def forward(module: nn.Module, x: Tensor) -> Any:
+    """module(x); what a network raises for an input that it does not take becomes a `ModelError` that says so."""
+    try:
+        return module(x)
+    except CamError:
+        raise
+    except Exception as e:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ModelError(f"{type(module).__name__} fails on an input of {shape}: {e}") from e
 
 
 def _is_linear(m: nn.Module) -> bool:
@@ -199,6 +223,10 @@ def _check_logits(logits: Any) -> Tensor:
         raise HeadError(f"A classifier gives logits (B, K); this network gives {found}.")
     if not torch.isfinite(logits).all():
         raise HeadError("The network's logits are not finite on this input.")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        raise HeadError(
+            f"The network computes in {logits.dtype}, too coarse for the identity; find its head in float32."
+        )
     return logits.float()
 
 
@@ -219,8 +247,8 @@ def _classifier(module: nn.Module, trace: _Trace) -> _Read | None:
             weight = m.weight.detach().flatten(1)  # type: ignore[operator]
             if weight.shape == (trace.logits.shape[1], call.reads.shape[1]):
                 bias = getattr(m, "bias", None)
-                bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
-                return _Read(call.layer, call.reads, weight, bias)
+                bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().clone()
+                return _Read(call.layer, call.reads, weight.clone(), bias)
     return None
 
 
@@ -237,32 +265,27 @@ def _off(a: Tensor, b: Tensor) -> float:
 def _candidates(
     module: nn.Module, x: Tensor, classifier: str | None, vector: Tensor, weight: Tensor, bias: Tensor
 ) -> list[Head]:
-    """Heads whose pooled map is `vector`: outputs before inputs, plain before activated, later before earlier.
+    """Heads whose pooled map is `vector`: grids before strips, outputs before inputs, plain before activated.
 
     The means are taken at the moment of the call, before a later in-place operation can change the map.
     """
-    hits: list[tuple[bool, int, int, Head]] = []
+    hits: list[tuple[bool, bool, int, int, Head]] = []
 
     def look(name: str, value: Any, inputs: bool) -> None:
         if not isinstance(value, Tensor) or value.ndim != 4 or not value.is_floating_point():
             return
         for layout, axes in SPACE.items():
             channels = value.shape[1 if layout == "nchw" else 3]
+            strip = min(value.shape[a] for a in axes) == 1  # tokens in a row have lost their places
             if channels == vector.shape[1] and max(value.shape[a] for a in axes) > 1:
                 for rank, (act, f) in enumerate(ACTIVATIONS.items()):
                     if _off(f(value.float()).mean(axes), vector) < TOLERANCE:
                         hits.append(
-                            (inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias))
+                            (strip, inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias))
                         )
 
     _run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))
-    return [head for *_, head in sorted(hits, key=lambda hit: hit[:3])]
-
-
-def _pooled_logits(module: nn.Module, x: Tensor, logits: Tensor) -> Iterator[Head]:
-    """Heads without a classifier after the pooling: the map's own channels are the classes."""
-    one = torch.eye(logits.shape[1], device=logits.device)
-    yield from _candidates(module, x, None, logits, one, one.new_zeros(len(one)))
+    return [head for *_, head in sorted(hits, key=lambda hit: hit[:4])]
 
 
 # --- why not ---------------------------------------------------------------------------------------------------------
@@ -284,14 +307,13 @@ def _obstacle(trace: _Trace, read: _Read | None) -> str:
             f"After {where} come: {_between(trace, last.time, len(trace.steps))}. "
             f"Give the network without a softmax or other step after its classifier."
         )
-    token = next(
-        (s for s in reversed(trace.steps) if s.token is not None and _off(s.token, read.vector) < TOLERANCE), None
-    )
-    if token is not None:
-        return (
-            f"No exact class activation map: the classifier ({read.classifier}) reads the class token of "
-            f"{token.layer}, one of {token.shape[1]} tokens, and not the mean of a feature map."
-        )
+    for step in reversed(trace.steps):
+        for n, what in enumerate(("the class token", "the mean of the tokens")):
+            if step.tokens is not None and _off(step.tokens[n], read.vector) < TOLERANCE:
+                return (
+                    f"No class activation map: the classifier ({read.classifier}) reads {what} of {step.layer}, "
+                    f"{step.shape[1]} tokens, and camlib draws maps (B, C, h, w) alone."
+                )
     end = next(call.time for call in reversed(trace.linears) if call.layer == read.classifier)
     return (
         f"No exact class activation map: between {where} and the classifier ({read.classifier}) stand "
@@ -303,11 +325,8 @@ def _obstacle(trace: _Trace, read: _Read | None) -> str:
 def _between(trace: _Trace, start: int, end: int, leave: str | None = None) -> str:
     steps = [s for s in trace.steps[start + 1 : end] if s.leaf and s.kind not in SILENT and s.layer != leave]
     if not steps:
-        return "only operations that no module shows (such as torch.cat, a product or a pooling that is not the mean)"
+        return (
+            "only operations that no module shows (torch.cat, a product, another activation, a pooling that is no mean)"
+        )
     named = [f"{s.kind} ({s.layer})" for s in steps]
     return ", ".join(named if len(named) <= 6 else [*named[:3], f"{len(named) - 5} more", *named[-2:]])
-
-
-def move(head: Head, device: torch.device) -> Head:
-    """The same head with its weights on another device."""
-    return replace(head, weight=head.weight.to(device), bias=head.bias.to(device))

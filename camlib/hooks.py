@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -43,18 +44,23 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
     """
     seen, owner, handles = Seen(), threading.get_ident(), []
 
-    def keep(layer: Layer, value: object) -> Tensor | None:
+    def keep(layer: Layer, found: object) -> Tensor | tuple | None:
         if threading.get_ident() != owner:
             return None
-        if isinstance(value, tuple) and len(value) == 1:
-            value = value[0]
+        value, rest = found, None
+        if isinstance(found, tuple) and found and (inputs or len(found) == 1):
+            value, *rest = found  # of several inputs the first is the map
         if not isinstance(value, Tensor):
-            raise LayerError(f"Layer {layer!r} gives a {type(value).__name__}, not one tensor; name a layer inside it.")
+            verb = "receives" if inputs else "gives"
+            raise LayerError(
+                f"Layer {layer!r} {verb} a {type(value).__name__}, not one tensor; name a layer inside it."
+            )
         if not live:
             seen[layer] = value.detach().clone()
             return None
         seen[layer] = value
-        return value.clone()  # the network goes on with a copy: in-place operations then spare what was seen
+        copy = value.clone()  # the network goes on with a copy: in-place operations then spare what was seen
+        return copy if rest is None else (copy, *rest)
 
     def pre_hook(layer: Layer) -> Callable:
         return lambda _module, args: keep(layer, args)
@@ -77,6 +83,10 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
 
 def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
     """The submodule with that name, or the module itself if it belongs to the network; else a `LayerError`."""
+    if not isinstance(module, nn.Module):
+        raise LayerError(
+            f"A network is a torch.nn.Module, not {type(module).__name__}; of a Classifier take its module."
+        )
     if isinstance(layer, str):
         try:
             return module.get_submodule(layer)
@@ -91,14 +101,30 @@ def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
     raise LayerError(f"{type(module).__name__} has no layer {layer!r}.{hint}")
 
 
+_lock = threading.Lock()
+_evaluated: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+
+
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode; every module's own training flag is put back afterwards."""
-    training = [m for m in module.modules() if m.training]
+    """Run the block in evaluation mode; every module's own training flag is put back by the last block that ends.
+
+    Threads may share a network: the flags are those from before the first of them.
+    """
+    with _lock:
+        depth, training = _evaluated.get(module, (0, []))
+        if depth == 0:
+            training = [m for m in module.modules() if m.training]
+            for m in training:
+                m.training = False
+        _evaluated[module] = depth + 1, training
     try:
-        for m in training:
-            m.training = False
         yield
     finally:
-        for m in training:
-            m.training = True
+        with _lock:
+            depth, training = _evaluated.pop(module)
+            if depth > 1:
+                _evaluated[module] = depth - 1, training
+            else:
+                for m in training:
+                    m.training = True

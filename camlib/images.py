@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from camlib.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
+MAX_BYTES = 2**30
 MAX_PIXELS = 178_956_970  # where Pillow, too, suspects a decompression bomb: 512 MiB as RGB
 
 
@@ -28,12 +28,12 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     >>> read_image("data/photos/cat.jpg").shape
     (300, 451, 3)
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ImageError(f"A picture is read from a path, not from {type(path).__name__}.")
     path = Path(path)
     data = _bytes(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata; what matters is checked
-            return _decode(data)
+        return _decode(data)
     except ImageError as e:
         raise ImageError(f"{path}: {e}") from e.__cause__
     except Exception as e:  # Pillow's decoders raise whatever a broken file leads them to
@@ -44,7 +44,10 @@ def check_photo(photo: Any) -> np.ndarray:
     """The photo itself if it is a (H, W, 3) uint8 array with at least one pixel; a path is read first."""
     if isinstance(photo, (str, os.PathLike)):
         return read_image(photo)
-    array = np.asarray(photo)
+    try:
+        array = np.asarray(photo)
+    except ValueError:  # lists of unequal lengths
+        array = np.empty(0)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         raise ImageError(
             f"A photo is a (H, W, 3) uint8 RGB array, 0 to 255; this is {array.shape} {array.dtype}. "
@@ -55,7 +58,12 @@ def check_photo(photo: Any) -> np.ndarray:
 
 def _bytes(path: Path) -> bytes:
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ImageError(f"{path}: has {size / 1e9:.1f} GB, more than any photo that camlib reads.")
         data = path.read_bytes()
+    except ImageError:
+        raise
     except (OSError, ValueError) as e:  # ValueError: a name with a null byte
         raise ImageError(f"{path}: {_refusal(path, e)}") from e
     if not data:
@@ -86,8 +94,14 @@ def _decode(data: bytes) -> np.ndarray:
     with image:
         _check_size(*image.size)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return np.array(_rgb(upright))
+        return np.array(_rgb(_upright(image)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever broken metadata leads to: the pixels are whole all the same
+        return image
 
 
 def _check_size(width: int, height: int) -> None:

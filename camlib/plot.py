@@ -12,6 +12,7 @@ from camlib.errors import CamError
 from camlib.images import check_photo
 
 if TYPE_CHECKING:
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -30,9 +31,9 @@ def overlay(
 ) -> np.ndarray:
     """Lay signed evidence on a photo: photo (H, W, 3) uint8, heat (H, W) -> (H, W, 3) uint8.
 
-    The photo is shown in gray, so that every colour is evidence: the hue says the sign, its strength how much. Clear at
-    zero, opacity `alpha` at ±`limit` (by default the largest |heat|) and beyond. Where heat is NaN the network never
-    looked: the photo is pale there.
+    The photo is shown in gray, so that every colour is evidence. The ends of a diverging colour map say the sign, the
+    opacity how much: in proportion to |heat|, from clear at zero to `alpha` at ±`limit` (by default the largest |heat|)
+    and beyond. Where heat is NaN the network never looked: the photo is pale there.
 
     >>> photo = np.full((1, 3, 3), 100, np.uint8)
     >>> overlay(photo, np.array([[0., 2., np.nan]]), cmap="gray", alpha=1)[0].tolist()
@@ -72,8 +73,10 @@ def _table(cmap: str, alpha: float) -> np.ndarray:
         raise CamError(f"alpha={alpha}: opacity lies between 0 and 1.")
     value = (np.arange(256)[:, None, None] - ZERO) / ZERO
     gray = np.arange(256.0)[None, :, None]
-    colour = colormaps[cmap](value[:, :, 0] / 2 + 0.5)[..., :3] * 255
-    opacity = alpha * np.abs(value)
+    # The hue is that of the colour map's end, whatever the strength: if it paled towards zero and the opacity fell too,
+    # weak evidence would fade twice and the picture show the square of the map.
+    colour = np.where(value < 0, colormaps[cmap](0.0)[:3], colormaps[cmap](1.0)[:3]) * 255
+    opacity = alpha * np.minimum(np.abs(value), 1)
     table = gray * (1 - opacity) + colour * opacity
     table[UNSEEN] = gray[0] // 2 + 128
     return np.rint(np.clip(table, 0, 255)).astype(np.uint8).reshape(-1, 3)
@@ -91,8 +94,6 @@ def figure(
 
     The scale reaches from -limit to limit, by default the largest |value| of all the maps.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -113,12 +114,17 @@ def figure(
         )
         axes[0].add_patch(frame)
         axes[0].set_title("photo, network's view dashed", fontsize=10)
-    table = _table(style.get("cmap", COLORMAP), float(style.get("alpha", ALPHA)))
-    colours = table[200 : UNSEEN * 256 : 256] / 255  # every step of evidence on light gray
-    fig.colorbar(
-        ScalarMappable(Normalize(-limit, limit), ListedColormap(colours)), ax=list(axes), label=UNIT, shrink=0.9
-    )
+    fig.colorbar(mappable(limit, **style), ax=list(axes), label=UNIT, shrink=0.9)
     return fig
+
+
+def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "ScalarMappable":
+    """What `Figure.colorbar` needs for the scale of an overlay: its colours on light gray, from -limit to limit."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    colours = _table(cmap, float(alpha))[200 : UNSEEN * 256 : 256] / 255
+    return ScalarMappable(Normalize(-limit, limit), ListedColormap(colours))
 
 
 def encode(fig: "Figure") -> bytes:

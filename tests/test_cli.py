@@ -1,14 +1,18 @@
 """The command line as a person uses it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
 
-from camlib.cli import main
+from camlib import explain
+from camlib.cli import _stems, main
 
 
 def run(capsys, *args):
@@ -35,9 +39,19 @@ def test_targets_by_label_and_index_on_one_scale_as_json(tmp_path, capsys):
     assert rows[0]["scale"] == rows[1]["scale"] >= max(r["evidence"][1] for r in rows) - 0.2
 
 
-def test_whole_view_and_sizes(tmp_path, capsys):
-    args = ("data/photos/cat.jpg", "--view", "whole", "--size", 224, "--size", 320, "--out", tmp_path)
-    assert run(capsys, *args)[0] == 0
+def test_every_option_arrives(clf, tmp_path, capsys):
+    args = ("data/photos/cat.jpg", "--view", "whole", "--size", 224, "--size", 320, "--top", 3, "--out", tmp_path)
+    code, out, _ = run(capsys, *args, "--json", "--device", "cpu")
+    exp = explain(clf, "data/photos/cat.jpg", view="whole", sizes=(224, 320))
+    limit = exp.largest([p.index for p in exp.top(3)])
+    assert code == 0
+    for row, p in zip(map(json.loads, out.splitlines()), exp.top(3), strict=True):
+        cells = exp.map(p.index)
+        assert (row["index"], row["label"]) == (p.index, p.label)
+        assert row["logit"] == pytest.approx(p.logit, abs=1e-3)
+        assert row["evidence"] == pytest.approx([float(cells.min()), float(cells.max())], abs=1e-3)
+        assert row["scale"] == pytest.approx(limit, abs=1e-3)
+        assert np.abs(iio.imread(row["picture"]).astype(int) - exp.overlay(p.index, limit)).max() <= 1, "one scale"
 
 
 def test_folder_goes_on_past_a_bad_file(tmp_path, capsys):
@@ -50,15 +64,47 @@ def test_folder_goes_on_past_a_bad_file(tmp_path, capsys):
     (photos / "notes.txt").write_text("no picture")
     code, out, err = run(capsys, photos, "--out", tmp_path / "out", "--batch", 2)
     assert code == 1
+    assert run(capsys, photos, photos / "cat.jpg", "--json", "--out", tmp_path / "twice")[1].count("cat.jpg.282") == 1
     assert "1 of 4 photos could not be used" in err
     assert "broken.png" in err
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["cat.jpg.282-tiger-cat.png", "cat.png.967-espresso.png", "coffee.967-espresso.png"]
 
 
+def test_pictures_of_different_photos_never_share_a_file(tmp_path):
+    found = _stems([tmp_path / "a-b" / "c.jpg", tmp_path / "a" / "b" / "c.jpg", tmp_path / f"{'n' * 240}.jpg"])
+    assert len(set(found.values())) == 3
+    assert max(map(len, found.values())) < 130
+
+
+def test_a_second_run_does_not_explain_the_pictures_of_the_first(tmp_path, capsys, monkeypatch):
+    shutil.copy("data/photos/cat.jpg", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(capsys, ".")[0] == 0
+    assert [p.name for p in (tmp_path / "heatmaps").iterdir()] == ["cat.282-tiger-cat.png"]
+
+
+def test_the_reader_of_the_table_may_leave(tmp_path):
+    command = (
+        f"{sys.executable} -m camlib data/photos/cat.jpg data/photos/coffee.png --top 5 --out {tmp_path} | head -n 1"
+    )
+    piped = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (piped.returncode, piped.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+def test_names_that_cannot_be_printed(tmp_path):
+    shutil.copy("data/photos/cat.jpg", os.fsencode(tmp_path) + b"/c\xe9t.jpg")
+    env = dict(os.environ, PYTHONIOENCODING="ascii:strict")
+    command = [sys.executable, "-m", "camlib", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, env=env).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        ([300 * "x"], "File name too long"),
         (["missing.jpg"], "missing.jpg: no such file"),
         (["data/photos/cat.jpg", "--target", "tigre cat"], "Did you mean: tiger cat"),
         (["data/photos/cat.jpg", "--target", "-1"], "No class -1"),
@@ -77,6 +123,7 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, args, s
     assert says in err
     assert err.startswith("camlib: ")
     assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,9 +149,13 @@ def test_help_and_import_are_light():
 
 
 def test_module_and_command_are_the_same():
-    for command in ([sys.executable, "-m", "camlib"],):
-        out = subprocess.check_output([*command, "--help"], text=True)
-        assert "PHOTO|FOLDER" in out
+    script = Path(sys.executable).with_name("camlib")
+    outs = [
+        subprocess.check_output([*command, "--help"], text=True)
+        for command in ([sys.executable, "-m", "camlib"], [script])
+    ]
+    assert "PHOTO|FOLDER" in outs[0]
+    assert outs[0] == outs[1]
 
 
 def test_the_function_explain_wins_over_its_module():

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 from torchvision.transforms import v2
 
-from camlib import CamError, ImageError, View, place, upsample
+from camlib import CamError, ImageError, View, geometry, load_model, place, upsample
+from camlib.geometry import receptive_field_offset
+from camlib.models import Classifier
 
 SIZES = [(300, 451), (451, 300), (224, 224), (97, 1301), (1301, 97), (33, 35), (640, 427), (2000, 1999)]
 
@@ -106,9 +110,9 @@ def test_upsample_by_hand():
 
 
 def test_absurd_proportions_are_refused():
-    with pytest.raises(ImageError, match="too long and thin"):
+    with pytest.raises(ImageError, match="cut the part that matters"):
         View.crop((1, 10_000), 256, 224)
-    with pytest.raises(ImageError, match="too long and thin"):
+    with pytest.raises(ImageError, match="cut the part that matters"):
         View.whole((100_000, 1), 224)
 
 
@@ -117,3 +121,145 @@ def test_maps_need_two_axes():
         upsample(torch.zeros(7), (2, 2))
     with pytest.raises(CamError, match="place takes maps"):
         place(torch.zeros(7), View.whole((10, 10), 32))
+
+
+# --- where a cell really looks ---------------------------------------------------------------------------------------
+
+
+class PadAfter(nn.Module):
+    """One row and column of zeros below and right, as TensorFlow's "same" padding does for even sides."""
+
+    def forward(self, x):
+        return F.pad(x, (0, 1, 0, 1))
+
+
+def stack(*layers: nn.Module, size: int = 64) -> Classifier:
+    """A classifier of hand-made layers with all weights alike: its fields are symmetric about their known centres."""
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.1)
+    return load_model(net.eval(), size=size)
+
+
+def strided(channels: int, padding: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, 4, 3, stride=2, padding=padding)
+
+
+def half_left() -> Classifier:
+    """Three 3×3 convolutions with stride 2, padding 1. Output pixel i of each is centred on input pixel 2i, at 2i + ½,
+    and drawn at the centre of its two pixels, 2i + 1: half a pixel of that layer too far right, and the layers' pixels
+    are 1, 2 and 4 pixels of the photo wide. Offset: -(1 + 2 + 4) / 2 = -3.5, and a cell has 8 pixels.
+    """
+    return stack(strided(3), strided(4), strided(4))
+
+
+def half_right() -> Classifier:
+    """Padded below and right only, output pixel i is centred on pixel 2i + 1, at 2i + 1.5: +0.5 per layer, so +3.5."""
+    return stack(PadAfter(), strided(3, 0), PadAfter(), strided(4, 0), PadAfter(), strided(4, 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (half_left, -3.5),
+        (half_right, 3.5),
+        (lambda: stack(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2, stride=2)), 0.0),
+        (lambda: stack(nn.Conv2d(3, 4, 8, stride=8)), 0.0),  # patches, as in ViT, Swin and ConvNeXt
+    ],
+    ids=["padding 1", "padding below and right", "pooled", "patches"],
+)
+def test_offset_known_by_arithmetic(make, expected):
+    tolerance = 0.35 if expected == 0 else 0.01  # max pooling picks one of two pixels at random
+    assert receptive_field_offset(make()) == pytest.approx((expected, expected), abs=tolerance)
+
+
+def test_offset_has_an_axis_each():
+    """Stride 2 down the rows only: dy = -0.5, dx = 0."""
+    clf = stack(nn.Conv2d(3, 4, 3, stride=(2, 1), padding=1))
+    assert receptive_field_offset(clf) == pytest.approx((-0.5, 0.0), abs=0.01)
+
+
+def test_offset_is_measured_once_and_leaves_no_trace(monkeypatch):
+    clf = half_left()
+    clf.module.train()
+    clf.module.requires_grad_(False)
+    before = {name: value.clone() for name, value in clf.module.state_dict().items()}
+    random_state = torch.get_rng_state()
+    with torch.inference_mode():
+        first = receptive_field_offset(clf)
+    monkeypatch.setattr(geometry, "_measured_offsets", lambda clf: pytest.fail("measured again"))
+    with torch.no_grad():
+        assert receptive_field_offset(clf) == first
+    assert all(m.training for m in clf.module.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in clf.module.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in clf.module.modules())
+    assert all(torch.equal(before[name], value) for name, value in clf.module.state_dict().items())
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+def test_offset_is_the_same_in_every_grad_mode():
+    plain = receptive_field_offset(half_left())
+    for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        clf = half_left()
+        with mode():
+            assert receptive_field_offset(clf) == plain
+
+
+def test_a_network_that_ignores_its_input_has_no_offset():
+    clf = half_left()
+    assert clf.head  # found while the network still works
+    nn.init.zeros_(clf.module[0].weight)
+    with pytest.raises(CamError, match="do not depend on the input"):
+        receptive_field_offset(clf)
+
+
+@pytest.mark.parametrize(("h", "w"), [(300, 451), (640, 427), (64, 64)])
+@pytest.mark.parametrize(("make", "offset"), [(half_left, -3.5), (half_right, 3.5)])
+def test_calibrated_moves_a_peak_by_the_offset(h, w, make, offset):
+    clf = make()
+    view = clf.view(np.zeros((h, w, 3), np.uint8))
+    hot = torch.zeros(8, 8)
+    hot[4, 3] = 1
+    y, x = coordinates(h, w)
+    centres = []
+    for calibrated in (False, True):
+        heat = place(hot, view, calibrated=calibrated, clf=clf).nan_to_num(0)
+        centres.append([float((heat * axis).sum() / heat.sum()) for axis in (y, x)])
+    for drawn, looked, side, resized in zip(*centres, (h, w), view.resized, strict=True):
+        assert looked - drawn == pytest.approx(offset * side / resized, abs=0.5)
+
+
+def test_calibrated_leaves_nan_where_nothing_was_looked_at():
+    clf = half_left()
+    view = clf.view(np.zeros((300, 451, 3), np.uint8))
+    maps = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain, calibrated = place(maps, view), place(maps, view, calibrated=True, clf=clf)
+    assert torch.equal(plain.isnan(), calibrated.isnan())
+    seen = ~plain[0].isnan()
+    assert torch.isfinite(calibrated[:, seen]).all()
+    assert calibrated[:, seen].max() <= maps.max()
+    assert calibrated[:, seen].min() >= maps.min()
+    with pytest.raises(CamError, match="give clf"):
+        place(maps, view, calibrated=True)
+
+
+@pytest.mark.slow
+def test_offset_of_the_bundled_network(clf):
+    """A few pixels down, by the gradient here; patches pasted at known places (chapter 05) say about two."""
+    single = geometry._measured_offsets(clf)
+    standard_error = single.std(0) / len(single) ** 0.5
+    assert standard_error.max() < 1.5
+    dy, dx = receptive_field_offset(clf)
+    assert (dy, dx) == pytest.approx(single.mean(0).tolist(), abs=0.05)
+    assert 0 < dy < 8
+    assert -2 < dx < 6
+
+
+@pytest.mark.slow
+def test_offset_of_resnet18_is_half_a_cell():
+    """Five strides of 2, each centred on the left pixel of a pair: -(1 + 2 + 4 + 8 + 16) / 2 = -15.5. The window's edge
+    cuts off a little of the field.
+    """
+    torch.manual_seed(0)
+    clf = load_model(models.resnet18(weights=None).eval())
+    assert receptive_field_offset(clf) == pytest.approx((-15, -15), abs=2)

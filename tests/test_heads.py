@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from camlib import HeadError, class_activation_maps, find_head, residual
+from camlib import HeadError, ModelError, class_activation_maps, find_head, residual
 from tests.test_hooks import count_hooks
 
 X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
@@ -100,9 +100,9 @@ def test_finds_functional_pooling_and_a_1x1_convolution_as_classifier():
     assert head.weight.shape == (5, 8)
 
 
-@pytest.mark.parametrize("act", [F.silu, F.gelu, F.hardswish])
+@pytest.mark.parametrize("act", [F.silu, F.gelu, F.hardswish, F.relu6])
 def test_finds_other_functional_activations(act):
-    assert check(Net(lambda n, f: n.last(act(f).mean((2, 3))))).activation == act.__name__
+    assert check(Net(lambda n, f: n.last(act(f).mean((2, 3)))), 30 * X).activation == act.__name__
 
 
 def test_finds_a_map_that_only_enters_a_module():
@@ -147,6 +147,81 @@ def test_finds_a_head_without_bias():
 def test_refuses_what_breaks_the_identity(end, says):
     with pytest.raises(HeadError, match=says):
         find_head(Net(end), X)
+
+
+def test_refuses_a_layer_that_runs_again_after_the_pooling():
+    """The pooled map is the layer's first output; what is captured is its last. Only the second pass can tell."""
+
+    def end(n, f):
+        logits = n.last(n.extra(f).mean((2, 3)))
+        n.extra(f.roll(3, 2) * 2)
+        return logits
+
+    net = Net(end)
+    net.extra = nn.Conv2d(8, 8, 3, padding=1)
+    with pytest.raises(HeadError):
+        find_head(net, X)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_tolerance_is_relative_to_the_logits(scale):
+    net = Net(lambda n, f: n.last(f.mean((2, 3))))
+    with torch.no_grad():
+        net.last.weight *= scale
+        net.last.bias *= scale
+    head = check(net)
+    features, logits = head.run(net, X)
+    largest = logits.abs().max()
+    assert head.verify(features, logits + 0.5e-4 * largest) < 1e-4
+    with pytest.raises(HeadError, match="misses the logits by"):
+        head.verify(features, logits + 2e-4 * largest)
+
+
+def test_values_that_are_not_finite_are_refused():
+    head = find_head(Net(lambda n, f: n.last(f.mean((2, 3)))), X)
+    features, logits = torch.ones(1, 8, 3, 3), torch.ones(1, 5)
+    for broken in ((features * torch.nan, logits), (features, logits * torch.inf)):
+        with pytest.raises(HeadError, match="not finite"):
+            head.verify(*broken)
+
+
+def test_one_photo_does_not_hide_another():
+    head = find_head(Net(lambda n, f: n.last(f.mean((2, 3)))), X)
+    features, logits = head.run(Net(lambda n, f: n.last(f.mean((2, 3)))), X)
+    scale = torch.tensor([1.0, 1e6])
+    off = logits.clone()
+    off[0] += 0.1 * logits[0].abs().max()
+    with pytest.raises(HeadError, match="misses the logits"):
+        head.verify(features * scale[:, None, None, None], off * scale[:, None] + head.bias * (1 - scale[:, None]))
+
+
+def test_a_grid_is_preferred_to_a_strip():
+    """Tokens in a row have the same mean; the grid from which they were made keeps the places."""
+    net = Net(lambda n, f: n.last(n.strip(n.grid(f)).mean((2, 3))))
+    net.grid, net.strip = nn.Identity(), nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (23 * 23, 1)))
+    assert check(net).layer == "grid"
+
+
+@pytest.mark.parametrize("wrong", [None, torch.zeros(3, 96, 96), torch.zeros(1, 4, 96, 96)])
+def test_inputs_that_the_network_does_not_take(wrong):
+    with pytest.raises(ModelError, match="fails on an input of"):
+        find_head(Net(lambda n, f: n.last(f.mean((2, 3)))), wrong)
+
+
+def test_half_precision_is_named():
+    with pytest.raises(HeadError, match="torch.bfloat16, too coarse"):
+        find_head(Net(lambda n, f: n.last(f.mean((2, 3)))).bfloat16(), X.bfloat16())
+
+
+def test_the_mean_of_tokens_is_named():
+    class Tokens(nn.Module):
+        def forward(self, f):
+            return f.flatten(2).transpose(1, 2)
+
+    net = Net(lambda n, f: n.last(n.norm(n.tokens(f)).mean(1)))
+    net.tokens, net.norm = Tokens(), nn.LayerNorm(8)
+    with pytest.raises(HeadError, match="reads the mean of the tokens of norm, 529 tokens"):
+        find_head(net, X)
 
 
 def test_a_map_of_one_cell_localises_nothing():

@@ -127,6 +127,50 @@ def test_live_tensor_can_be_differentiated_by(net, x):
     assert torch.equal(grad, (seen["0"] > 0).float())
 
 
+def test_live_capture_keeps_the_shape_of_what_the_layer_gives(x):
+    class Wrapped(nn.Module):
+        def forward(self, x):
+            return (x * 2,)
+
+    class Unwraps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wrapped = Wrapped()
+
+        def forward(self, x):
+            return self.wrapped(x)[0]
+
+    net = Unwraps()
+    with capture(net, "wrapped", live=True) as seen:
+        y = net(x)
+    assert torch.equal(y, net(x))
+    assert torch.equal(seen["wrapped"], 2 * x)
+
+
+def test_of_several_inputs_the_first_is_recorded(x):
+    class Two(nn.Module):
+        def forward(self, a, b):
+            return a + b
+
+    class Calls(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, x):
+            return self.two(x, 1)
+
+    net = Calls()
+    with capture(net, "two", inputs=True) as seen:
+        net(x)
+    assert torch.equal(seen["two"], x)
+
+
+def test_a_classifier_is_no_network(clf):
+    with pytest.raises(LayerError, match="of a Classifier take its module"), capture(clf, "bn2"):
+        pass
+
+
 def test_records_only_the_calling_thread(net, x):
     with capture(net, "conv") as seen:
         net(x)

@@ -54,11 +54,24 @@ def test_gray_bilevel_and_palette(tmp_path, rgb):
 
 
 def test_16_bit_gray_is_scaled_by_its_type(tmp_path):
-    deep = np.array([[0, 257 * 100, 65535], [257 * 3, 257 * 200, 257]], np.uint16)
+    deep = np.array([[0, 257 * 100, 65535], [257 * 3, 257 * 200, 255]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     Image.fromarray(deep).save(tmp_path / "a.tif")
     for name in ("a.png", "a.tif"):
         assert read_image(tmp_path / name)[..., 0].tolist() == [[0, 100, 255], [3, 200, 1]]
+
+
+def test_integers_beyond_16_bits_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 70_000]], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="integers from 0 to 70000"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_size_is_checked_whatever_pillow_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (tmp_path / "large.png").write_bytes(png_header(60_000, 60_000))
+    with pytest.raises(ImageError, match="declares 60000×60000 pixels"):
+        read_image(tmp_path / "large.png")
 
 
 def test_float_tiff(tmp_path):
@@ -102,6 +115,11 @@ def test_exif_orientation(tmp_path, rgb, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), rgb)
+
+
+def test_broken_metadata_does_not_hide_the_picture(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=b"Exif\0\0garbage")
     assert np.array_equal(read_image(tmp_path / "a.png"), rgb)
 
 
@@ -220,9 +238,23 @@ def test_unreadable_file(tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.png").touch()
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)  # for root, no file is unreadable
     with pytest.raises(ImageError, match=r"cannot be opened \(Permission denied\)"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.jpg"])
+def test_what_is_no_path(path):
+    with pytest.raises(ImageError, match="read from a path"):
+        read_image(path)
+
+
+def test_a_file_too_large_for_any_photo_is_not_read(tmp_path):
+    with open(tmp_path / "huge.jpg", "wb") as f:
+        f.truncate(3 * 2**30)  # sparse: it takes no disk
+    with pytest.raises(ImageError, match="3.2 GB"):
+        read_image(tmp_path / "huge.jpg")
 
 
 @pytest.mark.parametrize(

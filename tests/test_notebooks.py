@@ -512,3 +512,24 @@ def test_the_first_chapter_under_planted_faults(tmp_path: Path) -> None:
     assert "mismatch 'stdout'" in report.failure("faulty", f"Cell {number}")
     assert "figure 1 of the cell differs" in report.failure("faulty", f"Cell {picture}")
     assert "RuntimeError: planted" in report.failure("faulty", f"Cell {crash}")
+
+
+def test_measurements_stay_until_their_cell_changes(tmp_path: Path) -> None:
+    """A timing is another one at every run; stored, it stays, so that running twice changes no byte."""
+    path = tmp_path / "timing.ipynb"
+    cell = nbformat.v4.new_code_cell(
+        "import time; print(time.perf_counter_ns())", metadata={"tags": ["nbval-ignore-output"]}
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    assert notebooks.run(path)
+    stored = path.read_bytes()
+    assert not notebooks.run(path)
+    assert path.read_bytes() == stored
+    changed = nbformat.read(path, as_version=4)
+    changed.cells[0].source += "  # changed"
+    nbformat.write(changed, path)
+    assert notebooks.run(path)
+    assert (
+        nbformat.read(path, as_version=4).cells[0].outputs
+        != nbformat.reads(stored.decode(), as_version=4).cells[0].outputs
+    )

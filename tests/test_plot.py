@@ -31,7 +31,7 @@ def test_twice_the_evidence_is_twice_the_way_to_the_colour():
     flat = np.full((1, 3, 3), 80, np.uint8)
     zero, half, full = overlay(flat, np.array([[0.0, 5.0, 10.0]]), cmap="gray", alpha=1)[0, :, 0].astype(int)
     assert (zero, full) == (80, 255)
-    assert half == pytest.approx(80 * 0.5 + 191 * 0.5, abs=1)  # gray at +½ is 191
+    assert half == pytest.approx((80 + 255) / 2, abs=1)
 
 
 def test_limit_is_the_shared_scale():
@@ -40,6 +40,9 @@ def test_limit_is_the_shared_scale():
     weak, strong = overlay(PHOTO, heat, limit=100), overlay(PHOTO, heat, limit=1)
     assert colourfulness(weak)[0, 0] <= 3 < colourfulness(strong)[0, 0]
     assert np.array_equal(overlay(PHOTO, 3 * heat), strong), "by default the largest value is full colour"
+    assert np.array_equal(overlay(PHOTO, -9 * heat, limit=1), overlay(PHOTO, -heat, limit=1)), (
+        "beyond it nothing changes"
+    )
 
 
 def test_nan_is_pale_and_gray_and_leaves_the_rest_alone():
@@ -87,6 +90,11 @@ def test_figure_shares_one_scale_and_names_the_unit():
     assert bar.get_ylim() == (-8, 8)
     assert bar.get_ylabel() == "logit evidence per cell"
     assert np.array_equal(panels[1].images[0].get_array(), overlay(PHOTO, np.full((6, 8), 2.0), limit=8))
+    frame = panels[0].patches[0]
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((0.5, -0.5), 6, 6)
+    bottom, top = bar.collections[-1].cmap([0.0, 1.0])[:, :3]
+    assert bottom[2] > bottom[0] and top[0] > top[2], "blue below, red above, as in the overlays"
+    assert figure(PHOTO, [np.ones((6, 8))], ["a"], limit=5).axes[-1].get_ylim() == (-5, 5)
 
 
 def test_encoded_figures_are_the_same_every_time_and_name_no_version():

@@ -7,6 +7,7 @@
 Without files: every notebook directly under notebooks/. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
 
+Cells tagged `nbval-ignore-output` print measurements, such as timings: they run, but what they have stored stays.
 Cells tagged `gpu` run where there is a CUDA device, cells tagged `download` where CAMLIB_DOWNLOAD=1 is set. Elsewhere
 they are left out and keep the outputs that they have.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import ctypes
 import functools
 import hashlib
@@ -41,8 +43,9 @@ MEND = "python3 run.py notebooks"
 CLEAN = "python tools/notebooks.py clean"
 MAX_BYTES = 1_500_000
 CELL_SECONDS = 600
+MEASURED_TAG = "nbval-ignore-output"
 OPTIONAL_TAGS = frozenset({"gpu", "download"})
-KEPT_CELL_METADATA = ("nbgrader", "tags")
+KEPT_CELL_METADATA = ("jupyter", "nbgrader", "tags")  # jupyter: source_hidden, where a cell only draws
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -188,8 +191,8 @@ def _normal_code(cell: NotebookNode, count: int) -> None:
 
 
 def _id_for(cell: NotebookNode, used: set[str]) -> str:
-    for copy in itertools.count():
-        digest = hashlib.sha256(f"{cell.cell_type}\0{cell.source}\0{copy}".encode()).hexdigest()[:8]
+    for nth in itertools.count():
+        digest = hashlib.sha256(f"{cell.cell_type}\0{cell.source}\0{nth}".encode()).hexdigest()[:8]
         if digest not in used:
             return digest
     raise AssertionError("unreachable")
@@ -386,11 +389,25 @@ def _failure(where: str, cell: NotebookNode, error: Exception) -> str:
 def run(path: Path) -> bool:
     """Execute the notebook and store its outputs; True when the file changed. After an error it is as it was."""
     notebook = read(path)
+    kept = _measurements(notebook)
     try:
         executed = execute(notebook, path.resolve().parent)
     except NotebookError as error:
         raise NotebookError(f"{path}::{error}\nThe file is unchanged. Mend the cell, then: {MEND}") from None
+    for cell in executed.cells:
+        if cell.id in kept:
+            cell.outputs = kept[cell.id]
     return write(path, normalise(executed))
+
+
+def _measurements(notebook: NotebookNode) -> dict[str, list[NotebookNode]]:
+    """Stored outputs that differ from run to run, of cells whose source has not changed: id -> outputs."""
+    ids = [cell.id for cell in normalise(copy.deepcopy(notebook)).cells]  # an id comes from the source
+    return {
+        cell.id: cell.outputs
+        for cell, unchanged in zip(notebook.cells, ids, strict=True)
+        if MEASURED_TAG in tags_of(cell) and cell.id == unchanged and cell.outputs
+    }
 
 
 def clean(path: Path) -> bool:
