@@ -125,8 +125,8 @@ def receptive_field_offset(clf: "Classifier") -> tuple[float, float]:
     Cell i is drawn at (i + 0.5) · stride, but a 3×3 convolution of stride 2 and padding 1 is centred on input pixel 2i,
     and training shifts the weight inside the field. So it is measured: the centroid of the squared gradient of the
     central cells' features (random signs over the channels) with respect to the input, for noise with the spectrum of
-    photographs, at the network's own size. Seeded, and measured once per classifier and device: 7 CPU-seconds for the
-    bundled network, with a standard error of about one pixel per axis.
+    photographs, at the network's own size. Seeded, and measured again only when the network has changed: 7 CPU-seconds
+    for the bundled network, with a standard error of about one pixel per axis.
 
     Raises `HeadError` where the network has no exact map, `CamError` where the gradient says nothing.
     """

@@ -197,6 +197,14 @@ def test_offset_is_measured_once_and_leaves_no_trace(monkeypatch):
     assert torch.equal(random_state, torch.get_rng_state())
 
 
+def test_offset_is_measured_again_when_the_network_has_changed():
+    clf = half_left()
+    before = receptive_field_offset(clf)
+    with torch.no_grad():
+        clf.module[0].weight[:, :, :, :2] = 0  # only the right column is left: one pixel further right
+    assert receptive_field_offset(clf) == pytest.approx((before[0], before[1] + 1), abs=0.01)
+
+
 def test_offset_is_the_same_in_every_grad_mode():
     plain = receptive_field_offset(half_left())
     for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
