@@ -152,7 +152,8 @@ def test_unknown_command_names_near_ones(project):
 
 
 def test_old_pythons_can_read_it():
-    tree = ast.parse((ROOT / "run.py").read_text(encoding="utf-8"), feature_version=(3, 6))  # SyntaxError on newer syntax
+    source = (ROOT / "run.py").read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 6))  # SyntaxError on newer syntax
     assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
 
 
