@@ -4,7 +4,6 @@ No table of architectures, no names. A first forward pass notes what the classif
 feature map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib.cam import class_activation_maps, residual
-from camlib.errors import CamError, HeadError, ModelError
-from camlib.hooks import capture, eval_mode
+from camlib.errors import HeadError, ModelError
+from camlib.hooks import capture, eval_mode, forward, run_hooked
 
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
 LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
@@ -167,49 +166,9 @@ def _watch(module: nn.Module, x: Tensor) -> _Trace:
         if name in reads and shape and value[0].numel() <= LARGEST_VECTOR:
             linears.append(_Linear(name, reads.pop(name), value.flatten(1).float().clone(), len(steps)))
 
-    logits = _run_hooked(module, x, before, after)
+    with torch.no_grad():
+        logits = run_hooked(module, x, before, after)
     return _Trace(steps, linears, _check_logits(logits))
-
-
-def _run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable) -> Any:
-    """One forward pass; before(name, module, first input) and after(name, module, output) see every submodule."""
-    owner = threading.get_ident()
-
-    def pre_hook(name: str) -> Callable:
-        def hook(m: nn.Module, args: tuple) -> None:
-            if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
-                before(name, m, args[0])
-
-        return hook
-
-    def post_hook(name: str) -> Callable:
-        def hook(m: nn.Module, _args: tuple, output: Any) -> None:
-            if threading.get_ident() == owner:
-                after(name, m, output)
-
-        return hook
-
-    handles = []
-    try:
-        for name, m in module.named_modules():
-            if name:
-                handles += [m.register_forward_pre_hook(pre_hook(name)), m.register_forward_hook(post_hook(name))]
-        with torch.no_grad(), eval_mode(module):
-            return forward(module, x)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def forward(module: nn.Module, x: Tensor) -> Any:
-    """module(x); what a network raises for an input that it does not take becomes a `ModelError` that says so."""
-    try:
-        return module(x)
-    except CamError:
-        raise
-    except Exception as e:
-        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ModelError(f"{type(module).__name__} fails on an input of {shape}: {e}") from e
 
 
 def _is_linear(m: nn.Module) -> bool:
@@ -284,7 +243,8 @@ def _candidates(
                             (strip, inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias))
                         )
 
-    _run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))
+    with torch.no_grad():
+        run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))
     return [head for *_, head in sorted(hits, key=lambda hit: hit[:4])]
 
 

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
-from camlib.errors import LayerError, near
+from camlib.errors import CamError, LayerError, ModelError, near
 
 Layer = str | nn.Module
 
@@ -28,7 +30,8 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
     """Record the outputs (or `inputs`) of layers during the forward passes of the block.
 
     module: any network. layers: names as in `module.named_modules()`, or the modules themselves.
-    live=False gives detached copies, so no graph is kept; live=True gives tensors in the graph, to differentiate by.
+    live=False gives detached copies, so no graph is kept. live=True gives tensors to differentiate by: those of the
+    graph or, inside `torch.no_grad()`, a leaf with which a graph begins: only what comes after the layer is recorded.
 
     Either way a later in-place operation, such as `ReLU(inplace=True)`, does not change what was seen. Only the forward
     passes of the calling thread are recorded. The hooks are removed when the block ends, also by an exception.
@@ -58,6 +61,9 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
         if not live:
             seen[layer] = value.detach().clone()
             return None
+        if not torch.is_grad_enabled():
+            value = value.detach().requires_grad_()
+            torch.set_grad_enabled(True)  # until the caller's no_grad block ends
         seen[layer] = value
         copy = value.clone()  # the network goes on with a copy: in-place operations then spare what was seen
         return copy if rest is None else (copy, *rest)
@@ -128,3 +134,47 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             else:
                 for m in training:
                     m.training = True
+
+
+def run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable) -> Any:
+    """One forward pass in evaluation mode, watched.
+
+    before(name, module, first input) and after(name, module, output) are called for every submodule that runs.
+    """
+    owner = threading.get_ident()
+
+    def pre_hook(name: str) -> Callable:
+        def hook(m: nn.Module, args: tuple) -> None:
+            if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
+                before(name, m, args[0])
+
+        return hook
+
+    def post_hook(name: str) -> Callable:
+        def hook(m: nn.Module, _args: tuple, output: Any) -> None:
+            if threading.get_ident() == owner:
+                after(name, m, output)
+
+        return hook
+
+    handles = []
+    try:
+        for name, m in module.named_modules():
+            if name:
+                handles += [m.register_forward_pre_hook(pre_hook(name)), m.register_forward_hook(post_hook(name))]
+        with eval_mode(module):
+            return forward(module, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def forward(module: nn.Module, x: Tensor) -> Any:
+    """module(x); what a network raises for an input that it does not take becomes a `ModelError` that says so."""
+    try:
+        return module(x)
+    except CamError:
+        raise
+    except Exception as e:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ModelError(f"{type(module).__name__} fails on an input of {shape}: {e}") from e

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from camlib.errors import ModelError, TargetError, near
 from camlib.geometry import View
-from camlib.heads import Head, find_head, forward
-from camlib.hooks import eval_mode
+from camlib.heads import Head, find_head
+from camlib.hooks import eval_mode, forward
 
 BUNDLED = "efficientnet_lite0"
 BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
