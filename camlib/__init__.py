@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from camlib.errors import CamError, HeadError, ImageError, LayerError, ModelError, TargetError
     from camlib.explain import Explanation, Prediction, explain, explain_all
     from camlib.geometry import View, place, upsample
+    from camlib.gradcam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, score_cam
     from camlib.heads import Head, find_head
     from camlib.hooks import capture
     from camlib.images import read_image
@@ -32,6 +33,7 @@ _HOME = {
     "errors": ("CamError", "HeadError", "ImageError", "LayerError", "ModelError", "TargetError"),
     "explain": ("Explanation", "Prediction", "explain", "explain_all"),
     "geometry": ("View", "place", "upsample"),
+    "gradcam": ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "score_cam"),
     "heads": ("Head", "find_head"),
     "hooks": ("capture",),
     "images": ("read_image",),

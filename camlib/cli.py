@@ -39,7 +39,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
-    p.add_argument("--method", default="cam", metavar="M", help="how to explain; so far: cam (default)")
+    p.add_argument(
+        "--method",
+        default="cam",
+        metavar="M",
+        help="how to explain: cam (default, exact), grad_cam, hires_cam, layer_cam, grad_cam_plus_plus, score_cam",
+    )
     p.add_argument(
         "--model",
         default="efficientnet_lite0",
@@ -150,7 +155,7 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     except OSError as e:
         raise CamError(f"{args.out}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
     if not args.json:
-        print(f"{file}  (colour scale ±{limit:.1f} logit evidence per cell)")
+        print(f"{file}  (colour scale ±{limit:.1f} {exp.unit})")
         print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)

@@ -12,19 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from camlib import gradcam
 from camlib.cam import class_activation_maps, contrast, residual
 from camlib.errors import CamError, ModelError
 from camlib.geometry import View, place
 from camlib.heads import Head
+from camlib.hooks import Layer
 from camlib.images import check_photo
 from camlib.models import Classifier
-from camlib.plot import figure, overlay
+from camlib.plot import UNIT, figure, overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Target = int | str
-METHODS = ("cam",)
+METHODS = ("cam", *gradcam.METHODS)
+ADDITIVE = ("cam", "grad_cam", "hires_cam")  # whose maps of two classes may be subtracted
+UNITS = {"cam": UNIT, "grad_cam": "gradient × activation per cell", "hires_cam": "gradient × activation per cell"}
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,38 @@ class Sight:
     view: View
     features: Tensor
     logits: Tensor
+    look: gradcam.Look | None = None  # with the graph between the two; None for the method "cam"
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the network saw: logits and the class activation map of every class, verified, computed when asked for.
+    """What the network saw: logits and the map of every class, computed when asked for.
 
-    Tensors stay on the classifier's device until something is drawn. With several `sizes` the logits and maps are the
-    means over the resolutions; the maps then have the cells of the finest.
+    With the method "cam" the maps are verified: mean(map) + bias == logit. The other methods have no such identity, so
+    `maps`, `bias` and `residual` refuse. Tensors stay on the classifier's device until something is drawn. With several
+    `sizes` the logits and maps are the means over the resolutions; the maps then have the cells of the finest.
     """
 
     classifier: Classifier
     photo: np.ndarray  # (H, W, 3) uint8
-    head: Head
+    method: str
     sights: tuple[Sight, ...]
+    verified_head: Head | None  # None for methods other than "cam"
+
+    @property
+    def head(self) -> Head:
+        """The head whose weights make the maps."""
+        if self.verified_head is None:
+            raise CamError(
+                f"Made by {self.method!r}, whose maps do not sum to the logits: no head, bias, residual, nor maps of "
+                "all classes. Ask for exp.map(CLASS), or explain with method='cam'."
+            )
+        return self.verified_head
+
+    @property
+    def unit(self) -> str:
+        """What a map's values are, for a colour bar."""
+        return UNITS.get(self.method, "weighted activation per cell")
 
     @cached_property
     def logits(self) -> Tensor:
@@ -90,8 +112,15 @@ class Explanation:
     def contrast(self, a: Target, b: Target) -> Tensor:
         """(h, w): what speaks for a against b; its mean plus bias[a] - bias[b] is logit a - logit b."""
         i, j = self.classifier.index(a), self.classifier.index(b)
-        weight = self.head.weight.float()
-        return _share([contrast(s.features, weight, i, j)[0] for s in self.sights])
+        if self.method == "cam":
+            weight = self.head.weight.float()
+            return _share([contrast(s.features, weight, i, j)[0] for s in self.sights])
+        if self.method not in ADDITIVE:
+            raise CamError(
+                f"Maps of {self.method!r} are no sums over the logits; contrast takes {', '.join(ADDITIVE)}."
+            )
+        first, second = self._mean_maps([i, j])
+        return first - second
 
     def residual(self) -> float:
         """max over all classes of |mean(map) + bias - logit|, in logits."""
@@ -123,7 +152,7 @@ class Explanation:
         probability = self.logits.double().softmax(0)
         names = [f"{self.classifier.labels[k]}, {100 * probability[k].item():.1f} %" for k in indices]
         heats = self._place(indices, calibrated).cpu()
-        fig = figure(self.photo, list(heats), names, self.view.box, limit, **style)
+        fig = figure(self.photo, list(heats), names, self.view.box, limit, self.unit, **style)
         fig.set_label(self._alt(indices, names, heats))
         return fig
 
@@ -156,14 +185,27 @@ class Explanation:
         return float(heats.abs().nan_to_num().max())
 
     def _mean_maps(self, rows: slice | list[int]) -> Tensor:
-        weight = self.head.weight[rows].float()
-        return _share([class_activation_maps(s.features, weight)[0] for s in self.sights])
+        return _share(self._maps(rows))
+
+    def _maps(self, rows: slice | list[int]) -> list[Tensor]:
+        """(len(rows), h, w) for each resolution."""
+        if isinstance(rows, slice) or self.method == "cam":
+            weight = self.head.weight[rows].float()
+            return [class_activation_maps(s.features, weight)[0] for s in self.sights]
+        missing = [k for k in dict.fromkeys(rows) if k not in self._known]
+        if missing:
+            found = [s.look.maps(self.method, missing)[0] for s in self.sights if s.look]
+            self._known.update({k: [maps[n] for maps in found] for n, k in enumerate(missing)})
+        return [torch.stack([self._known[k][n] for k in rows]) for n in range(len(self.sights))]
+
+    @cached_property
+    def _known(self) -> dict[int, list[Tensor]]:
+        return {}
 
     def _place(self, rows: list[int], calibrated: bool = False) -> Tensor:
         """(len(rows), H, W): each resolution laid on the photo smoothly, then their mean."""
-        weight = self.head.weight[rows].float()
-        maps = [class_activation_maps(s.features, weight)[0] for s in self.sights]
-        placed = [place(m, s.view, calibrated, self.classifier) for m, s in zip(maps, self.sights, strict=True)]
+        looks = zip(self._maps(rows), self.sights, strict=True)
+        placed = [place(maps, s.view, calibrated, self.classifier) for maps, s in looks]
         return placed[0] if len(placed) == 1 else torch.stack(placed).mean(0)
 
     def _or_best(self, target: Target | None) -> Target:
@@ -198,11 +240,14 @@ def explain(
     view: Literal["crop", "whole"] = "crop",
     sizes: int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
+    layer: Layer | None = None,
 ) -> Explanation:
     """One forward pass; every class's evidence, verified by `mean(map) + bias == logit`, computed on demand.
 
     photo: (H, W, 3) uint8 or a path. view: "crop" shows the network what it was trained on, "whole" the entire photo.
     sizes: the input's side in pixels, or several, whose maps are averaged. device: where to run; None is where it is.
+    method: "cam", or for any network "grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus", "score_cam" (see
+    camlib.gradcam), computed for the classes that are asked for; for these, layer names the feature map, None the last.
 
     Raises `HeadError` where the network has no exact map, `ImageError`, `ModelError` and `CamError` for what they say.
 
@@ -211,7 +256,7 @@ def explain(
     >>> exp.top(1)[0].label, exp.map("espresso").shape
     ('espresso', torch.Size([7, 7]))
     """
-    return next(iter(explain_all(clf, [photo], method=method, view=view, sizes=sizes, device=device)))
+    return explain_all(clf, [photo], method=method, view=view, sizes=sizes, device=device, layer=layer)[0]
 
 
 def explain_all(
@@ -222,6 +267,7 @@ def explain_all(
     view: Literal["crop", "whole"] = "crop",
     sizes: int | Sequence[int] | None = None,
     device: str | torch.device | None = None,
+    layer: Layer | None = None,
 ) -> list[Explanation]:
     """Explain several photos with one forward pass for all whose inputs have the same size; see `explain`."""
     if not isinstance(clf, Classifier):
@@ -230,16 +276,19 @@ def explain_all(
         raise CamError(f"explain_all takes several photos; give [{str(photos)!r}].")
     if method not in METHODS:
         raise CamError(f"No method {method!r}; known: {', '.join(METHODS)}.")
+    if method == "cam" and layer is not None:
+        raise CamError("layer is for the other methods; where method='cam' applies, the network itself says which.")
     clf = clf if device is None else clf.to(device)
-    head, ready = clf.head, [check_photo(photo) for photo in photos]
+    ready = [check_photo(photo) for photo in photos]
     sides = [clf.size] if sizes is None else list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not sides:
         raise CamError("sizes is empty: give at least one side in pixels, or None.")
     asked = [(photo, clf.view(photo, view, side)) for photo in ready for side in sides]
-    sights = _look(clf, head, asked)
+    head = clf.head if method == "cam" else None
+    sights = _look(clf, head, asked) if head else _look_back(clf, asked, layer)
     per_photo = len(sides)
     return [
-        Explanation(clf, photo, head, tuple(sights[n * per_photo : (n + 1) * per_photo]))
+        Explanation(clf, photo, method, tuple(sights[n * per_photo : (n + 1) * per_photo]), head)
         for n, photo in enumerate(ready)
     ]
 
@@ -254,6 +303,24 @@ def _look(clf: Classifier, head: Head, asked: list[tuple[np.ndarray, View]]) -> 
         for row, n in enumerate(group):
             sights[n] = Sight(asked[n][1], features[row : row + 1].clone(), logits[row : row + 1])  # not the batch's
     return [sights[n] for n in range(len(asked))]
+
+
+def _look_back(clf: Classifier, asked: list[tuple[np.ndarray, View]], layer: Layer | None) -> list[Sight]:
+    """The same with the graph from the layer to the logits, one by one: a photo's gradient needs its own graph."""
+    sights = []
+    for photo, view in asked:
+        x = clf.preprocess(photo, view)
+        if layer is None:
+            layer = _feature_layer(clf, x)
+        seen = gradcam.look(clf.module, x, layer)
+        if not torch.isfinite(seen.logits).all():
+            raise ModelError("The network's logits are not finite on this photo; no map can be drawn.")
+        sights.append(Sight(view, seen.features, seen.logits.detach().float(), seen))
+    return sights
+
+
+def _feature_layer(clf: Classifier, x: Tensor) -> str:
+    return clf._once("feature layer", lambda: gradcam.find_feature_layer(clf.module, x))
 
 
 def _share(maps: list[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ Positions are continuous: pixel i covers i to i + 1, its centre is i + 0.5 (half
 `torch.nn.functional.interpolate(align_corners=False)`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ class View:
         return (positions * self.resized[axis] / self.photo[axis] - self.offset[axis]) / self.size[axis]
 
 
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear with half-pixel centres: (…, h, w) -> (…, *size). The same as Pillow, OpenCV and Keras do.
 
     >>> upsample(torch.tensor([[0., 1.]]), (1, 4))

@@ -7,6 +7,7 @@ h · w · Grad-CAM is the class activation map. Elsewhere no identity holds, and
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,20 +137,21 @@ class Look:
 
     def gradient(self, k: int) -> Tensor:
         """∂ logit_k / ∂ features: (B, C, h, w) float32, each photo's by its own logit."""
-        (found,) = torch.autograd.grad(self.logits[:, k].sum(), self.value, retain_graph=True, allow_unused=True)
-        if found is None:
-            raise LayerError("The logits do not depend on this layer's output; choose another layer.")
+        with torch.inference_mode(False), torch.enable_grad():
+            (found,) = torch.autograd.grad(self.logits[:, k].sum(), self.value, retain_graph=True)
         return to_grid(found.float(), self.x)
 
-    def maps(self, method: str, target: Target, relu: bool = False, **options: int) -> Tensor:
+    def maps(self, method: str, target: Target, relu: bool = False, **options: Any) -> Tensor:
         """(B, h, w) for one class index, (B, T, h, w) for several."""
-        one = isinstance(target, (int, np.integer)) and not isinstance(target, bool)
-        indices = [target] if one else list(target)  # type: ignore[list-item, arg-type]
+        one = not isinstance(target, Sequence) or isinstance(target, str)
+        indices = [target] if one else list(target)  # type: ignore[arg-type]
+        if not indices:
+            raise TargetError("No targets: give at least one class index.")
         found = torch.stack([self._map(method, self._index(k), **options) for k in indices], 1)
         found = found.clamp(min=0) if relu else found
         return found[:, 0] if one else found
 
-    def _map(self, method: str, k: int, **options: int) -> Tensor:
+    def _map(self, method: str, k: int, **options: Any) -> Tensor:
         if method == "score_cam":
             return _score_cam(self, k, **options)
         return FORMULAS[method](self.features, self.gradient(k))
@@ -192,15 +194,15 @@ def _score_cam(seen: Look, k: int, batch: int = 32, progress: bool = True) -> Te
     from tqdm import tqdm
 
     A = seen.features
-    low, high = A.amin((2, 3), keepdim=True), A.amax((2, 3), keepdim=True)
-    masks = (A - low) / torch.where(high > low, high - low, 1)  # (B, C, h, w); a constant channel masks everything
     scores = A.new_empty(A.shape[:2])
     with torch.no_grad(), eval_mode(seen.module), tqdm(total=scores.numel(), unit="mask", disable=not progress) as bar:
-        for photo, row in enumerate(masks):
-            for start in range(0, len(row), batch):
-                chunk = upsample(row[start : start + batch, None], seen.x.shape[2:])  # (batch, 1, H, W)
-                scores[photo, start : start + batch] = forward(seen.module, seen.x[photo] * chunk.to(seen.x))[:, k]
-                bar.update(len(chunk))
+        for photo, channels in enumerate(A):
+            for start in range(0, len(channels), batch):
+                masks = upsample(channels[start : start + batch, None], seen.x.shape[2:])  # (batch, 1, H, W)
+                low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+                masks = (masks - low) / torch.where(high > low, high - low, 1)  # a constant channel masks everything
+                scores[photo, start : start + batch] = forward(seen.module, seen.x[photo] * masks.to(seen.x))[:, k]
+                bar.update(len(masks))
     return torch.einsum("bc,bchw->bhw", scores.softmax(1), A)
 
 
@@ -279,7 +281,7 @@ def to_grid(value: Tensor, x: Tensor) -> Tensor:
             return value.permute(0, 3, 1, 2)
     if value.ndim == 3 and value.is_floating_point():
         ratio = x.shape[2] / x.shape[3]
-        for extra in range(min(EXTRA_TOKENS, value.shape[1])):
+        for extra in range(min(EXTRA_TOKENS, value.shape[1] - 2) + 1):
             cells = value.shape[1] - extra
             h, w = round((cells * ratio) ** 0.5), round((cells / ratio) ** 0.5)
             if h * w == cells:

@@ -88,6 +88,7 @@ def figure(
     titles: Sequence[str],
     box: tuple[float, float, float, float] | None = None,
     limit: float | None = None,
+    unit: str = UNIT,
     **style: Any,
 ) -> "Figure":
     """The photo, then one overlay per heat map, all on one scale with its colour bar. box: what the network saw.
@@ -114,7 +115,7 @@ def figure(
         )
         axes[0].add_patch(frame)
         axes[0].set_title("photo, network's view dashed", fontsize=10)
-    fig.colorbar(mappable(limit, **style), ax=list(axes), label=UNIT, shrink=0.9)
+    fig.colorbar(mappable(limit, **style), ax=list(axes), label=unit, shrink=0.9)
     return fig
 
 

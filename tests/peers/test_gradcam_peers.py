@@ -1,0 +1,121 @@
+"""Grad-CAM's family against captum, grad-cam and torch-cam, on a network with GAP and on one without.
+
+Where a peer computes something else, the test says what, and shows it.
+"""
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, ScoreCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+from torchcam import methods as torchcam
+
+from camlib import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, score_cam
+from camlib.gradcam import FORMULAS, look
+from tests.test_heads import build
+
+K = 3
+
+
+def fully_connected():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(12 * 144, 32), nn.ReLU(), nn.Linear(32, 6),
+    ).eval()  # fmt: skip
+
+
+def networks():
+    """name -> network, input, layer."""
+    gap = build("resnet18").eval()
+    x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    return {"resnet18": (gap, x, "layer4"), "fully connected": (fully_connected(), x[..., ::4, ::4], "4")}
+
+
+@pytest.fixture(params=["resnet18", "fully connected"])
+def case(request):
+    return networks()[request.param]
+
+
+def close(ours, theirs, **tolerance):
+    scale = float(ours.detach().abs().max())
+    torch.testing.assert_close(ours / scale, torch.as_tensor(theirs) / scale, **({"atol": 1e-5, "rtol": 0} | tolerance))
+
+
+def test_captum_grad_cam(case):
+    net, x, layer = case
+    theirs = LayerGradCam(net, net.get_submodule(layer)).attribute(x, target=K)  # signed, as ours
+    close(grad_cam(net, x, K, layer), theirs[:, 0].detach())
+
+
+def package_image(method, net, x, layer, A, G):
+    """grad-cam's map before it is clipped and stretched to 0..1."""
+    with method(model=net, target_layers=[net.get_submodule(layer)]) as cam:
+        return cam.get_cam_image(
+            x, net.get_submodule(layer), [ClassifierOutputTarget(K)] * 2, A.numpy(), G.numpy(), False
+        )
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(grad_cam, GradCAM), (hires_cam, HiResCAM), (layer_cam, LayerCAM)])
+def test_grad_cam_package(case, ours, theirs):
+    net, x, layer = case
+    seen = look(net, x, layer)
+    close(ours(net, x, K, layer), package_image(theirs, net, x, layer, seen.features, seen.gradient(K)))
+
+
+def test_grad_cam_package_plus_plus(case):
+    """The same for large gradients. For small ones, as networks have them, grad-cam's 1e-6 in the denominator, beside
+    squares of gradients, takes over and the weights are no longer those of the paper.
+    """
+    net, x, layer = case
+    seen = look(net, x, layer)
+    A, G = seen.features, seen.gradient(K)
+    large = 1e3 * G
+    close(FORMULAS["grad_cam_plus_plus"](A, large), package_image(GradCAMPlusPlus, net, x, layer, A, large))
+    small = 1e-3 * G  # about as large as where 1280 channels of 7 × 7 cells share a logit
+    ours, theirs = FORMULAS["grad_cam_plus_plus"](A, small), package_image(GradCAMPlusPlus, net, x, layer, A, small)
+    assert np.abs(theirs).max() < 0.5 * float(ours.max())
+
+
+def raw(extractor, net, x):
+    """torch-cam's map of class K, not stretched; it drops what is negative."""
+    with extractor:
+        (maps,) = extractor(K, net(x.clone().requires_grad_()), normalized=False)
+    return maps.detach()
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(grad_cam, torchcam.GradCAM), (layer_cam, torchcam.LayerCAM)])
+def test_torch_cam(case, ours, theirs):
+    net, x, layer = case
+    close(ours(net, x, K, layer, relu=True), raw(theirs(net, layer), net, x))
+
+
+def test_torch_cam_grad_cam_plus_plus(case):
+    """torch-cam 0.5 divides in place what indexing by a mask has copied, so that its α stays G²: no Grad-CAM++.
+
+    Equation 10 of the paper (arXiv 1710.11063) has α = G² / (2 G² + ΣA G³).
+    """
+    net, x, layer = case
+    theirs = raw(torchcam.GradCAMpp(net, layer), net, x)
+    seen = look(net, x, layer)
+    A, G = seen.features, seen.gradient(K)
+    undivided = (G**2 * G.clamp(min=0)).sum((2, 3), keepdim=True)
+    close((undivided * A).sum(1).clamp(min=0), theirs)
+    assert theirs.max() < 0.1 * grad_cam_plus_plus(net, x, K, layer).max()
+
+
+def test_score_cam():
+    """Both peers agree where nothing is enlarged: a layer of the input's size. Elsewhere torch-cam stretches a mask to
+    0..1 before it enlarges it, where equation 5 of the paper has it after, and grad-cam enlarges with align_corners=True.
+    """
+    net, x, _ = networks()["fully connected"]
+    layer = "1"
+    ours = score_cam(net, x, K, layer, progress=False)
+    assert ours.shape[1:] == x.shape[2:]
+    close(ours.clamp(min=0), raw(torchcam.ScoreCAM(net, layer), net, x))
+    A = look(net, x, layer).features
+    with ScoreCAM(model=net, target_layers=[net.get_submodule(layer)]) as cam:
+        weights = cam.get_cam_weights(x, None, [ClassifierOutputTarget(K)] * 2, A.numpy(), None)
+    close(ours, torch.einsum("bc,bchw->bhw", torch.as_tensor(np.asarray(weights)), A))
