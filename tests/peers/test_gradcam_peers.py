@@ -108,7 +108,7 @@ def test_torch_cam_grad_cam_plus_plus(case):
 
 def test_score_cam():
     """Both peers agree where nothing is enlarged: a layer of the input's size. Elsewhere torch-cam stretches a mask to
-    0..1 before it enlarges it, where equation 5 of the paper has it after, and grad-cam enlarges with align_corners=True.
+    0..1 before it enlarges it, where the paper's equation 5 has it after; grad-cam enlarges with align_corners=True.
     """
     net, x, _ = networks()["fully connected"]
     layer = "1"

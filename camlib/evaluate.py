@@ -1,0 +1,183 @@
+"""Is the map in the right place? Measures against boxes, tiles of known content, and the network itself.
+
+A heat map (H, W) lies on the photo; NaN, where the network never looked, counts as nothing. A box is left, top, right,
+bottom in pixels, right and bottom outside, as in data/boxes.json. A number means little without the same number for a
+baseline (camlib.sanity) and an interval.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from camlib.errors import CamError
+from camlib.hooks import eval_mode, forward
+
+Box = Sequence[float]
+
+
+def pointing_game(heat: Tensor, boxes: Sequence[Box]) -> bool:
+    """Whether the strongest point of the heat map (H, W) lies in one of the boxes. Zhang et al. 2016, arXiv 1608.00507.
+
+    >>> heat = torch.tensor([[0., 1.], [3., 0.]])
+    >>> pointing_game(heat, [(0, 1, 1, 2)]), pointing_game(heat, [(1, 0, 2, 1)])
+    (True, False)
+    """
+    heat = _checked(heat)
+    return bool(_mask(heat, boxes).flatten()[heat.flatten().argmax()])
+
+
+def energy_in_box(heat: Tensor, boxes: Sequence[Box]) -> float:
+    """The share of the positive evidence of a heat map (H, W) that lies in the boxes; NaN where there is none.
+
+    Wang et al. 2020, arXiv 1910.01279, section 4.3.
+
+    >>> energy_in_box(torch.tensor([[-5., 1.], [3., 0.]]), [(0, 0, 1, 2)])
+    0.75
+    """
+    positive = _checked(heat).clamp(min=0)
+    return float(positive[_mask(heat, boxes)].sum() / positive.sum())
+
+
+def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, int]:
+    """The box around the largest connected region above threshold · maximum. heat (H, W).
+
+    Zhou et al. 2016, arXiv 1512.04150, section 3.2, with 20 % of the maximum.
+
+    >>> box_from_map(torch.tensor([[0., 9., 9.], [0., 1., 0.], [5., 0., 0.]]))
+    (1, 0, 3, 1)
+    """
+    from scipy import ndimage
+
+    heat = _checked(heat)
+    if not 0 <= threshold < 1:
+        raise CamError(f"threshold={threshold}: a share of the maximum, from 0 to below 1.")
+    if heat.max() <= 0:
+        raise CamError("This map has no positive evidence, so no region to draw a box around.")
+    regions, count = ndimage.label((heat > threshold * heat.max()).cpu().numpy())
+    sizes = ndimage.sum_labels(np.ones_like(regions), regions, range(1, count + 1))
+    rows, columns = ndimage.find_objects(regions)[int(np.argmax(sizes))]
+    return columns.start, rows.start, columns.stop, rows.stop
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1.
+
+    >>> round(iou((0, 0, 2, 2), (1, 0, 3, 2)), 3)
+    0.333
+    """
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(across, 0) * max(down, 0)
+    union = _area(a) + _area(b) - both
+    return both / union
+
+
+def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
+    """For a mosaic of n photos of different classes: the share of each class's positive evidence in its own tile.
+
+    heats (n, H, W), heats[i] that of the class of tiles[i] -> (n,). The truth needs no annotation: evidence for a class
+    belongs into its tile. 1 / n is what a map gets that says nothing. Böhle et al. 2021, arXiv 2104.00032.
+    """
+    if len(heats) != len(tiles):
+        raise CamError(f"One heat map for each tile: got {len(heats)} and {len(tiles)}.")
+    return torch.tensor([energy_in_box(heat, [tile]) for heat, tile in zip(heats, tiles, strict=True)])
+
+
+def deletion_curve(module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28) -> Tensor:
+    """The class's probability while the input's pixels are taken away, the strongest evidence first: (steps + 1,).
+
+    x (1, 3, H, W) and heat (H, W) are the network's input and a map of its size, by `camlib.upsample`. What is taken
+    away becomes 0, after normalisation a middle gray. A good map makes the curve fall early: compare `area(curve)`, and
+    only with other maps of the same photo. Petsiuk et al. 2018, arXiv 1806.07421.
+    """
+    return _curve(module, x, torch.zeros_like(x), heat, target, steps)  # from the input to nothing
+
+
+def insertion_curve(module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28) -> Tensor:
+    """The class's probability while pixels are added to a blurred input, the strongest evidence first: (steps + 1,).
+
+    As `deletion_curve`; a good map makes it rise early. The blur has a standard deviation of 10 pixels.
+    """
+    from torchvision.transforms.functional import gaussian_blur
+
+    side = min(41, 2 * min((s - 1) // 2 for s in x.shape[2:]) + 1)
+    return _curve(module, gaussian_blur(x, [side, side], [10.0, 10.0]), x, heat, target, steps)
+
+
+def area(curve: Tensor) -> float:
+    """The area under a curve over the shares 0 to 1 of the pixels: its mean height, 0 to 1.
+
+    >>> area(torch.tensor([1.0, 0.5, 0.0]))
+    0.5
+    """
+    return float(torch.trapezoid(curve, dx=1 / (len(curve) - 1)))
+
+
+def interval(
+    values: Sequence[float], groups: Sequence[object] | None = None, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """The mean of the values and its bootstrap interval (percentiles of 10 000 resamplings): mean, low, high.
+
+    groups: what each value belongs to, such as its photo. Whole groups are then drawn, since two objects of one photo
+    are not two independent observations. Says nothing of photos unlike those measured.
+
+    >>> interval([1.0, 1.0, 1.0])
+    (1.0, 1.0, 1.0)
+    """
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise CamError("interval takes one or more finite numbers.")
+    names = (
+        np.unique([str(g) for g in groups], return_inverse=True)[1] if groups is not None else np.arange(len(numbers))
+    )
+    if len(names) != len(numbers):
+        raise CamError(f"One group for each value: got {len(names)} and {len(numbers)}.")
+    sums, counts = np.bincount(names, numbers), np.bincount(names)
+    drawn = np.random.default_rng(seed).integers(len(counts), size=(10_000, len(counts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(numbers.mean()), float(low), float(high)
+
+
+def _curve(module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: int, steps: int) -> Tensor:
+    """The probability of the target while the pixels of `start` become those of `end`, in the order of the map."""
+    heat = _checked(heat)
+    if start.ndim != 4 or len(start) != 1 or start.shape[2:] != heat.shape:
+        raise CamError(
+            f"A curve takes an input (1, 3, H, W) and a map of its size; got {tuple(start.shape)}, {tuple(heat.shape)}."
+        )
+    if steps < 1:
+        raise CamError(f"steps={steps}: at least one.")
+    order = heat.flatten().argsort(descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view(heat.shape)
+    found = []
+    with torch.no_grad(), eval_mode(module):
+        for shares in torch.linspace(0, 1, steps + 1).split(16):
+            changed = [torch.where(rank < round(float(share) * rank.numel()), end[0], start[0]) for share in shares]
+            found.append(forward(module, torch.stack(changed)).softmax(1)[:, target])
+    return torch.cat(found).cpu()
+
+
+def _checked(heat: Tensor) -> Tensor:
+    """The map without NaN, which become less than any value for the peak and nothing for sums."""
+    if not isinstance(heat, Tensor) or heat.ndim != 2:
+        raise CamError("A heat map is a tensor (H, W).")
+    if heat.isnan().all():
+        raise CamError("The heat map is NaN everywhere: the network looked nowhere.")
+    return heat.nan_to_num(nan=-torch.inf)
+
+
+def _mask(heat: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """(H, W) bool: the pixels whose centre lies in one of the boxes."""
+    if not len(boxes) or any(len(box) != 4 or _area(box) <= 0 for box in boxes):
+        raise CamError(f"Boxes are (left, top, right, bottom) with left < right and top < bottom; got {boxes!r}.")
+    y, x = (torch.arange(side, device=heat.device) + 0.5 for side in heat.shape)
+    inside = [((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right)) for left, top, right, bottom in boxes]
+    return torch.stack(inside).any(0)
+
+
+def _area(box: Box) -> float:
+    left, top, right, bottom = box
+    return max(right - left, 0) * max(bottom - top, 0)

@@ -1,0 +1,83 @@
+"""Would the map look the same for a broken network? And would something that knows nothing do as well?
+
+A map that stays the same when the weights are destroyed does not show what the network has learnt (Adebayo et al. 2018,
+arXiv 1810.03292). A measure on which a blob in the middle does as well says nothing about the map.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from camlib.errors import CamError
+from camlib.hooks import find_layer
+from camlib.images import check_photo
+from camlib.models import Classifier
+
+
+def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterator[tuple[str, Classifier]]:
+    """The classifier with the first layer named destroyed, then the first two, and so on: (name, classifier) pairs.
+
+    layers: from the output down to the input, as Adebayo et al. 2018, section 3.1, cascade them. Each parameter's
+    values are shuffled, so that their mean and spread stay and the signal neither dies nor explodes. `clf` is left as
+    it is.
+
+    >>> from camlib import load_model
+    >>> from camlib.shapes import SHAPES, network
+    >>> clf = load_model(network("gap"), labels=SHAPES, size=64)
+    >>> [name for name, broken in randomised(clf, ["3", "0.11", "0.7"])]
+    ['3', '0.11', '0.7']
+    """
+    for layer in layers:
+        if not any(True for _ in find_layer(clf.module, layer).parameters()):
+            raise CamError(f"Layer {layer!r} has no parameters to destroy.")
+    draw, module = torch.Generator().manual_seed(seed), clf.module
+    for layer in layers:
+        module = copy.deepcopy(module)
+        with torch.no_grad():
+            for parameter in find_layer(module, layer).parameters():
+                shuffled = torch.randperm(parameter.numel(), generator=draw).to(parameter.device)
+                parameter.copy_(parameter.flatten()[shuffled].view_as(parameter))
+        yield layer, replace(clf, module=module, _cache={})
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's rank correlation of two maps of the same shape, -1 to 1: 1 where they order the cells alike.
+
+    >>> rank_correlation(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 4.], [9., 16.]]))
+    1.0
+    """
+    from scipy import stats
+
+    if a.shape != b.shape or a.numel() < 2:
+        raise CamError(f"Two maps of one shape are compared; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    return float(stats.spearmanr(a.detach().flatten().cpu(), b.detach().flatten().cpu()).statistic)
+
+
+def centre_map(size: tuple[int, int], spread: float = 0.25) -> Tensor:
+    """A baseline: a Gaussian blob in the middle, (h, w), its standard deviation a share of each side.
+
+    Photographers put things in the middle, so this does well on many data sets.
+    """
+    y, x = (torch.linspace(-0.5 + 0.5 / side, 0.5 - 0.5 / side, side) / spread for side in size)
+    return torch.exp(-(y[:, None] ** 2 + x**2) / 2)
+
+
+def random_map(size: tuple[int, int], seed: int = 0) -> Tensor:
+    """A baseline: uniform noise from 0 to 1, (h, w)."""
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed))
+
+
+def edge_map(photo: np.ndarray) -> Tensor:
+    """A baseline: the strength of the photo's edges (Sobel filter on the gray photo), (H, W). It knows no class.
+
+    A map that resembles it may show what the photo looks like, not what the network uses.
+    """
+    from PIL import Image
+    from scipy import ndimage
+
+    gray = np.asarray(Image.fromarray(check_photo(photo)).convert("L"), dtype=np.float32) / 255
+    return torch.from_numpy(np.hypot(ndimage.sobel(gray, 0), ndimage.sobel(gray, 1)))
