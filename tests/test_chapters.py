@@ -67,12 +67,15 @@ def test_numbers_in_prose_are_printed_by_a_cell(chapter):
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
 def test_every_cell_twice(chapter):
-    """A reader runs cells again: each one runs twice here, in order, in a fresh kernel and without stored outputs."""
+    """A reader runs cells again: each one runs twice here, in order, in a fresh kernel and without stored outputs.
+
+    Cells tagged `long`, such as a training, run once.
+    """
     notebook = nbformat.read(chapter, as_version=4)
     notebook.cells = [
         nbformat.v4.new_code_cell(c.source, metadata=c.metadata)
         for c in notebooks.code_cells(notebook)
-        for _ in range(2)
+        for _ in range(1 if "long" in notebooks.tags_of(c) else 2)
     ]
     notebooks.execute(notebook, chapter.parent)  # an error in a cell is raised here
     assert all(c.execution_count for c in notebook.cells if not notebooks.why_not_here(c))
