@@ -1,0 +1,93 @@
+"""Destroying weights, and baselines that know nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from camlib import CamError, LayerError, explain, load_model
+from camlib.sanity import centre_map, edge_map, random_map, randomised, rank_correlation
+from camlib.shapes import NORMALISATION, SHAPES, SIDE, network
+
+
+@pytest.fixture
+def small():
+    return load_model(network("gap"), labels=SHAPES, size=SIDE, **NORMALISATION)
+
+
+def state(clf):
+    return {name: value.clone() for name, value in clf.module.state_dict().items()}
+
+
+def test_randomised_destroys_layer_by_layer_and_leaves_the_original(small):
+    before = state(small)
+    stages = list(randomised(small, ["3", "0.11", "0.0"]))
+    assert [name for name, _ in stages] == ["3", "0.11", "0.0"]
+    changed = [
+        {name for name, value in state(broken).items() if not torch.equal(value, before[name])} for _, broken in stages
+    ]
+    assert changed == [{"3.weight", "3.bias"}, {"3.weight", "3.bias", "0.11.weight"}, changed[1] | {"0.0.weight"}]
+    assert all(torch.equal(value, before[name]) for name, value in state(small).items())
+    last = state(stages[2][1])
+    for name in ("3.weight", "0.11.weight", "0.0.weight"):
+        assert torch.equal(last[name].flatten().sort().values, before[name].flatten().sort().values)
+    assert torch.equal(state(stages[0][1])["3.weight"], last["3.weight"])  # destroyed once, then kept
+
+
+def test_randomised_is_seeded(small):
+    one, again, other = (state(next(randomised(small, ["3"], seed))[1])["3.weight"] for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_the_map_of_a_broken_network_is_its_own(small):
+    """The head is found anew: the identity holds for the broken network."""
+    photo = (np.random.default_rng(0).random((64, 64, 3)) * 255).astype(np.uint8)
+    plain = explain(small, photo, view="whole")
+    for _, broken in randomised(small, ["3", "0.11"]):
+        exp = explain(broken, photo, view="whole")
+        assert exp.residual() < 1e-4
+        assert not torch.allclose(exp.maps, plain.maps, atol=1e-3)
+
+
+def test_randomised_names_the_mistake(small):
+    with pytest.raises(LayerError, match="has no layer 'fc'"):
+        next(randomised(small, ["fc"]))
+    with pytest.raises(CamError, match="no parameters"):
+        next(randomised(small, ["0.2"]))
+
+
+def test_rank_correlation():
+    a, b = (torch.randn(7, 7, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a.flatten(), b.flatten()).statistic)
+    assert rank_correlation(a, a.exp()) == pytest.approx(1)
+    assert rank_correlation(a, -a) == pytest.approx(-1)
+    with pytest.raises(CamError, match="one shape"):
+        rank_correlation(a, b[:3])
+
+
+def test_centre_map():
+    blob = centre_map((5, 9))
+    assert blob.shape == (5, 9)
+    assert blob[2, 4] == 1 == blob.max()
+    torch.testing.assert_close(blob, blob.flip(0))
+    torch.testing.assert_close(blob, blob.flip(1))
+    wide = centre_map((100, 200), spread=0.25)
+    assert float(wide[49:51, 149:151].mean()) == pytest.approx(
+        np.exp(-0.5), abs=0.01
+    )  # a quarter of 200 off the middle
+
+
+def test_random_map_is_seeded():
+    assert torch.equal(random_map((3, 4), 1), random_map((3, 4), 1))
+    assert not torch.equal(random_map((3, 4), 1), random_map((3, 4), 2))
+
+
+def test_edge_map():
+    photo = np.zeros((10, 10, 3), np.uint8)
+    photo[:, 5:] = 255
+    edges = edge_map(photo)
+    assert edges.shape == (10, 10)
+    assert (edges[:, 4:6] > 0).all()
+    assert (edges[:, :4] == 0).all()
+    assert (edges[:, 6:] == 0).all()

@@ -1,0 +1,92 @@
+"""Generated pictures: exact boxes, a planted shortcut and no other, networks that train alike every time."""
+
+import numpy as np
+import pytest
+import torch
+
+from camlib import CamError, HeadError, find_head
+from camlib.shapes import CORNER, SHAPES, SIDE, Pictures, _picture, accuracy, centred, network, pictures, train
+
+
+def test_pictures_are_seeded_and_in_range():
+    a, b, c = pictures(20, 3), pictures(20, 3), pictures(20, 4)
+    assert torch.equal(a.images, b.images)
+    assert not torch.equal(a.images, c.images)
+    assert a.images.shape == (20, 3, SIDE, SIDE)
+    assert a.images.dtype == torch.float32
+    assert a.images.min() >= 0
+    assert a.images.max() <= 1
+    assert set(pictures(200, 0).labels.tolist()) == set(range(len(SHAPES)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_boxes_are_exact(shape, monkeypatch):
+    """The same picture with and without its shape differs inside the box, on all four of its edges, and only there."""
+    with_shape, box = _picture(np.random.default_rng(5), shape)
+    monkeypatch.setattr("camlib.shapes._inside", lambda name, u, v: np.hypot(u, v) < 0.2)  # a dot in its place
+    dot, _ = _picture(np.random.default_rng(5), shape)
+    left, top, right, bottom = box
+    y, x = np.nonzero(np.abs(with_shape - dot).max(0) > 1e-6)
+    assert (x.min(), y.min(), x.max() + 1, y.max() + 1) == (left, top, right, bottom)
+
+
+def test_the_corner_changes_nothing_else():
+    plain, told, noise = (pictures(60, 0, corner) for corner in ("none", "class", "random"))
+    for other in (told, noise):
+        differs = (other.images != plain.images).any(1).any(0)
+        assert differs[:CORNER, :CORNER].all()
+        assert differs.sum() == CORNER**2
+        assert torch.equal(other.labels, plain.labels)
+        assert torch.equal(other.boxes, plain.boxes)
+    colour = told.images[:, :, 0, 0]
+    for k in range(len(SHAPES)):
+        assert len(torch.unique(colour[told.labels == k], dim=0)) == 1
+        assert len(torch.unique(noise.images[noise.labels == k][:, :, 0, 0], dim=0)) > 1
+    assert len(torch.unique(colour, dim=0)) == len(SHAPES)
+    with pytest.raises(CamError, match="corner='left'"):
+        pictures(2, 0, "left")
+
+
+def test_networks_and_their_heads():
+    x = torch.rand(1, 3, SIDE, SIDE)
+    assert find_head(network("gap"), x).layer == "0"
+    for head in ("flat", "fc"):
+        with pytest.raises(HeadError):
+            find_head(network(head), x)
+    assert torch.equal(network("gap", 1)[3].weight, network("gap", 1)[3].weight)
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    network("gap")
+    assert torch.equal(torch.rand(1), expected)  # the caller's random numbers are left alone
+    with pytest.raises(CamError, match="head='vgg'"):
+        network("vgg")
+
+
+def test_training_repeats_bit_by_bit_and_learns():
+    data = pictures(192, 0, "class")  # the shortcut is quickly learnt
+    threads, nets = torch.get_num_threads(), [network("gap"), network("gap")]
+    losses = [train(net, data, epochs=6, progress=False) for net in nets]
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.get_num_threads() == threads
+    assert not nets[0].training
+    other = network("gap")
+    train(other, data, epochs=1, seed=1, progress=False)
+    assert not torch.equal(other[3].weight, nets[0][3].weight)
+
+
+def test_accuracy():
+    class Bright(torch.nn.Module):
+        """Says class 1 where the picture is bright."""
+
+        def forward(self, x):
+            bright = (x.mean((1, 2, 3)) > 0).float()
+            return torch.stack([1 - bright, bright], 1)
+
+    images = torch.cat([torch.zeros(3, 3, 4, 4), torch.ones(1, 3, 4, 4)])
+    labels = torch.tensor([0, 0, 1, 1])
+    assert accuracy(Bright(), Pictures(images, labels, torch.zeros(4, 4))) == 0.75
+    assert centred(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-2, 0, 2]
