@@ -79,6 +79,8 @@ class Explanation:
     @property
     def unit(self) -> str:
         """What a map's values are, for a colour bar."""
+        if self.verified_head is not None and self.verified_head.of_this_photo:
+            return f"{UNIT}, by this photo's weights"
         return UNITS.get(self.method, "weighted activation per cell")
 
     @cached_property

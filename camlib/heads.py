@@ -38,6 +38,10 @@ class Head:
 
     weight (K, C) and bias (K,) are copies of the classifier's. Where the network pools its class scores themselves,
     as SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
+
+    Where a normalisation stands between the pooling and the classifier, weight and bias contain it. A BatchNorm is
+    constant. A LayerNorm divides by the standard deviation of the photo's own channel means; the rest of it is linear.
+    That one number is held: `features` divides by it, so the maps are exact, and their scale is this photo's own.
     """
 
     layer: str  # whose output (or input, see `inputs`) is the feature map
@@ -47,11 +51,22 @@ class Head:
     classifier: str | None  # None: the pooled feature map is the logits
     weight: Tensor
     bias: Tensor
+    norm: str | None = None  # the normalisation between pooling and classifier
+    eps: float | None = None  # of a LayerNorm; then `features` are divided by the photo's own deviation
+
+    @property
+    def of_this_photo(self) -> bool:
+        """Whether the maps' scale holds for one photo only: maps of two photos then share no unit."""
+        return self.eps is not None
 
     def features(self, value: Tensor) -> Tensor:
-        """What the layer gave, as the feature map that is pooled: (B, C, h, w) float32."""
+        """What the layer gave, as the feature map whose mean the weights take: (B, C, h, w) float32."""
         value = value if self.layout == "nchw" else value.permute(0, 3, 1, 2)
-        return ACTIVATIONS[self.activation](value.float())
+        value = ACTIVATIONS[self.activation](value.float())
+        if self.eps is None:
+            return value
+        variance = value.mean((2, 3)).var(1, correction=0)
+        return value / (variance + self.eps).sqrt()[:, None, None, None]
 
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         """One forward pass in evaluation mode: x (B, 3, H, W) -> features (B, C, h, w) and logits (B, K), float32."""
@@ -84,9 +99,9 @@ class Head:
 def find_head(module: nn.Module, x: Tensor) -> Head:
     """The verified head of a classifier. x (B, 3, H, W) is any input that it takes, such as one photo.
 
-    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names; a convolution that is
-    pooled afterwards (SqueezeNet); channels-last maps; an activation after the last layer, in place or
-    functional, as in DenseNet.
+    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names, also with a LayerNorm
+    (ConvNeXt) or BatchNorm between them; a convolution that is pooled afterwards (SqueezeNet); channels-last maps; an
+    activation after the last layer, in place or functional, as in DenseNet.
 
     The identity proves the numbers, not their places: a network that mirrors or shuffles its feature map before
     pooling it is found too, and its map is the shuffled one.
@@ -108,8 +123,9 @@ def find_head(module: nn.Module, x: Tensor) -> Head:
     classes = trace.logits.shape[1]
     one = torch.eye(classes, device=trace.logits.device)
     pooled_last = _Read(None, trace.logits, one, one.new_zeros(classes))  # the map's own channels are the classes
-    for reading in filter(None, (read, pooled_last)):
-        for head in _candidates(module, x, *reading):
+    before_norm = _unnormalised(module, trace, read) if read else []
+    for reading in filter(None, (read, *before_norm, pooled_last)):
+        for head in _candidates(module, x, reading):
             try:
                 head.verify(*head.run(module, x))
             except HeadError:
@@ -135,7 +151,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Linear:
-    """A call of a module with a (K, C) weight: what it read (B, C) and wrote (B, K)."""
+    """A call of a module with a weight (K, C), or (C,) for a normalisation: what it read (B, C) and wrote."""
 
     layer: str
     reads: Tensor
@@ -147,16 +163,18 @@ class _Linear:
 class _Trace:
     steps: list[_Step]
     linears: list[_Linear]
+    norms: list[_Linear]
     logits: Tensor
 
 
 def _watch(module: nn.Module, x: Tensor) -> _Trace:
     steps: list[_Step] = []
     linears: list[_Linear] = []
+    norms: list[_Linear] = []
     reads: dict[str, Tensor] = {}
 
     def before(name: str, m: nn.Module, value: Tensor) -> None:
-        if _is_linear(m) and value[0].numel() <= LARGEST_VECTOR:
+        if (_is_linear(m) or _is_norm(m)) and value[0].numel() <= LARGEST_VECTOR:
             reads[name] = value.flatten(1).float().clone()
 
     def after(name: str, m: nn.Module, value: Any) -> None:
@@ -164,16 +182,21 @@ def _watch(module: nn.Module, x: Tensor) -> _Trace:
         tokens = (value[:, 0].float().clone(), value.float().mean(1)) if len(shape) == 3 else None
         steps.append(_Step(name, type(m).__name__, len(steps), not any(m.children()), shape, tokens))
         if name in reads and shape and value[0].numel() <= LARGEST_VECTOR:
-            linears.append(_Linear(name, reads.pop(name), value.flatten(1).float().clone(), len(steps)))
+            calls = norms if _is_norm(m) else linears
+            calls.append(_Linear(name, reads.pop(name), value.flatten(1).float().clone(), len(steps)))
 
     with torch.no_grad():
         logits = run_hooked(module, x, before, after)
-    return _Trace(steps, linears, _check_logits(logits))
+    return _Trace(steps, linears, norms, _check_logits(logits))
 
 
 def _is_linear(m: nn.Module) -> bool:
     weight = getattr(m, "weight", None)
     return isinstance(weight, Tensor) and (weight.ndim == 2 or (weight.ndim == 4 and weight.shape[2:] == (1, 1)))
+
+
+def _is_norm(m: nn.Module) -> bool:
+    return isinstance(m, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d)
 
 
 def _check_logits(logits: Any) -> Tensor:
@@ -190,12 +213,14 @@ def _check_logits(logits: Any) -> Tensor:
 
 
 class _Read(NamedTuple):
-    """The classifier: its name, what it read (B, C), its weight (K, C) and bias (K,)."""
+    """The classifier: its name, what it read (B, C), its weight (K, C) and bias (K,); see `Head` for norm and eps."""
 
     classifier: str | None
     vector: Tensor
     weight: Tensor
     bias: Tensor
+    norm: str | None = None
+    eps: float | None = None
 
 
 def _classifier(module: nn.Module, trace: _Trace) -> _Read | None:
@@ -211,6 +236,38 @@ def _classifier(module: nn.Module, trace: _Trace) -> _Read | None:
     return None
 
 
+def _unnormalised(module: nn.Module, trace: _Trace, read: _Read) -> list[_Read]:
+    """The classifier with the normalisation before it contained in its weights, so that it reads the plain means.
+
+    LayerNorm: (v - mean(v)) / deviation(v) * g + s. Without the deviation, which `Head.features` holds, the weight on v
+    is W g less its mean over the channels.
+    """
+    found = []
+    for call in reversed(trace.norms):
+        channels = call.reads.shape[1]
+        if _off(call.writes, read.vector) > 1e-6 or channels != read.vector.shape[1]:
+            continue
+        m = module.get_submodule(call.layer)
+        gain, shift = (_or_default(getattr(m, n), d, call.reads) for n, d in (("weight", 1.0), ("bias", 0.0)))
+        if isinstance(m, nn.LayerNorm):
+            weight = read.weight * gain
+            weight = weight - weight.mean(1, keepdim=True)
+            bias, eps = read.bias + read.weight @ shift, m.eps
+        else:
+            assert isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)
+            mean, variance = (_or_default(v, d, call.reads) for v, d in ((m.running_mean, 0.0), (m.running_var, 1.0)))
+            gain = gain / (variance + m.eps).sqrt()
+            weight, eps = read.weight * gain, None
+            bias = read.bias + read.weight @ (shift - mean * gain)
+        found.append(_Read(read.classifier, call.reads, weight, bias, call.layer, eps))
+    return found
+
+
+def _or_default(value: Tensor | None, default: float, like: Tensor) -> Tensor:
+    """(C,): the parameter of a normalisation, or what stands for it where it has none."""
+    return like.new_full(like.shape[1:], default) if value is None else value.detach().to(like)
+
+
 def _off(a: Tensor, b: Tensor) -> float:
     """Largest difference relative to the largest value of b; infinite for other shapes."""
     if a.shape != b.shape:
@@ -221,10 +278,8 @@ def _off(a: Tensor, b: Tensor) -> float:
 # --- second pass: which feature map has that mean? -------------------------------------------------------------------
 
 
-def _candidates(
-    module: nn.Module, x: Tensor, classifier: str | None, vector: Tensor, weight: Tensor, bias: Tensor
-) -> list[Head]:
-    """Heads whose pooled map is `vector`: grids before strips, outputs before inputs, plain before activated.
+def _candidates(module: nn.Module, x: Tensor, read: _Read) -> list[Head]:
+    """Heads whose pooled map is `read.vector`: grids before strips, outputs before inputs, plain before activated.
 
     The means are taken at the moment of the call, before a later in-place operation can change the map.
     """
@@ -236,12 +291,13 @@ def _candidates(
         for layout, axes in SPACE.items():
             channels = value.shape[1 if layout == "nchw" else 3]
             strip = min(value.shape[a] for a in axes) == 1  # tokens in a row have lost their places
-            if channels == vector.shape[1] and max(value.shape[a] for a in axes) > 1:
+            if channels == read.vector.shape[1] and max(value.shape[a] for a in axes) > 1:
                 for rank, (act, f) in enumerate(ACTIVATIONS.items()):
-                    if _off(f(value.float()).mean(axes), vector) < TOLERANCE:
-                        hits.append(
-                            (strip, inputs, rank, -len(hits), Head(name, inputs, layout, act, classifier, weight, bias))
+                    if _off(f(value.float()).mean(axes), read.vector) < TOLERANCE:
+                        head = Head(
+                            name, inputs, layout, act, read.classifier, read.weight, read.bias, read.norm, read.eps
                         )
+                        hits.append((strip, inputs, rank, -len(hits), head))
 
     with torch.no_grad():
         run_hooked(module, x, lambda n, _m, value: look(n, value, True), lambda n, _m, value: look(n, value, False))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from camlib import HeadError, ModelError, class_activation_maps, find_head, residual
+from camlib import HeadError, ModelError, capture, class_activation_maps, find_head, residual
 from tests.test_hooks import count_hooks
 
 X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
@@ -68,7 +68,7 @@ def test_finds_googlenet():
         ("vgg16", 64, r"Linear \(classifier.0\), ReLU \(classifier.1\), Linear \(classifier.3\)"),
         ("vit_b_16", 224, "reads the class token of encoder"),
         ("mobilenet_v3_large", 64, r"Linear \(classifier.0\), Hardswish \(classifier.1\)"),
-        ("convnext_tiny", 64, r"LayerNorm2d \(classifier.0\)"),
+        ("maxvit_t", 224, r"Linear \(classifier.3\), Tanh \(classifier.4\)"),
     ],
 )
 def test_refuses_and_names_the_obstacle(name, size, obstacle):
@@ -98,6 +98,60 @@ def test_finds_functional_pooling_and_a_1x1_convolution_as_classifier():
     head = check(Net(lambda n, f: n.point(f.relu().mean((2, 3), keepdim=True)).flatten(1)))
     assert (head.layer, head.activation, head.classifier) == ("b", "relu", "point")
     assert head.weight.shape == (5, 8)
+
+
+def test_finds_a_layernorm_before_the_classifier():
+    """The normalisation's own derivation, photo by photo: hold mean and deviation, and the rest is linear."""
+    net = build("convnext_tiny")
+    head = check(net)
+    assert (head.layer, head.classifier, head.norm) == ("features", "classifier.2", "classifier.0")
+    assert head.of_this_photo
+    features, logits = head.run(net, X)
+    maps = class_activation_maps(features, head.weight)
+    with capture(net, "features") as seen, torch.no_grad():
+        net(X)
+    norm, linear = net.classifier[0], net.classifier[2]
+    for photo in range(2):
+        F_, v = seen["features"][photo], seen["features"][photo].mean((1, 2))
+        deviation = (v.var(correction=0) + norm.eps).sqrt()
+        weight = (linear.weight * norm.weight / deviation).detach()  # this photo's weights, its mean not yet held
+        held = -weight @ v.mean().expand_as(v) + linear.weight @ norm.bias + linear.bias
+        by_hand = torch.einsum("kc,chw->khw", weight, F_)
+        assert (by_hand.mean((1, 2)) + held - logits[photo]).abs().max() < 1e-4
+        # camlib holds the deviation alone: the mean over the channels is linear, and is taken off each cell's own
+        centred = torch.einsum("kc,chw->khw", weight, F_ - F_.mean(0))
+        torch.testing.assert_close(maps[photo], centred, atol=1e-4, rtol=1e-4)
+
+
+def test_each_photo_has_its_own_deviation():
+    net = build("convnext_tiny")
+    head = find_head(net, X)
+    both, _ = head.run(net, X)
+    alone, _ = head.run(net, X[1:])
+    torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.BatchNorm1d])
+def test_finds_normalised_means(kind, affine):
+    options = {"affine": affine} if kind is nn.BatchNorm1d else {"elementwise_affine": affine}
+    norm = randomise(kind(8, **options))
+    if kind is nn.BatchNorm1d:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    net = Net(lambda n, f: n.last(n.norm(f.relu().mean((2, 3)))))
+    net.norm = norm
+    head = check(net)
+    assert (head.layer, head.activation, head.norm) == ("b", "relu", "norm")
+    assert head.of_this_photo == (kind is nn.LayerNorm)
+
+
+def test_a_norm_that_normalises_something_else_is_no_excuse():
+    """A nonlinear step between the norm and the classifier: still refused."""
+    net = Net(lambda n, f: n.last(n.norm(f.mean((2, 3))).tanh()))
+    net.norm = nn.LayerNorm(8)
+    with pytest.raises(HeadError, match="LayerNorm"):
+        find_head(net, X)
 
 
 @pytest.mark.parametrize("act", [F.silu, F.gelu, F.hardswish, F.relu6])
