@@ -272,49 +272,76 @@ def explain_all(
     layer: Layer | None = None,
 ) -> list[Explanation]:
     """Explain several photos with one forward pass for all whose inputs have the same size; see `explain`."""
-    if not isinstance(clf, Classifier):
-        raise ModelError(f"explain takes a Classifier, not {type(clf).__name__}: camlib.load_model(…) makes one of it.")
     if isinstance(photos, (str, os.PathLike)):
         raise CamError(f"explain_all takes several photos; give [{str(photos)!r}].")
+    clf = check_method(clf, method, layer) if device is None else check_method(clf, method, layer).to(device)
+    return explain_prepared(clf, [prepare(clf, photo, view, sizes) for photo in photos], method, layer)
+
+
+# The same in two steps, for who prepares photos in other threads: camlib.folder
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A photo, and for each resolution the view and the network's input (1, 3, h, w)."""
+
+    photo: np.ndarray
+    asked: tuple[tuple[View, Tensor], ...]
+
+
+def check_method(clf: Classifier, method: str, layer: Layer | None = None) -> Classifier:
+    """The classifier, or the error that says why it cannot be asked so."""
+    if not isinstance(clf, Classifier):
+        raise ModelError(f"explain takes a Classifier, not {type(clf).__name__}: camlib.load_model(…) makes one of it.")
     if method not in METHODS:
         raise CamError(f"No method {method!r}; known: {', '.join(METHODS)}.")
     if method == "cam" and layer is not None:
         raise CamError("layer is for the other methods; where method='cam' applies, the network itself says which.")
-    clf = clf if device is None else clf.to(device)
-    ready = [check_photo(photo) for photo in photos]
+    return clf
+
+
+def prepare(
+    clf: Classifier,
+    photo: np.ndarray | str | os.PathLike,
+    view: Literal["crop", "whole"] = "crop",
+    sizes: int | Sequence[int] | None = None,
+) -> Prepared:
+    """Read, resize, crop and normalise a photo, once for each of the sizes."""
+    photo = check_photo(photo)
     sides = [clf.size] if sizes is None else list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not sides:
         raise CamError("sizes is empty: give at least one side in pixels, or None.")
-    asked = [(photo, clf.view(photo, view, side)) for photo in ready for side in sides]
+    views = [clf.view(photo, view, side) for side in sides]
+    return Prepared(photo, tuple((v, clf.preprocess(photo, v)) for v in views))
+
+
+def explain_prepared(
+    clf: Classifier, ready: Sequence[Prepared], method: str = "cam", layer: Layer | None = None
+) -> list[Explanation]:
+    """Explain prepared photos; inputs of the same size go through the network together."""
+    asked = [sight for one in ready for sight in one.asked]
     head = clf.head if method == "cam" else None
-    sights = _look(clf, head, asked) if head else _look_back(clf, asked, layer)
-    per_photo = len(sides)
-    return [
-        Explanation(clf, photo, method, tuple(sights[n * per_photo : (n + 1) * per_photo]), head)
-        for n, photo in enumerate(ready)
-    ]
+    sights = iter(_look(clf, head, asked) if head else _look_back(clf, asked, layer))
+    return [Explanation(clf, one.photo, method, tuple(next(sights) for _ in one.asked), head) for one in ready]
 
 
-def _look(clf: Classifier, head: Head, asked: list[tuple[np.ndarray, View]]) -> list[Sight]:
-    """The network's look at each (photo, view), in the same order; inputs of the same size go through together."""
+def _look(clf: Classifier, head: Head, asked: list[tuple[View, Tensor]]) -> list[Sight]:
+    """The network's look at each input, in the same order."""
     sights: dict[int, Sight] = {}
-    for size in dict.fromkeys(view.size for _, view in asked):
-        group = [n for n, (_, view) in enumerate(asked) if view.size == size]
-        features, logits = head.run(clf.module, torch.cat([clf.preprocess(*asked[n]) for n in group]))
+    for size in dict.fromkeys(view.size for view, _ in asked):
+        group = [n for n, (view, _) in enumerate(asked) if view.size == size]
+        features, logits = head.run(clf.module, torch.cat([asked[n][1] for n in group]))
         head.verify(features, logits)
         for row, n in enumerate(group):
-            sights[n] = Sight(asked[n][1], features[row : row + 1].clone(), logits[row : row + 1])  # not the batch's
+            sights[n] = Sight(asked[n][0], features[row : row + 1].clone(), logits[row : row + 1])  # not the batch's
     return [sights[n] for n in range(len(asked))]
 
 
-def _look_back(clf: Classifier, asked: list[tuple[np.ndarray, View]], layer: Layer | None) -> list[Sight]:
+def _look_back(clf: Classifier, asked: list[tuple[View, Tensor]], layer: Layer | None) -> list[Sight]:
     """The same with the graph from the layer to the logits, one by one: a photo's gradient needs its own graph."""
     sights = []
-    for photo, view in asked:
-        x = clf.preprocess(photo, view)
-        if layer is None:
-            layer = _feature_layer(clf, x)
-        seen = gradcam.look(clf.module, x, layer)
+    for view, x in asked:
+        seen = gradcam.look(clf.module, x, _feature_layer(clf, x) if layer is None else layer)
         if not torch.isfinite(seen.logits).all():
             raise ModelError("The network's logits are not finite on this photo; no map can be drawn.")
         sights.append(Sight(view, seen.features, seen.logits.detach().float(), seen))
