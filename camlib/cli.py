@@ -6,24 +6,25 @@ import json
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camlib.errors import CamError
+from camlib.folder import Journal, ahead, explained, find_photos, stems
 
 if TYPE_CHECKING:
     from camlib.explain import Explanation
     from camlib.models import Classifier
 
-LONGEST_STEM = 120  # characters: file names end at 255 bytes, and the class comes behind
+Row = dict[str, Any]  # a picture, and what it shows
 
 EXAMPLES = """examples:
   camlib cat.jpg                              the best class
   camlib cat.jpg --top 3                      the best three, on one scale
   camlib cat.jpg --target "tiger cat" --target lynx
-  camlib photos/ --out maps --json            a folder; a JSON line per picture
+  camlib photos/ --out maps --json            a folder; a JSON line per picture; stopped, it goes on where it was
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input
 """
@@ -62,6 +63,17 @@ def parser() -> argparse.ArgumentParser:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
     )
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="photos per forward pass (default 8)")
+    p.add_argument(
+        "--workers",
+        type=_positive,
+        default=min(4, os.cpu_count() or 1),
+        metavar="N",
+        help="threads that read and as many that write pictures, beside the network (default %(default)s)",
+    )
+    p.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="only the I-th of N equal parts of the photos, 1/N to N/N"
+    )
+    p.add_argument("--redo", action="store_true", help="also photos that an earlier run into the same folder finished")
     p.add_argument("--json", action="store_true", help="print a JSON line per picture instead of the table")
     p.add_argument("--version", action="version", version=_version())
     return p
@@ -88,118 +100,106 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    files = list(_files(args.photos, args.out))
+    files = find_photos(args.photos, args.out)
+    names = stems(files)
+    part, parts = args.shard or (1, 1)
+    mine = files[part - 1 :: parts]
+    from camlib.explain import check_method
     from camlib.models import load_model  # torch takes seconds: usage errors come first
 
-    clf = load_model(args.model, device=_device(args.device))
+    clf = check_method(load_model(args.model, device=_device(args.device)), args.method)
     for target in args.target or []:
         clf.index(_target(target))
-    bad: dict[Path, str] = {}
-    names = _stems(files)
-    for exp, file in _explained(clf, files, args, bad):
-        try:
-            _write(exp, file, names[file], args)
-        except CamError as e:
-            bad[file] = str(e)
-    if len(files) == 1:
-        for reason in bad.values():
-            raise CamError(reason)
-    if bad:
-        print(f"camlib: {len(bad)} of {len(files)} photos could not be used:", file=sys.stderr)
-        print(
-            *(f"  {why if str(file) in why else f'{file}: {why}'}" for file, why in bad.items()),
-            sep="\n",
-            file=sys.stderr,
-        )
-    return 1 if bad else 0
-
-
-def _explained(
-    clf: "Classifier", files: list[Path], args: argparse.Namespace, bad: dict[Path, str]
-) -> "Iterator[tuple[Explanation, Path]]":
-    """Every usable photo with its explanation, in order, a batch at a time; what fails is put into `bad`."""
-    from tqdm import tqdm
-
-    from camlib.errors import ImageError
-    from camlib.explain import METHODS, explain_all
-    from camlib.images import read_image
-
-    if args.method not in METHODS:
-        raise CamError(f"No method {args.method!r}; known: {', '.join(METHODS)}.")
-    options: dict[str, Any] = {"method": args.method, "view": args.view, "sizes": args.size}
-    with tqdm(total=len(files), unit="photo", disable=len(files) < 2 or not sys.stderr.isatty()) as bar:
-        for start in range(0, len(files), args.batch):
-            batch = []
-            for file in files[start : start + args.batch]:
-                try:
-                    photo = read_image(file)
-                    for size in args.size or [None]:
-                        clf.view(photo, args.view, size)
-                    batch.append((photo, file))
-                except ImageError as e:
-                    bad[file] = str(e)
-                    bar.update()
-            for exp, (_, file) in zip(explain_all(clf, [p for p, _ in batch], **options), batch, strict=True):
-                yield exp, file
-                bar.update()
-
-
-def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> None:
-    """One picture per class, all of a photo on one scale, and its lines of the table."""
-    targets = [exp.classifier.index(_target(t)) for t in args.target] if args.target else None
-    order = list(exp.top(len(exp.logits)))
-    chosen = [p for p in order if p.index in targets] if targets else order[: args.top or 1]
-    limit = exp.largest([p.index for p in chosen])
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise CamError(f"{args.out}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
-    if not args.json:
-        print(f"{file}  (colour scale ±{limit:.1f} {exp.unit})")
-        print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
+    bad: dict[Path, CamError] = {}
+    for file, found in _rows(clf, mine, names, args, resume=len(files) > 1 and not args.redo):
+        if isinstance(found, CamError):
+            bad[file] = found
+        else:
+            _print(file, found, args.json)
+    if len(files) == 1:
+        for error in bad.values():
+            raise error
+    if bad:
+        print(f"camlib: {len(bad)} of {len(mine)} photos could not be used:", file=sys.stderr)
+        for file, error in bad.items():
+            print(f"  {error if str(file) in str(error) else f'{file}: {error}'}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _rows(
+    clf: "Classifier", files: list[Path], names: dict[Path, str], args: argparse.Namespace, resume: bool
+) -> Iterator[tuple[Path, "list[Row] | CamError"]]:
+    """Every photo with the rows of its table, or with what is wrong with it, in order; pictures are written on the way.
+
+    Reading, the network and writing overlap: threads decode the next photos and encode the last pictures.
+    """
+    from tqdm import tqdm
+
+    from camlib import __version__
+
+    asked = ("method", "model", "view", "size", "target", "top")
+    shard = "-of-".join(map(str, args.shard or ()))
+    journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in asked}, shard)
+    done = {file: rows for file in files if resume and (rows := journal.rows(file)) is not None}
+
+    def write(pair: "tuple[Path, Explanation | CamError]") -> "tuple[Path, list[Row] | CamError]":
+        file, found = pair
+        if isinstance(found, CamError):
+            return file, found
+        try:
+            return file, _write(found, file, names[file], args)
+        except CamError as e:
+            return file, e
+
+    todo = [file for file in files if file not in done]
+    options: dict[str, Any] = {"method": args.method, "view": args.view, "sizes": args.size, "batch": args.batch}
+    quiet = len(files) < 2 or not sys.stderr.isatty()
+    with (
+        tqdm(total=len(files), initial=len(done), unit="photo", disable=quiet) as bar,
+        ThreadPoolExecutor(args.workers) as readers,
+        ThreadPoolExecutor(args.workers) as writers,
+    ):
+        written = ahead(writers, write, explained(clf, todo, readers, **options), 2 * args.workers)
+        for file in files:
+            if file in done:
+                yield file, done[file]
+                continue
+            _, found = next(written)
+            if len(names) > 1 and not isinstance(found, CamError):
+                journal.add(file, found)
+            yield file, found
+            bar.update()
+
+
+def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> list[Row]:
+    """One picture per class, all of a photo on one scale; a row of the table for each."""
+    targets = [exp.classifier.index(_target(t)) for t in args.target] if args.target else None
+    order = exp.top(len(exp.logits)) if targets else exp.top(args.top or 1)
+    chosen = [p for p in order if targets is None or p.index in targets]
+    limit = exp.largest([p.index for p in chosen])
+    rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
         cells = exp.map(p.index)
-        low, high = float(cells.min()), float(cells.max())
-        if args.json:
-            row = {"photo": str(file), "index": p.index, "label": p.label, "probability": round(p.probability, 6)}
-            row |= {"logit": round(p.logit, 4), "evidence": [round(low, 4), round(high, 4)], "scale": round(limit, 4)}
-            print(json.dumps(row | {"picture": str(picture)}, ensure_ascii=False))
-        else:
-            name, evidence = f"{p.label} ({p.index})", f"{low:.1f} to {high:.1f}"
-            print(f"  {name:<32}{100 * p.probability:>10.2f} %{p.logit:>9.3f}{evidence:>20}  {picture}")
+        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": round(p.probability, 6)}
+        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
+        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)})
+    return rows
 
 
-def _files(paths: Sequence[Path], out: Path) -> Iterator[Path]:
-    """The picture files named, and those in the folders named but not in `out`, each once and in order."""
-    from camlib.images import SUFFIXES
-
-    seen = set()
-    for path in paths:
-        inside = [path]
-        if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
-            found = (f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and os.path.isfile(f))
-            inside = sorted(f for f in found if out.resolve() not in f.resolve().parents)
-            if not inside:
-                raise CamError(f"{path}: no picture files in this folder ({', '.join(SUFFIXES)}).")
-        for file in inside:
-            if file not in seen:
-                seen.add(file)
-                yield file
-
-
-def _stems(files: list[Path]) -> dict[Path, str]:
-    """A name for each photo's pictures: its stem, else its name, else with folders, else numbered; no two alike."""
-    names = {f: f.stem for f in files}
-    for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
-        taken = Counter(names.values())
-        names = {f: longer(f) if taken[name] > 1 else name for f, name in names.items()}
-    used: Counter[str] = Counter()
-    for f, name in names.items():
-        short = name[:LONGEST_STEM]
-        used[short] += 1
-        names[f] = short if used[short] == 1 else f"{short}~{used[short]}"
-    return names
+def _print(file: Path, rows: list[Row], as_json: bool) -> None:
+    if as_json:
+        print(*(json.dumps(row, ensure_ascii=False) for row in rows), sep="\n", flush=True)
+        return
+    print(f"{file}  (colour scale ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
+    print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
+    for row in rows:
+        name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
+        print(f"  {name:<32}{100 * row['probability']:>10.2f} %{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
 
 
 def _device(name: str) -> str:
@@ -223,6 +223,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 2/8")
+    return int(found[1]), int(found[2])
 
 
 def _version() -> str:

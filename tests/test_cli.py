@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from camlib import explain
-from camlib.cli import _stems, main
+from camlib.cli import main
+from camlib.folder import stems
 
 
 def run(capsys, *args):
@@ -67,12 +68,12 @@ def test_folder_goes_on_past_a_bad_file(tmp_path, capsys):
     assert run(capsys, photos, photos / "cat.jpg", "--json", "--out", tmp_path / "twice")[1].count("cat.jpg.282") == 1
     assert "1 of 4 photos could not be used" in err
     assert "broken.png" in err
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    names = sorted(p.name for p in (tmp_path / "out").glob("*.png"))
     assert names == ["cat.jpg.282-tiger-cat.png", "cat.png.967-espresso.png", "coffee.967-espresso.png"]
 
 
 def test_pictures_of_different_photos_never_share_a_file(tmp_path):
-    found = _stems([tmp_path / "a-b" / "c.jpg", tmp_path / "a" / "b" / "c.jpg", tmp_path / f"{'n' * 240}.jpg"])
+    found = stems([tmp_path / "a-b" / "c.jpg", tmp_path / "a" / "b" / "c.jpg", tmp_path / f"{'n' * 240}.jpg"])
     assert len(set(found.values())) == 3
     assert max(map(len, found.values())) < 130
 

@@ -1,0 +1,158 @@
+"""A folder of photos, however many: which files, under which names, read ahead, and not twice."""
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from camlib.errors import CamError
+
+if TYPE_CHECKING:
+    from camlib.explain import Explanation, Prepared
+    from camlib.models import Classifier
+
+LONGEST_STEM = 120  # characters: file names end at 255 bytes, and the class comes behind
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
+    """The picture files named, and those in the folders named but not in `out`, each once and in order."""
+    from camlib.images import SUFFIXES
+
+    found: dict[Path, None] = {}
+    for path in paths:
+        inside = [path]
+        if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
+            pictures = (f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and os.path.isfile(f))
+            inside = sorted(f for f in pictures if out.resolve() not in f.resolve().parents)
+            if not inside:
+                raise CamError(f"{path}: no picture files in this folder ({', '.join(SUFFIXES)}).")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def stems(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for each photo's pictures: its stem, else its name, else with folders, else numbered; no two alike."""
+    names = {f: f.stem for f in files}
+    for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
+        taken = Counter(names.values())
+        names = {f: longer(f) if taken[name] > 1 else name for f, name in names.items()}
+    used: Counter[str] = Counter()
+    for f, name in names.items():
+        short = name[:LONGEST_STEM]
+        used[short] += 1
+        names[f] = short if used[short] == 1 else f"{short}~{used[short]}"
+    return names
+
+
+def ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
+) -> Iterator[Result]:
+    """The function of every item, in order, computed by the pool while earlier results are used; `depth` at a time.
+
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(ahead(pool, abs, [-1, 2, -3], depth=2))
+    [1, 2, 3]
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:  # after an error, or when the caller stops
+            future.cancel()
+
+
+def explained(
+    clf: "Classifier",
+    files: Iterable[Path],
+    pool: ThreadPoolExecutor,
+    *,
+    method: str = "cam",
+    view: Any = "crop",
+    sizes: Any = None,
+    batch: int = 8,
+) -> "Iterator[tuple[Path, Explanation | CamError]]":
+    """Every photo with its explanation, or with what is wrong with it, in order.
+
+    The pool decodes and resizes the next two batches while the network works; no more than that is held in memory.
+    """
+    from camlib.explain import prepare
+
+    def ready(file: Path) -> "tuple[Path, Prepared | CamError]":
+        try:
+            return file, prepare(clf, file, view, sizes)
+        except CamError as e:
+            return file, e
+
+    read = ahead(pool, ready, files, 2 * batch)
+    while chunk := list(islice(read, batch)):
+        good = [one for _, one in chunk if not isinstance(one, CamError)]
+        found = iter(_explained(clf, good, method))
+        yield from ((file, one if isinstance(one, CamError) else next(found)) for file, one in chunk)
+
+
+def _explained(clf: "Classifier", ready: "list[Prepared]", method: str) -> "list[Explanation | CamError]":
+    """Together, or one by one where one of them spoils the batch."""
+    from camlib.explain import explain_prepared
+
+    try:
+        return list(explain_prepared(clf, ready, method))
+    except CamError as e:
+        return [e] if len(ready) == 1 else [one for photo in ready for one in _explained(clf, [photo], method)]
+
+
+class Journal:
+    """What is finished, a line of JSON for each photo, so that a job that was stopped goes on where it was.
+
+    A photo counts as finished if its line is whole, says the same options, the file has not changed since, and every
+    picture named in it is there. Shards write a file each, and read all of the folder.
+    """
+
+    def __init__(self, folder: Path, options: dict[str, Any], shard: str = "") -> None:
+        self.path = folder / (f"camlib.{shard}.jsonl" if shard else "camlib.jsonl")
+        self.options = json.loads(json.dumps(options))
+        self._done: dict[str, dict[str, Any]] = {}
+        for file in sorted(folder.glob("camlib*.jsonl")):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._done[entry["photo"]] = entry
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line cut off when the job was stopped
+
+    def rows(self, photo: Path) -> list[dict[str, Any]] | None:
+        """The rows of a finished photo; None where it is still to be done."""
+        entry = self._done.get(str(photo))
+        if not entry or entry.get("options") != self.options or entry.get("state") != _state(photo):
+            return None
+        rows = entry.get("rows", [])
+        return rows if all(Path(row["picture"]).is_file() for row in rows) else None
+
+    def add(self, photo: Path, rows: list[dict[str, Any]]) -> None:
+        """Call it when the photo's pictures are written."""
+        entry = {"photo": str(photo), "state": _state(photo), "options": self.options, "rows": rows}
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        try:
+            with open(self.path, "ab") as file:
+                file.write(line.encode("utf-8", errors="backslashreplace"))
+        except OSError as e:
+            raise CamError(f"{self.path}: cannot be written ({e.strerror or e}).") from e
+
+
+def _state(photo: Path) -> list[int]:
+    try:
+        found = photo.stat()
+    except (OSError, ValueError):
+        return []
+    return [found.st_size, found.st_mtime_ns]
