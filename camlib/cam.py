@@ -7,7 +7,7 @@ For features F (C, h, w), global average pooling and a linear classifier (W, b):
 import torch
 from torch import Tensor
 
-from camlib.errors import CamError
+from camlib.errors import CamError, TargetError
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
@@ -22,10 +22,12 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
              [[ 1.,  0.],
               [ 0., -2.]]]])
     """
-    if features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
+    tensors = isinstance(features, Tensor) and isinstance(weight, Tensor)
+    if not tensors or features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
+        found = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (features, weight)]
         raise CamError(
             f"class_activation_maps takes features (B, C, h, w) and weight (K, C) with the same C; "
-            f"got {tuple(features.shape)} and {tuple(weight.shape)}."
+            f"got {found[0]} and {found[1]}."
         )
     return torch.einsum("kc,bchw->bkhw", weight, features)
 
@@ -35,6 +37,9 @@ def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
 
     Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. The same as `map_a - map_b`, from one weight row.
     """
+    for k in (a, b):
+        if not 0 <= k < len(weight):
+            raise TargetError(f"No class {k}: the weight has {len(weight)} rows, 0 to {len(weight) - 1}.")
     return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
 
 

@@ -333,7 +333,9 @@ def _look(clf: Classifier, head: Head, asked: list[tuple[View, Tensor]]) -> list
         features, logits = head.run(clf.module, torch.cat([asked[n][1] for n in group]))
         head.verify(features, logits)
         for row, n in enumerate(group):
-            sights[n] = Sight(asked[n][0], features[row : row + 1].clone(), logits[row : row + 1])  # not the batch's
+            sights[n] = Sight(
+                asked[n][0], features[row : row + 1].clone(), logits[row : row + 1].float()
+            )  # not the batch's
     return [sights[n] for n in range(len(asked))]
 
 

@@ -80,8 +80,9 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     >>> upsample(torch.tensor([[0., 1.]]), (1, 4))
     tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
     """
-    if maps.ndim < 2:
-        raise CamError(f"upsample takes maps (…, h, w); got {tuple(maps.shape)}.")
+    _check_maps("upsample", maps)
+    if not isinstance(size, Sequence) or len(size) != 2 or min(size) < 1:
+        raise CamError(f"upsample's size is (height, width) in pixels, both above 0; got {size!r}.")
     flat = maps.reshape(1, -1, *maps.shape[-2:])
     return F.interpolate(flat, size=size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
 
@@ -99,8 +100,7 @@ def place(maps: Tensor, view: View, calibrated: bool = False, clf: "Classifier |
     >>> place(torch.tensor([[1., 3.]]), view)[0]
     tensor([   nan,    nan, 1.0000, 1.5000, 2.5000, 3.0000,    nan,    nan])
     """
-    if maps.ndim < 2:
-        raise CamError(f"place takes maps (…, h, w); got {tuple(maps.shape)}.")
+    _check_maps("place", maps)
     if calibrated and clf is None:
         raise CamError("place(calibrated=True) needs the network whose map it is: give clf, as in place(…, clf=clf).")
     offset = receptive_field_offset(clf) if calibrated and clf is not None else (0.0, 0.0)
@@ -181,6 +181,12 @@ def _natural_noise(count: int, side: int, draw: torch.Generator) -> Tensor:
     frequency[0, 0] = torch.inf  # no mean
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side, side))
     return (0.5 + 0.25 * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)
+
+
+def _check_maps(name: str, maps: object) -> None:
+    if not isinstance(maps, Tensor) or maps.ndim < 2 or 0 in maps.shape[-2:]:
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise CamError(f"{name} takes maps (…, h, w), a torch tensor; got {found}.")
 
 
 def _check_resized(photo: tuple[int, int], resized: tuple[int, int], largest: int = LARGEST) -> None:

@@ -7,15 +7,15 @@ h · w · Grad-CAM is the class activation map. Elsewhere no identity holds, and
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camlib.errors import LayerError, ModelError, TargetError
+from camlib.errors import CamError, LayerError, ModelError, TargetError
 from camlib.geometry import upsample
-from camlib.hooks import Layer, capture, eval_mode, find_layer, forward, run_hooked
+from camlib.hooks import Layer, capture, check_network, eval_mode, forward, run_hooked
 
 Target = int | Sequence[int]
 EXTRA_TOKENS = 8  # at most so many class and register tokens stand before the tokens of the grid
@@ -135,6 +135,11 @@ class Look:
         """(B, C, h, w) float32."""
         return to_grid(self.value.detach().float(), self.x)
 
+    def __reduce__(self) -> NoReturn:
+        raise CamError(
+            "An explanation by gradients holds a graph, which can be neither copied nor pickled; keep its maps."
+        )
+
     def gradient(self, k: int) -> Tensor:
         """∂ logit_k / ∂ features: (B, C, h, w) float32, each photo's by its own logit."""
         with torch.inference_mode(False), torch.enable_grad():
@@ -177,12 +182,13 @@ def look(module: nn.Module, x: Tensor, layer: Layer | None = None) -> Look:
         raise ModelError(f"A classifier gives logits (B, K); {type(module).__name__} gives another output.")
     if not logits.requires_grad:
         raise LayerError(f"The logits do not depend on the output of {layer!r}, or are not differentiable by it.")
-    to_grid(value, x)  # or say why it is none
+    if to_grid(value, x)[0, 0].numel() == 1:
+        raise LayerError(f"The output of {layer!r} has one cell, which localises nothing; give a larger input.")
     return Look(module, x, value, logits)
 
 
 def _check(module: nn.Module, x: Tensor) -> None:
-    find_layer(module, module)  # or say what a network is
+    check_network(module)
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
         found = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise ModelError(f"The input is a float tensor (B, 3, H, W); got {found}.")

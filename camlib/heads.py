@@ -4,6 +4,7 @@ No table of architectures, no names. A first forward pass notes what the classif
 feature map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib.cam import class_activation_maps, residual
-from camlib.errors import HeadError, ModelError
-from camlib.hooks import capture, eval_mode, forward, run_hooked
+from camlib.errors import HeadError
+from camlib.hooks import capture, check_network, eval_mode, forward, run_hooked
 
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
+COARSE = {dtype: 4 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}  # .004 and .031
 LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
 
 Layout = Literal["nchw", "nhwc"]
@@ -69,16 +71,19 @@ class Head:
         return value / (variance + self.eps).sqrt()[:, None, None, None]
 
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One forward pass in evaluation mode: x (B, 3, H, W) -> features (B, C, h, w) and logits (B, K), float32."""
+        """One forward pass in evaluation mode: x (B, 3, H, W) -> features (B, C, h, w) float32, and logits (B, K)."""
         with torch.no_grad(), eval_mode(module), capture(module, self.layer, inputs=self.inputs) as seen:
             logits = forward(module, x)
-        return self.features(seen[self.layer]), logits.float()
+        return self.features(seen[self.layer]), logits
 
-    def verify(self, features: Tensor, logits: Tensor, tolerance: float = TOLERANCE) -> float:
+    def verify(self, features: Tensor, logits: Tensor, tolerance: float | None = None) -> float:
         """|mean(map) + bias - logit| / max |logit|; a `HeadError` where that exceeds the tolerance or is not finite.
 
-        The mean of a map is the weights times the mean of the features, so this costs one small matrix product.
+        tolerance: by default what the logits' precision allows, 1e-4 in float32, .004 in float16, .031 in bfloat16. The
+        mean of a map is the weights times the mean of the features, so this costs one small matrix product.
         """
+        tolerance = COARSE.get(logits.dtype, TOLERANCE) if tolerance is None else tolerance
+        logits = logits.float()
         if not (torch.isfinite(logits).all() and torch.isfinite(features).all()):
             raise HeadError("The network's logits or features are not finite on this input; no map can be drawn.")
         if features.shape[2:].numel() == 1:
@@ -114,10 +119,17 @@ def find_head(module: nn.Module, x: Tensor) -> Head:
     >>> head.layer, head.classifier, head.weight.shape
     ('1', '4', torch.Size([5, 8]))
     """
-    if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"A network is a torch.nn.Module, not {type(module).__name__}; of a Classifier take its module."
-        )
+    check_network(module)
+    if any(
+        p.dtype in COARSE for p in module.parameters()
+    ):  # search with exact arithmetic; layers and weights are alike
+        module, x = copy.deepcopy(module).float(), x.float()
+    device = x.device.type if isinstance(x, Tensor) else "cpu"
+    with torch.autocast(device, enabled=False):
+        return _find_head(module, x)
+
+
+def _find_head(module: nn.Module, x: Tensor) -> Head:
     trace = _watch(module, x)
     read = _classifier(module, trace)
     classes = trace.logits.shape[1]
@@ -205,10 +217,6 @@ def _check_logits(logits: Any) -> Tensor:
         raise HeadError(f"A classifier gives logits (B, K); this network gives {found}.")
     if not torch.isfinite(logits).all():
         raise HeadError("The network's logits are not finite on this input.")
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        raise HeadError(
-            f"The network computes in {logits.dtype}, too coarse for the identity; find its head in float32."
-        )
     return logits.float()
 
 

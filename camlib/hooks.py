@@ -87,12 +87,22 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
             handle.remove()
 
 
-def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
-    """The submodule with that name, or the module itself if it belongs to the network; else a `LayerError`."""
+def check_network(module: object) -> None:
+    """A `ModelError` for what is no network, or one whose layers cannot be watched."""
     if not isinstance(module, nn.Module):
-        raise LayerError(
+        raise ModelError(
             f"A network is a torch.nn.Module, not {type(module).__name__}; of a Classifier take its module."
         )
+    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        raise ModelError(
+            f"{type(module).__name__} is TorchScript, whose layers cannot be watched; explain the network that it was "
+            "made from, with the same weights (load_state_dict)."
+        )
+
+
+def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
+    """The submodule with that name, or the module itself if it belongs to the network; else a `LayerError`."""
+    check_network(module)
     if isinstance(layer, str):
         try:
             return module.get_submodule(layer)
@@ -170,9 +180,14 @@ def run_hooked(module: nn.Module, x: Tensor, before: Callable, after: Callable) 
 
 
 def forward(module: nn.Module, x: Tensor) -> Any:
-    """module(x); what a network raises for an input that it does not take becomes a `ModelError` that says so."""
+    """module(x); what a network raises for an input that it does not take becomes a `ModelError` that says so.
+
+    Of a network that `torch.compile` has fused, the layers no longer run one by one and no hook is called; the network
+    that it was made from has the same parameters, and is run instead.
+    """
+    module = getattr(module, "_orig_mod", module)
     try:
-        return module(x)
+        return module._call_impl(x)  # what module(x) calls, unless module.compile() has put something in its place
     except CamError:
         raise
     except Exception as e:

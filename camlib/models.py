@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from camlib.errors import ModelError, TargetError, near
 from camlib.geometry import View
 from camlib.heads import Head, find_head
-from camlib.hooks import eval_mode, forward
+from camlib.hooks import check_network, eval_mode, forward
 
 BUNDLED = "efficientnet_lite0"
 BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -52,7 +52,7 @@ class Classifier:
 
         def find() -> Head:
             noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-            return find_head(self.module, self._normalise(noise.to(self.device)))
+            return find_head(self.module, self._normalise(noise.to(self.device)).to(self._dtype))
 
         return self._once("head", find)
 
@@ -86,7 +86,13 @@ class Classifier:
         image = Image.fromarray(photo).resize((width, height), RESAMPLE[self.interpolation])
         window = np.asarray(image.crop((left, top, left + w, top + h)))
         x = torch.from_numpy(window.copy()).to(self.device).permute(2, 0, 1)[None]
-        return self._normalise(x.float() / 255)
+        return self._normalise(x.float() / 255).to(self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the network's parameters: its input must have the same."""
+        found = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        return found
 
     def _normalise(self, x: Tensor) -> Tensor:
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
@@ -291,6 +297,8 @@ def _own(module: nn.Module, labels: Sequence[str] | None, size: int, mean: Tripl
         raise ModelError(f"mean and std are three finite numbers each, std above 0; got {mean} and {std}.")
     if isinstance(labels, str) or not (labels is None or isinstance(labels, Iterable)):
         raise ModelError(f"labels is a list of names, one per class, not {labels!r}.")
+    check_network(module)
+    module = getattr(module, "_orig_mod", module)  # of torch.compile's: see hooks.forward
     resize = round(size * 256 / 224)
     clf = Classifier(module, (), type(module).__name__, size, resize, "bilinear", mean, std)
     count = _count(clf)
@@ -310,12 +318,12 @@ def _triple(values: Any) -> Triple:
 
 def _count(clf: Classifier) -> int:
     """How many classes the network gives, seen by running it once."""
-    x = torch.zeros(1, 3, clf.size, clf.size, device=clf.device)
+    x = torch.zeros(1, 3, clf.size, clf.size, device=clf.device, dtype=clf._dtype)
     try:
         with torch.no_grad(), eval_mode(clf.module):
             logits = forward(clf.module, x)
     except ModelError as e:
-        raise ModelError(f"{e} Give its size in pixels: size=…; it is run in float32.") from e
+        raise ModelError(f"{e} Give its size in pixels: size=….") from e
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"{clf.name} gives {found}; a classifier gives logits (B, K).")

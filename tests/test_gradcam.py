@@ -298,7 +298,7 @@ def test_to_grid_refuses(shape):
         ({"x": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, ModelError, "uint8"),
         ({"x": torch.zeros(1, 3, 9, 9)}, ModelError, "fails on an input"),
         ({"x": "cat.jpg"}, ModelError, "got str"),
-        ({"module": "resnet18"}, LayerError, "not str"),
+        ({"module": "resnet18"}, ModelError, "not str"),
     ],
 )
 def test_errors_say_what_to_do(change, error, says):

@@ -262,9 +262,12 @@ def test_inputs_that_the_network_does_not_take(wrong):
         find_head(Net(lambda n, f: n.last(f.mean((2, 3)))), wrong)
 
 
-def test_half_precision_is_named():
-    with pytest.raises(HeadError, match="torch.bfloat16, too coarse"):
-        find_head(Net(lambda n, f: n.last(f.mean((2, 3)))).bfloat16(), X.bfloat16())
+def test_the_head_of_a_half_precision_network_is_found_with_exact_arithmetic():
+    net = Net(lambda n, f: n.last(f.relu().mean((2, 3)))).bfloat16()
+    head = find_head(net, X.bfloat16())
+    assert (head.layer, head.activation, head.weight.dtype) == ("b", "relu", torch.float32)
+    assert torch.equal(head.weight, net.last.weight.float())
+    assert next(net.parameters()).dtype == torch.bfloat16
 
 
 def test_the_mean_of_tokens_is_named():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from camlib import LayerError, capture
+from camlib import LayerError, ModelError, capture
 from camlib.hooks import eval_mode, find_layer
 
 
@@ -167,7 +167,7 @@ def test_of_several_inputs_the_first_is_recorded(x):
 
 
 def test_a_classifier_is_no_network(clf):
-    with pytest.raises(LayerError, match="of a Classifier take its module"), capture(clf, "bn2"):
+    with pytest.raises(ModelError, match="of a Classifier take its module"), capture(clf, "bn2"):
         pass
 
 
