@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from camlib.errors import ModelError, TargetError, near
 from camlib.geometry import View
 from camlib.heads import Head, find_head
-from camlib.hooks import check_network, eval_mode, forward
+from camlib.hooks import check_network, eval_mode, forward, walk
 
 BUNDLED = "efficientnet_lite0"
 BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -58,7 +58,8 @@ class Classifier:
 
     def _once(self, what: Any, make: Callable[[], Any]) -> Any:
         """make(), kept as long as the network's parameters are the same and unchanged."""
-        now = [(id(p), p._version if not p.is_inference() else 0) for p in self.module.parameters()]
+        parameters = [p for m in walk(self.module) for p in m._parameters.values() if p is not None]
+        now = [(id(p), p._version if not p.is_inference() else 0) for p in parameters]
         if self._cache.get(what, (None,))[0] != now:
             self._cache[what] = now, make()
         return self._cache[what][1]

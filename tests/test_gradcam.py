@@ -207,17 +207,10 @@ FAMILIES = {  # torchvision's families of classifiers, one model of each: the la
 }
 
 
-def with_a_head(net):
-    """torchvision's vision transformer starts with a classifier of zeros, of which no logit depends on anything."""
-    if hasattr(net, "heads"):
-        nn.init.normal_(net.heads.head.weight)
-    return net
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_torchvision(name):
     """explain works with every gradient method, without a layer named; the maps differ by class."""
-    clf = load_model(with_a_head(build(name)).eval())
+    clf = load_model(build(name).eval())
     layer, side = FAMILIES[name]
     photo = (torch.rand(224, 224, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
     for method in FORMULAS:
@@ -245,7 +238,7 @@ def test_no_layer():
 
 def test_patch_tokens_that_reach_nothing():
     """After a vision transformer's last attention the logits depend on the class token alone."""
-    net = with_a_head(build("vit_b_16")).eval()
+    net = build("vit_b_16").eval()
     seen = look(net, batch(1, 224), "encoder.ln")
     assert (seen.gradient(0) == 0).all()
 

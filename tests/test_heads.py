@@ -18,10 +18,12 @@ def build(name: str, **options) -> nn.Module:
 
 
 def randomise(net: nn.Module) -> nn.Module:
-    """Biases and normalisations that are not the trivial 0 and 1, so that forgetting one is seen."""
+    """Biases and normalisations that are not the trivial 0 and 1, so that forgetting one is seen; no head of zeros."""
     for name, p in net.named_parameters():
         if p.ndim == 1:
             nn.init.normal_(p, 1.0 if "weight" in name else 0.0, 0.2)
+        elif not p.any():
+            nn.init.normal_(p, std=0.1)
     return net
 
 
