@@ -240,7 +240,8 @@ def failed_install() -> Stop:
 def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
     """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
     command = [str(PYTHON), *arguments]
-    environment = dict(settings)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads sleep: other jobs on the same cores get their time
+    environment.update(settings)
     environment.update(os.environ)  # the caller's own settings win
     environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
     environment["VIRTUAL_ENV"] = str(VENV)

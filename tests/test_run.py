@@ -324,6 +324,7 @@ def test_threads_are_set_where_numbers_are_compared(project, monkeypatch, comman
         with pytest.raises(Started) as started:
             run.run(command, [])
         assert started.value.args[0].get("OMP_NUM_THREADS") == expected
+        assert started.value.args[0]["OMP_WAIT_POLICY"] == "PASSIVE"
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
 
 
