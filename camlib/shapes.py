@@ -116,8 +116,8 @@ def train(
 ) -> list[float]:
     """Train in place; gives the mean loss of each epoch. Leaves the network in evaluation mode.
 
-    The same seed and number of threads give the same weights, to the last bit; another number of threads does not, so
-    that is set here and put back afterwards. About 10 s on two cores for 2000 pictures.
+    The same seed and number of threads give the same weights on the same kind of processor, to the last bit; another
+    number of threads does not, so that is set here and put back afterwards. About 10 s on two cores for 2000 pictures.
     """
     from tqdm import tqdm
 
