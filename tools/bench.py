@@ -31,6 +31,7 @@ from camlib.models import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = sorted((ROOT / "data" / "photos").iterdir())
+CAT = ROOT / "data" / "photos" / "cat.jpg"
 PEERS = ROOT / "tests" / "peers"
 Way = Callable[[], object]
 Measured = dict[str, float]
@@ -141,8 +142,8 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
 
     if batch == 1:
         photo = read_image(PHOTOS[0])
-        exp = explain(clf, photo)
-        found["camlib, overlay drawn and saved as PNG (alone)"] = lambda: exp.save(Path(folder) / "map.png", one)
+        exp = explain(clf, CAT)
+        found["camlib, overlay of 451×300 pixels saved as PNG, alone"] = lambda: exp.save(Path(folder) / "map.png", one)
         found["camlib explain from the photo, map on the photo"] = lambda: explain(clf, photo).heatmap(one)
     return found
 
@@ -204,6 +205,17 @@ def table(title: str, found: Measured) -> None:
     print(f"\n{title}\n{'':<52}{'median ms':>10}{'ratio':>8}")
     for name, seconds in found.items():
         print(f"{name:<52}{1000 * seconds:>10.1f}{seconds / base:>8.2f}")
+
+
+def summary(results: dict[str, Measured]) -> str:
+    """The table of the README: ratios to the bare forward pass, a row for each way, a column for each network."""
+    shown = {name: found for name, found in results.items() if name != "a folder"}
+    ways = list(next(iter(shown.values())))[1:]
+    lines = ["| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for way in ways:
+        cells = (f"{f[way] / f['bare forward pass']:.2f}" if way in f else "" for f in shown.values())
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def plot(results: dict[str, Measured], file: Path) -> None:
