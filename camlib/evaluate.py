@@ -55,9 +55,9 @@ def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, i
         raise CamError(f"threshold={threshold}: a share of the maximum, from 0 to below 1.")
     if heat.max() <= 0:
         raise CamError("This map has no positive evidence, so no region to draw a box around.")
-    regions, count = ndimage.label((heat > threshold * heat.max()).cpu().numpy())
-    sizes = ndimage.sum_labels(np.ones_like(regions), regions, range(1, count + 1))
-    rows, columns = ndimage.find_objects(regions)[int(np.argmax(sizes))]
+    regions, _ = ndimage.label((heat > threshold * heat.max()).cpu().numpy())
+    largest = int(np.bincount(regions.ravel())[1:].argmax())  # region 0 is what lies below the threshold
+    rows, columns = ndimage.find_objects(regions)[largest]
     return columns.start, rows.start, columns.stop, rows.stop
 
 
