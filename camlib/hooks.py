@@ -99,13 +99,13 @@ def walk(module: nn.Module) -> Iterator[nn.Module]:
             yield m
 
 
-def check_network(module: object) -> None:
-    """A `ModelError` for what is no network, or one whose layers cannot be watched."""
+def check_network(module: object, deep: bool = True) -> None:
+    """A `ModelError` for what is no network, or one whose layers cannot be watched; deep: whose parts can't either."""
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"A network is a torch.nn.Module, not {type(module).__name__}; of a Classifier take its module."
         )
-    if any(isinstance(m, torch.jit.ScriptModule) for m in walk(module)):
+    if any(isinstance(m, torch.jit.ScriptModule) for m in (walk(module) if deep else [module])):
         raise ModelError(
             f"{type(module).__name__} is TorchScript, whose layers cannot be watched; explain the network that it was "
             "made from, with the same weights (load_state_dict)."
@@ -114,7 +114,7 @@ def check_network(module: object) -> None:
 
 def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
     """The submodule with that name, or the module itself if it belongs to the network; else a `LayerError`."""
-    check_network(module)
+    check_network(module, deep=False)
     if isinstance(layer, str):
         try:
             return module.get_submodule(layer)

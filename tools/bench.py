@@ -148,14 +148,14 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
     return found
 
 
-def medians(calls: dict[str, Way], rounds: int) -> Measured:
+def medians(calls: dict[str, Way], rounds: int, warm: int = 3) -> Measured:
     """Median seconds of each way, all timed in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in tqdm(range(rounds + 3), desc="rounds", leave=False):
+    for turn in tqdm(range(rounds + warm), desc="rounds", leave=False):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if turn >= 3:  # the first rounds warm up
+            if turn >= warm:  # the first rounds warm up
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(s) for name, s in seconds.items()}
 
@@ -259,11 +259,11 @@ def main() -> None:
                 continue
             for batch in args.batches:
                 fresh = replace(clf, _cache={})
-                rounds = args.rounds if batch == 1 else max(5, args.rounds // 5)
-                results[f"{name}, batch {batch}"] = medians(ways(fresh, layer, fc, batch, folder), rounds)
+                rounds, warm = (args.rounds, 3) if batch == 1 else (max(5, args.rounds // 5), 1)
+                results[f"{name}, batch {batch}"] = medians(ways(fresh, layer, fc, batch, folder), rounds, warm)
                 table(f"{name}, batch {batch}", results[f"{name}, batch {batch}"])
         if not args.only:
-            results["a folder"] = medians(jobs(Path(folder)), max(3, args.rounds // 5))
+            results["a folder"] = medians(jobs(Path(folder)), max(3, args.rounds // 5), 1)
             table(
                 "A folder of 72 photos, batch 8 (ratio below 1: faster than without any explanation)",
                 results["a folder"],
