@@ -54,6 +54,8 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
     if a.shape != b.shape or a.numel() < 2:
         raise CamError(f"Two maps of one shape are compared; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    if a.min() == a.max() or b.min() == b.max():
+        raise CamError("A constant map orders no cells, so it has no rank correlation.")
     return float(stats.spearmanr(a.detach().flatten().cpu(), b.detach().flatten().cpu()).statistic)
 
 

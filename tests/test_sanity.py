@@ -62,6 +62,8 @@ def test_rank_correlation():
     assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a.flatten(), b.flatten()).statistic)
     assert rank_correlation(a, a.exp()) == pytest.approx(1)
     assert rank_correlation(a, -a) == pytest.approx(-1)
+    with pytest.raises(CamError, match="constant"):
+        rank_correlation(a, torch.ones(7, 7))
     with pytest.raises(CamError, match="one shape"):
         rank_correlation(a, b[:3])
 
