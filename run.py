@@ -31,6 +31,7 @@ CHAPTER = ROOT / "notebooks" / "00_first_heat_map.ipynb"
 COMMANDS = {
     "lab": "open the course in JupyterLab, at its first chapter (--no-browser: only print the address)",
     "test": "run every test, doctest and notebook; options of pytest may follow, such as -k cam",
+    "test-browser": "the tests in a real browser; installs chromium on Debian",
     "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
     "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
     "bench": "what an explanation costs, as a ratio to the bare network",
@@ -55,7 +56,7 @@ def say(text: str) -> None:
 
 def usage() -> str:
     head = "Usage: python3 run.py COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
-    rows = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    rows = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts."])
 
 
@@ -285,11 +286,28 @@ def lab(rest: List[str]) -> int:
     return start(["-m", "jupyterlab", *options, *(a for a in rest if a not in named)], ROOT)
 
 
+def chromium() -> None:
+    """Make sure that there is one; the tests look for the same names."""
+    if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")):
+        return
+    how = "Install Chromium so that `chromium` starts it; on Debian and Ubuntu: sudo apt install chromium"
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise Stop(f"The browser tests need Chromium, and there is none here. {how}")
+    say("installing chromium with apt-get")
+    quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "--no-install-recommends", "chromium"]):
+        if subprocess.call(command, env=quiet, stdout=sys.stderr):
+            raise Stop(f"{' '.join(command)} failed. {how}")
+
+
 def run(command: str, rest: List[str]) -> int:
     if command == "lab":
         return lab(rest)
     if command == "test":
         return start(["-m", "pytest", *rest], ROOT, OMP_NUM_THREADS="2")
+    if command == "test-browser":
+        chromium()
+        return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
     if command == "notebooks":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from camlib.cam import class_activation_maps, contrast, residual
     from camlib.errors import CamError, HeadError, ImageError, LayerError, ModelError, TargetError
     from camlib.explain import Explanation, Prediction, explain, explain_all
+    from camlib.explorer import Explorer, to_html
     from camlib.geometry import View, place, upsample
     from camlib.gradcam import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, score_cam
     from camlib.heads import Head, find_head
@@ -32,6 +33,7 @@ _HOME = {
     "cam": ("class_activation_maps", "contrast", "residual"),
     "errors": ("CamError", "HeadError", "ImageError", "LayerError", "ModelError", "TargetError"),
     "explain": ("Explanation", "Prediction", "explain", "explain_all"),
+    "explorer": ("Explorer", "to_html"),
     "geometry": ("View", "place", "upsample"),
     "gradcam": ("grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "score_cam"),
     "heads": ("Head", "find_head"),

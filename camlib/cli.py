@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   camlib cat.jpg                              the best class
   camlib cat.jpg --top 3                      the best three, on one scale
   camlib cat.jpg --target "tiger cat" --target lynx
+  camlib cat.jpg --open                       every class, to be explored in the browser
   camlib photos/ --out maps --json            a folder; a JSON line per picture; stopped, it goes on where it was
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input
@@ -59,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
     )
+    p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
+    p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
     p.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
     )
@@ -81,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    args.html |= args.open
     if args.target and args.top:
         parser().error("--target names the classes, --top counts them: give one of the two")
     for stream in (sys.stdout, sys.stderr):
@@ -120,6 +124,9 @@ def _run(args: argparse.Namespace) -> int:
             bad[file] = found
         else:
             _print(file, found, args.json)
+            if args.open:
+                _open(Path(found[0]["page"]))
+                args.open = False
     if len(files) == 1:
         for error in bad.values():
             raise error
@@ -141,7 +148,7 @@ def _rows(
 
     from camlib import __version__
 
-    asked = ("method", "model", "view", "size", "target", "top")
+    asked = ("method", "model", "view", "size", "target", "top", "html")
     shard = "-of-".join(map(str, args.shard or ()))
     journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in asked}, shard)
     done = {file: rows for file in files if resume and (rows := journal.rows(file)) is not None}
@@ -181,13 +188,14 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     order = exp.top(len(exp.logits)) if targets else exp.top(args.top or 1)
     chosen = [p for p in order if targets is None or p.index in targets]
     limit = exp.largest([p.index for p in chosen])
+    page = {"page": str(exp.to_html(args.out / f"{stem}.html", file.name))} if args.html else {}
     rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
         cells = exp.map(p.index)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": round(p.probability, 6)}
         row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
-        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)})
+        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | page)
     return rows
 
 
@@ -200,6 +208,15 @@ def _print(file: Path, rows: list[Row], as_json: bool) -> None:
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
         print(f"  {name:<32}{100 * row['probability']:>10.2f} %{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
+    if "page" in rows[0]:
+        print(f"  every class: {rows[0]['page']}")
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        print(f"camlib: no browser could be started; open {page} in one", file=sys.stderr)
 
 
 def _device(name: str) -> str:

@@ -1,11 +1,11 @@
 """From a photo to verified evidence for every class: the only module that knows the whole way."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from uuid import uuid4
 
 import numpy as np
@@ -170,16 +170,19 @@ class Explanation:
             raise CamError(f"{path}: pictures are written as .png, .jpg, .webp, .tif, .bmp or .gif.")
         picture = Image.fromarray(self.overlay(target, limit, **style))
         options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}}.get(kind, {})
-        part = path.parent / f".{uuid4().hex}.part"  # in the same folder, so that the last step is one rename
-        try:
-            with open(part, "xb") as file:
-                picture.save(file, kind, **options)
-            os.replace(part, path)
-        except (OSError, ValueError) as e:  # ValueError: a null byte in the name
-            raise CamError(f"{path}: cannot be written ({getattr(e, 'strerror', None) or e}).") from e
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        return write_whole(path, lambda file: picture.save(file, kind, **options))
+
+    def to_html(self, path: str | os.PathLike, name: str | None = None) -> Path:
+        """Write a page to explore every class's map without kernel or network, see `camlib.explorer.to_html`."""
+        from camlib import explorer
+
+        return Path(explorer.to_html(self, path, names=None if name is None else [name]))
+
+    def _repr_html_(self) -> str:
+        """The same page as a notebook's output."""
+        from camlib import explorer
+
+        return explorer.framed(self)
 
     def largest(self, targets: Sequence[Target]) -> float:
         """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
@@ -352,6 +355,21 @@ def _look_back(clf: Classifier, asked: list[tuple[View, Tensor]], layer: Layer |
 
 def _feature_layer(clf: Classifier, x: Tensor) -> str:
     return clf._once("feature layer", lambda: gradcam.find_feature_layer(clf.module, x))
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
+    """Make a file whole or not at all: `write` fills a neighbour that then takes its name."""
+    path = Path(path)
+    part = path.parent / f".{uuid4().hex}.part"  # in the same folder, so that the last step is one rename
+    try:
+        with open(part, "xb") as file:
+            write(file)
+        os.replace(part, path)
+    except (OSError, ValueError) as e:  # ValueError: a null byte in the name
+        raise CamError(f"{path}: cannot be written ({getattr(e, 'strerror', None) or e}).") from e
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def _share(maps: list[Tensor]) -> Tensor:

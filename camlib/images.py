@@ -31,13 +31,17 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     if not isinstance(path, (str, os.PathLike)):
         raise ImageError(f"A picture is read from a path, not from {type(path).__name__}.")
     path = Path(path)
-    data = _bytes(path)
+    return decode(_bytes(path), str(path))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """The same for a file's content; `name` is what an error calls it."""
     try:
         return _decode(data)
     except ImageError as e:
-        raise ImageError(f"{path}: {e}") from e.__cause__
+        raise ImageError(f"{name}: {e}") from e.__cause__
     except Exception as e:  # Pillow's decoders raise whatever a broken file leads them to
-        raise ImageError(f"{path}: cannot be decoded, the file is damaged or cut off ({_reason(e)}).") from e
+        raise ImageError(f"{name}: cannot be decoded, the file is damaged or cut off ({_reason(e)}).") from e
 
 
 def check_photo(photo: Any) -> np.ndarray:

@@ -55,6 +55,25 @@ def test_every_option_arrives(clf, tmp_path, capsys):
         assert np.abs(iio.imread(row["picture"]).astype(int) - exp.overlay(p.index, limit)).max() <= 1, "one scale"
 
 
+def test_html_writes_a_page_for_each_photo_and_open_shows_the_first(tmp_path, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) < 2)
+    photos = ("data/photos/cat.jpg", "data/photos/coffee.png")
+    code, out, _ = run(capsys, *photos, "--html", "--out", tmp_path)
+    assert (code, opened) == (0, [])
+    assert f"every class: {tmp_path / 'cat.html'}" in out
+    assert sorted(p.name for p in tmp_path.glob("*.html")) == ["cat.html", "coffee.html"]
+    assert "<title>coffee.png: what the network saw" in (tmp_path / "coffee.html").read_text(encoding="utf-8")
+    (tmp_path / "cat.html").unlink()
+    code, out, _ = run(capsys, *photos, "--open", "--json", "--out", tmp_path)
+    assert (code, opened) == (0, [(tmp_path / "cat.html").as_uri()])
+    assert [json.loads(line)["page"] for line in out.splitlines()] == [
+        str(tmp_path / f"{n}.html") for n in ("cat", "coffee")
+    ]
+    _, _, err = run(capsys, *photos, "--open", "--out", tmp_path)
+    assert "no browser could be started" in err
+
+
 def test_folder_goes_on_past_a_bad_file(tmp_path, capsys):
     photos = tmp_path / "photos"
     (photos / "more").mkdir(parents=True)

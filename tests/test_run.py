@@ -144,11 +144,27 @@ def test_help_lists_every_command(project, arguments):
 
 
 def test_unknown_command_names_near_ones(project):
-    assert_stopped(project.call("tset"), "no command 'tset'", "Did you mean test?", "lab, test, heatmap")
+    assert_stopped(project.call("tset"), "no command 'tset'", "Did you mean test?", "lab, test, test-browser, heatmap")
     assert "Did you mean" not in project.call("xyz").stderr
 
 
 # ---- what can stand in the way
+
+
+def test_chromium_is_installed_where_that_is_possible_or_asked_for(monkeypatch, capsys):
+    module, called = load(ROOT / "run.py"), []
+    monkeypatch.setattr(shutil, "which", lambda name: "there" if name == "chromium" else None)
+    module.chromium()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(module.Stop, match="sudo apt install chromium"):
+        module.chromium()
+    monkeypatch.setattr(shutil, "which", lambda name: "there" if name == "apt-get" else None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: called.append(command) or len(called) > 2)
+    module.chromium()
+    assert [command[1] for command in called] == ["update", "install"]
+    with pytest.raises(module.Stop, match="apt-get update -qq failed"):
+        module.chromium()
 
 
 def test_old_pythons_can_read_it():

@@ -1,0 +1,86 @@
+"""A real browser, cut off from the network, whose every complaint is a failure."""
+
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+]
+ALLOWED = ("file:", "data:", "blob:", "about:", "http://127.0.0.1:", "ws://127.0.0.1:")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="module")  # while playwright runs, nothing else may start an event loop
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: python3 run.py test-browser")
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: python3 run.py test-browser installs it on Debian, or says how to")
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def shots(request):
+    """The folder for screenshots: .pytest_cache/d/screenshots."""
+    cache = request.config.cache
+    return Path(tempfile.mkdtemp(prefix="screenshots-")) if cache is None else cache.mkdir("screenshots")
+
+
+@pytest.fixture
+def new_page(browser):
+    """new_page(**options) is a browser's page; after the test, a request outwards or a word on the console fails it."""
+    complaints, contexts = [], []
+
+    def new(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+
+        def route(route):
+            if route.request.url.startswith(ALLOWED):
+                return route.continue_()
+            complaints.append(f"request: {route.request.url[:200]}")
+            return route.abort()
+
+        page.route("**/*", route)
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda m: complaints.append(f"console: {m.text[:300]}") if m.type == "error" else None)
+        return page
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def pixels(picture):
+    """(H, W, 3) int of a locator's screenshot, or of a data address."""
+    if isinstance(picture, str):
+        import base64
+
+        content = base64.b64decode(picture.split(",")[1])
+    else:
+        content = picture.screenshot()
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)

@@ -1,0 +1,320 @@
+"""The explorer's page in a real browser, from file://: its pixels are camlib's, by mouse and by keyboard."""
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from camlib import contrast, explain, explain_all, overlay, place, read_image, to_html
+from tests.browser.conftest import pixels
+from tests.test_explorer import HOSTILE
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 320, "height": 640}  # 320: 1280 pixels at 400 % zoom
+
+
+@pytest.fixture(scope="module")
+def exp(clf, cat):
+    return explain(clf, cat)
+
+
+@pytest.fixture
+def opened(new_page, tmp_path):
+    def go(exps, names=None, **options):
+        page = new_page(**{"viewport": WIDE} | options)
+        path = to_html(exps, tmp_path / "page.html", names=names)
+        page.goto(path.as_uri())
+        page.wait_for_selector("[data-ready]")
+        return page
+
+    return go
+
+
+def canvas(page, n=0):
+    return pixels(page.evaluate("n => document.querySelectorAll('.frame canvas')[n].toDataURL()", n))
+
+
+def photo(page):
+    """(H, W, 3) uint8: the photo as the browser decodes it."""
+    page.check("#bare")
+    found = canvas(page).astype(np.uint8)
+    page.uncheck("#bare")
+    return found
+
+
+def choose(page, name):
+    page.fill("#search", name)
+    page.press("#search", "Enter")
+
+
+def set_slider(page, percent):
+    page.evaluate(
+        "v => { const s = document.getElementById('alpha'); s.value = v; s.dispatchEvent(new Event('input')); }",
+        percent,
+    )
+
+
+def heat(exp, maps, shape):
+    """Maps of each resolution on a photo of the page's size, by camlib."""
+    return torch.stack([place(m, replace(s.view, photo=shape)) for m, s in zip(maps, exp.sights, strict=True)]).mean(0)
+
+
+def off(page, exp, expected_heat, n=0, picture=None, **style):
+    """The largest difference between the canvas and camlib's own overlay, in gray levels."""
+    picture = photo(page) if picture is None else picture
+    return np.abs(canvas(page, n) - overlay(picture, expected_heat, **style).astype(int)).max()
+
+
+def test_the_photo_is_the_photo(opened, exp):
+    page = opened(exp)
+    decoded = photo(page).astype(int)
+    assert decoded.shape == exp.photo.shape
+    assert np.abs(decoded - exp.photo).mean() < 3, "a JPEG of quality 90"
+
+
+@pytest.mark.parametrize("cmap", ["coolwarm", "PuOr_r", "cividis", "inferno"])
+def test_pixels_are_those_of_overlay(opened, exp, cmap):
+    page, worst = opened(exp), 0
+    names = [c["name"] for c in json.loads(page.inner_text("#data"))["colours"]]
+    page.select_option("#colours", index=names.index(cmap))
+    picture = photo(page)
+    for target in ("tiger cat", "lynx", "espresso", "tench", "toilet tissue"):
+        choose(page, target)
+        worst = max(worst, off(page, exp, exp.heatmap(target), picture=picture, cmap=cmap))
+    page.get_by_label("Only for").check(force=True)
+    worst = max(worst, off(page, exp, exp.heatmap("toilet tissue").clamp(min=0), picture=picture, cmap=cmap))
+    set_slider(page, 40)
+    worst = max(worst, off(page, exp, exp.heatmap("toilet tissue").clamp(min=0), picture=picture, cmap=cmap, alpha=0.4))
+    print(f"{cmap}: at most {worst} of 255 from camlib.overlay")
+    assert worst <= 1
+
+
+@pytest.mark.parametrize("options", [{"view": "whole"}, {"sizes": (224, 320)}, {"method": "grad_cam"}], ids=str)
+def test_pixels_of_other_views_resolutions_and_methods(opened, clf, options):
+    exp = explain(clf, "data/photos/china.jpg", **options)
+    page = opened(exp)
+    for p in exp.top(3):
+        choose(page, p.label)
+        assert off(page, exp, exp.heatmap(p.index)) <= 1
+    text = page.inner_text(".identity")
+    assert ("does not sum" in text or "do not sum" in text) == ("method" in options)
+
+
+def test_large_photos_are_scaled_and_equal(opened, clf):
+    large = np.asarray(Image.fromarray(read_image("data/photos/flower.jpg")).resize((1800, 1201)))
+    exp = explain(clf, large)
+    page = opened(exp)
+    picture = photo(page)
+    assert picture.shape == (683, 1024, 3)
+    best = exp.top(1)[0].index
+    assert off(page, exp, heat(exp, [exp.map(best)], picture.shape[:2]), picture=picture) <= 1
+
+
+def test_two_classes_share_one_scale(opened, exp, shots):
+    page = opened(exp)
+    page.get_by_label("Two", exact=True).check(force=True)
+    choose(page, "lynx")
+    limit = exp.largest(["tiger cat", "lynx"])
+    picture = photo(page)
+    assert off(page, exp, exp.heatmap("tiger cat"), picture=picture, limit=limit) <= 1
+    assert off(page, exp, exp.heatmap("lynx"), n=1, picture=picture, limit=limit) <= 1
+    assert [page.inner_text(f"figure:nth-of-type({n}) b >> nth=0") for n in (1, 2)] == ["tiger cat", "lynx"]
+    page.screenshot(path=shots / "explorer_two.png", full_page=True)
+
+
+def test_contrast_is_the_difference(opened, exp):
+    page = opened(exp)
+    page.get_by_label("Contrast").check(force=True)
+    choose(page, "lynx")
+    maps = contrast(exp.sights[0].features, exp.head.weight.float(), 282, 287)
+    assert off(page, exp, place(maps[0], exp.view)) <= 1
+    a, b = (exp.logits[k].item() for k in (282, 287))
+    assert f"= logit difference {a - b:.2f}" in page.inner_text(".identity")
+
+
+def test_identity_and_cells_say_the_numbers(opened, exp):
+    page = opened(exp)
+    for target in ("tiger cat", "lynx", "tench"):
+        choose(page, target)
+        k = exp.classifier.index(target)
+        words = page.inner_text(".identity").replace("\u2212", "-").split()
+        evidence, sign, bias, logit = float(words[1]), words[2], float(words[4]), float(words[7])
+        assert (words[0], words[3], words[6]) == ("evidence", "bias", "logit")
+        assert evidence == pytest.approx(exp.map(k).mean().item(), abs=0.006)
+        assert logit == pytest.approx(exp.logits[k].item(), abs=0.006)
+        assert evidence + (bias if sign == "+" else -bias) == pytest.approx(logit, abs=1e-9), "the sum comes out"
+    choose(page, "tiger cat")
+    left, top, right, bottom = exp.view.box
+    box = page.locator(".frame").first.bounding_box()
+    cells = exp.map("tiger cat")
+    for row, column in ((0, 0), (2, 3), (6, 6)):
+        x = (left + (column + 0.5) * (right - left) / 7) / exp.photo.shape[1]
+        y = (top + (row + 0.5) * (bottom - top) / 7) / exp.photo.shape[0]
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        text = page.inner_text(".reading").replace("\u2212", "-")
+        value = cells[row, column].item()
+        assert f"Row {row + 1}, column {column + 1}: {value:.2f}" in text
+        assert f"{abs(value) / 49:.2f}" in text
+        assert f"{100 * value / 49 / exp.logits[282].item():.1f} %" in text
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    assert page.inner_text(".reading").startswith("Point at the photo"), "the network saw nothing there"
+
+
+def test_everything_by_keyboard(opened, exp, shots):
+    page = opened(exp)
+    before = canvas(page)
+    seen = set()
+    for _ in range(14):  # Tab reaches every control
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("(e => e.id || e.name || e.className || e.localName)(document.activeElement)"))
+    assert {"frame", "mode", "search", "alpha", "colours", "sign", "grid", "hold", "bare", "summary"} <= seen
+    page.focus("#search")
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("figcaption b") == "Egyptian cat"
+    other = canvas(page)
+    assert np.abs(other - before).mean() > 1
+    page.keyboard.type("LYNX")
+    assert page.inner_text("figcaption b") == "lynx"
+    assert page.inner_text("#count") == "1 of 1000 classes"
+    page.keyboard.press("Escape")
+    page.focus("#alpha")
+    before = canvas(page)
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#opacity") == "65 %"
+    assert np.abs(canvas(page) - before).mean() > 1
+    page.focus(".frame")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowRight")
+    cells = exp.map("lynx")
+    said = page.inner_text("#said").replace("\u2212", "-")
+    assert said.startswith(f"Row 4, column 5: {cells[3, 4].item():.2f}"), "from the middle one to the right"
+    page.screenshot(path=shots / "explorer_keyboard.png")
+
+
+def test_the_cells_as_numbers(opened, exp):
+    page = opened(exp)
+    page.locator("summary").first.click()
+    found = np.array(
+        [
+            [float(t.replace("\u2212", "-")) for t in row.split()[1:]]
+            for row in page.locator("table tr").all_inner_texts()[1:]
+        ]
+    )
+    assert np.allclose(found, exp.map("tiger cat"), atol=0.006)
+
+
+def test_python_lines_draw_the_same(opened, exp):
+    import camlib
+
+    page = opened(exp)
+    page.locator("summary").nth(1).click()
+    for mode in ("One class", "Contrast"):
+        page.get_by_label(mode, exact=True).check(force=True)
+        for sign in ("For and against", "Only for"):
+            page.get_by_label(sign).check(force=True)
+            picture = photo(page)
+            drawn = eval(page.inner_text("#python"), {"camlib": camlib, "exp": replace(exp, photo=picture)})
+            assert np.abs(canvas(page) - drawn.astype(int)).max() <= 1
+
+
+def test_photos_are_chosen(opened, clf):
+    exps = explain_all(clf, ["data/photos/cat.jpg", "data/photos/coffee.png"])
+    page = opened(exps, ["cat.jpg", "coffee.png"])
+    page.get_by_label("coffee.png").check(force=True)
+    page.wait_for_function("document.querySelector('figcaption b').textContent === 'espresso'")
+    assert off(page, exps[1], exps[1].heatmap("espresso")) <= 1
+
+
+def test_a_held_scale_stays(opened, exp):
+    page = opened(exp)
+    page.check("#hold")
+    choose(page, "tench")
+    assert off(page, exp, exp.heatmap("tench"), limit=exp.largest(["tiger cat"])) <= 1
+
+
+def test_hostile_names_are_shown_as_text(opened, exp):
+    page = opened([exp, exp], [HOSTILE, "b"])
+    assert HOSTILE.replace("\u2028", "") in page.inner_text("#about").replace("\u2028", "")
+    assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
+    assert page.title().startswith("</script><img")
+
+
+def test_a_redraw_fits_a_frame(opened, clf):
+    large = np.asarray(Image.fromarray(read_image("data/photos/coffee.png")).resize((1024, 1024)))
+    page = opened(explain(clf, large))
+    times = page.evaluate("""() => {
+      const time = (work, n = 64) => {
+        const all = [];
+        for (let i = 0; i < n; i++) { const start = performance.now(); work(i); all.push(performance.now() - start); }
+        return all.sort((a, b) => a - b)[n >> 3];
+      };
+      const key = name => document.getElementById("search").dispatchEvent(new KeyboardEvent("keydown", { key: name }));
+      const slider = document.getElementById("alpha");
+      const warm = time(() => key("ArrowDown"), 20);
+      return {
+        class: time(() => key("ArrowDown")),
+        opacity: time(i => { slider.value = 30 + i; slider.dispatchEvent(new Event("input")); }),
+      };
+    }""")
+    print(
+        "1024 × 1024 pixels, ms per redraw where the processor is ours (lowest eighth):",
+        {name: round(ms, 1) for name, ms in times.items()},
+    )
+    assert max(times.values()) < 16
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("mode", ["one", "two", "contrast"])
+def test_accessibility(opened, clf, exp, scheme, mode, shots):
+    found = find_spec("axe_playwright_python")
+    if found is None:
+        pytest.skip("axe is missing: python3 run.py test-browser")
+    exps = [exp, explain(clf, "data/photos/coffee.png")]
+    page = opened(exps, ["cat.jpg", "coffee.png"], color_scheme=scheme)
+    page.locator(f"[name=mode][value={mode}]").check(force=True)
+    page.fill("#search", "cat")  # a thousand rows would be looked at one by one
+    for summary in page.locator("summary").all():
+        summary.click()
+    page.evaluate((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    result = page.evaluate("axe.run()")
+    faults = [f"{v['impact']}: {v['id']} {[n['html'][:120] for n in v['nodes']][:3]}" for v in result["violations"]]
+    print(len(result["passes"]), "rules passed;", faults)
+    page.fill("#search", "")
+    page.screenshot(path=shots / f"explorer_{mode}_{scheme}.png", full_page=True)
+    assert not faults
+
+
+@pytest.mark.parametrize("mode", ["one", "two", "contrast"])
+def test_reflows_at_400_percent(opened, clf, exp, mode, shots):
+    page = opened([exp, exp], ["a long name " * 10 + "of_a_photo_without_any_space" * 5, "b"], viewport=NARROW)
+    page.locator(f"[name=mode][value={mode}]").check(force=True)
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    page.screenshot(path=shots / f"explorer_{mode}_narrow.png", full_page=True)
+
+
+def test_rich_output_is_isolated(new_page, exp, tmp_path, shots):
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><title>t</title><h1>Notebook</h1>{exp._repr_html_()}", encoding="utf-8")
+    page = new_page(viewport=WIDE)
+    page.goto(path.as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("[data-ready]").wait_for()
+    frame.locator("#search").fill("lynx")
+    assert frame.locator("figcaption b").first.inner_text() == "lynx"
+    assert page.evaluate("document.querySelector('iframe').contentDocument") is None, "of another origin"
+    page.screenshot(path=shots / "explorer_output.png")
+
+
+def test_without_scripts_the_picture_is_left(new_page, exp, tmp_path):
+    path = tmp_path / "untrusted.html"
+    path.write_text(f"<!doctype html><title>t</title>{exp._repr_html_()}", encoding="utf-8")
+    page = new_page(viewport=WIDE, java_script_enabled=False)
+    page.goto(path.as_uri())
+    assert "switched off" in page.frame_locator("iframe").locator("noscript").inner_text()
