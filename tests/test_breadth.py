@@ -1,6 +1,6 @@
 """Which networks have an exact map: all 80 of torchvision's classifiers, and 56 of timm's, by value alone.
 
-By default one network of each kind is run; `pytest -m every_model tests/test_breadth.py` runs the rest (ten minutes).
+By default one network of each kind is run; `pytest -m long tests/test_breadth.py` runs the rest (ten minutes).
 Weights are random: a head is a matter of structure. Seen with torchvision 0.29.2 and timm 1.0.31.
 """
 
@@ -78,7 +78,7 @@ def by_name(table):
     cases = []
     for expected, names in table.items():
         for n, name in enumerate(names.split()):
-            cases.append(pytest.param(name, expected, id=name, marks=[pytest.mark.every_model] if n else []))
+            cases.append(pytest.param(name, expected, id=name, marks=[pytest.mark.long] if n else []))
     return cases
 
 
@@ -124,7 +124,7 @@ def test_timm(name, expected):
     assert (head.layer, head.norm) == expected
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.every_model) for n in TIMM_REFUSED.split()])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) for n in TIMM_REFUSED.split()])
 def test_timm_refused_and_explained_by_grad_cam(name):
     net, side = of_timm(name), noise(name, 160).shape[-1]
     with pytest.raises(HeadError):

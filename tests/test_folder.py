@@ -1,5 +1,6 @@
 """Many photos: resumed, sharded, read ahead, and never more than a few in memory."""
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,9 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import camlib.cli
 from camlib import CamError, HeadError, explain, load_model
@@ -49,6 +52,24 @@ def pictures(folder):
     return {p.name: p.read_bytes() for p in folder.glob("*.png")}
 
 
+def same_pictures(one, other):
+    """The same files, to one gray level: a photo's numbers move in the last bits with the batch that it is in."""
+    assert one.keys() == other.keys()
+    for name, content in one.items():
+        a, b = (np.asarray(Image.open(io.BytesIO(c))).astype(int) for c in (content, other[name]))
+        assert np.abs(a - b).max() <= 1
+    return True
+
+
+def same_rows(one, other):
+    for a, b in zip(one, other, strict=True):
+        numbers = ("probability", "logit", "evidence", "scale")
+        assert {k: v for k, v in a.items() if k not in numbers} == {k: v for k, v in b.items() if k not in numbers}
+        for k in numbers:
+            assert a[k] == pytest.approx(b[k], abs=1e-3)
+    return True
+
+
 def rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -66,7 +87,7 @@ def test_a_finished_job_is_not_done_again_but_its_table_is_printed(photos, tmp_p
     assert len(explained_photos) == 5
     assert main([*job, "--redo"]) == 0
     assert len(explained_photos) == 10
-    assert pictures(tmp_path / "out") == written
+    assert same_pictures(pictures(tmp_path / "out"), written)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +112,8 @@ def test_what_is_not_finished_is_done(photos, tmp_path, capsys, explained_photos
     change(photos, out)
     assert main(job) == 0
     assert explained_photos == again
-    assert rows(capsys) == first
-    assert pictures(out) == written
+    assert same_rows(rows(capsys), first)
+    assert same_pictures(pictures(out), written)
 
 
 def test_other_options_are_another_job(photos, tmp_path, explained_photos):
@@ -147,7 +168,7 @@ def test_shards_are_the_whole(photos, tmp_path, capsys):
         parts.append({row["photo"] for row in rows(capsys)})
     assert set.union(*parts) == whole
     assert sum(map(len, parts)) == len(whole)
-    assert pictures(tmp_path / "all") == pictures(tmp_path / "one")
+    assert same_pictures(pictures(tmp_path / "all"), pictures(tmp_path / "one"))
     assert main([str(photos), "--out", str(tmp_path / "all"), "--shard", "9/9"]) == 0  # more parts than photos
 
 
