@@ -7,7 +7,7 @@ For features F (C, h, w), global average pooling and a linear classifier (W, b):
 import torch
 from torch import Tensor
 
-from camlib.errors import CamError, TargetError
+from camlib.errors import CamError, check_index
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
@@ -37,9 +37,7 @@ def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
 
     Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. The same as `map_a - map_b`, from one weight row.
     """
-    for k in (a, b):
-        if not 0 <= k < len(weight):
-            raise TargetError(f"No class {k}: the weight has {len(weight)} rows, 0 to {len(weight) - 1}.")
+    a, b = (check_index(k, len(weight)) for k in (a, b))
     return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
 
 

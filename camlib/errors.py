@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral
 
 
 class CamError(ValueError):
@@ -26,6 +27,17 @@ class TargetError(CamError):
 
 class LayerError(CamError):
     """No such layer, or one whose output is not a tensor."""
+
+
+def check_index(k: object, classes: int) -> int:
+    """k, if it is the index of one of so many classes; else a `TargetError`.
+
+    >>> check_index(2, 3)
+    2
+    """
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 0 <= int(k) < classes:
+        raise TargetError(f"A target is a class index from 0 to {classes - 1}; got {k!r}.")
+    return int(k)
 
 
 def near(word: str, words: Iterable[str]) -> str:

@@ -116,7 +116,7 @@ class Journal:
     """What is finished, a line of JSON for each photo, so that a job that was stopped goes on where it was.
 
     A photo counts as finished if its line is whole, says the same options, the file has not changed since, and every
-    picture named in it is there. Shards write a file each, and read all of the folder.
+    picture and page named in it is there. Shards write a file each, and read all of the folder.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any], shard: str = "") -> None:
@@ -137,7 +137,8 @@ class Journal:
         if not entry or entry.get("options") != self.options or entry.get("state") != _state(photo):
             return None
         rows = entry.get("rows", [])
-        return rows if all(Path(row["picture"]).is_file() for row in rows) else None
+        written = [row[kind] for row in rows for kind in ("picture", "page") if kind in row]
+        return rows if all(Path(path).is_file() for path in written) else None
 
     def add(self, photo: Path, rows: list[dict[str, Any]]) -> None:
         """Call it when the photo's pictures are written."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from camlib.errors import CamError, ImageError
-from camlib.hooks import capture, eval_mode
+from camlib.hooks import capture, eval_mode, forward
 
 if TYPE_CHECKING:
     from camlib.models import Classifier
@@ -150,7 +150,7 @@ def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) ->
         for batch in range(probes // BATCH):
             x = clf._normalise(_natural_noise(BATCH, clf.size, draw).to(clf.device)).requires_grad_()
             with capture(clf.module, head.layer, inputs=head.inputs, live=True) as seen:
-                clf.module(x.clone())
+                forward(clf.module, x.clone())
             features = head.features(seen[head.layer])
             h, w = features.shape[2:]
             columns = [(w - 1) // 2, w // 2]  # the central cell, or two of the central four: each diagonal in turn

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camlib.errors import CamError, LayerError, ModelError, TargetError
+from camlib.errors import CamError, LayerError, ModelError, TargetError, check_index
 from camlib.geometry import upsample
 from camlib.hooks import Layer, capture, check_network, eval_mode, forward, run_hooked
 
@@ -152,7 +151,7 @@ class Look:
         indices = [target] if one else list(target)  # type: ignore[arg-type]
         if not indices:
             raise TargetError("No targets: give at least one class index.")
-        found = torch.stack([self._map(method, self._index(k), **options) for k in indices], 1)
+        found = torch.stack([self._map(method, check_index(k, self.logits.shape[1]), **options) for k in indices], 1)
         found = found.clamp(min=0) if relu else found
         return found[:, 0] if one else found
 
@@ -160,12 +159,6 @@ class Look:
         if method == "score_cam":
             return _score_cam(self, k, **options)
         return FORMULAS[method](self.features, self.gradient(k))
-
-    def _index(self, k: object) -> int:
-        classes = self.logits.shape[1]
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k < classes:
-            raise TargetError(f"A target is a class index from 0 to {classes - 1}, or several; got {k!r}.")
-        return int(k)
 
 
 def look(module: nn.Module, x: Tensor, layer: Layer | None = None) -> Look:

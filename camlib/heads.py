@@ -117,9 +117,8 @@ def find_head(module: nn.Module, x: Tensor) -> Head:
     ('1', '4', torch.Size([5, 8]))
     """
     check_network(module)
-    if any(
-        p.dtype in COARSE for p in module.parameters()
-    ):  # search with exact arithmetic; layers and weights are alike
+    if any(p.dtype in COARSE for p in module.parameters()):
+        # Search in float32: the layers are the same, and the weights' values.
         module, x = copy.deepcopy(module).float(), x.float()
     device = x.device.type if isinstance(x, Tensor) else "cpu"
     with torch.autocast(device, enabled=False):

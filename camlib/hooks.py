@@ -61,6 +61,8 @@ def capture(module: nn.Module, *layers: Layer, inputs: bool = False, live: bool 
         if not live:
             seen[layer] = value.detach().clone()
             return None
+        if not value.is_floating_point():
+            raise LayerError(f"Layer {layer!r} gives {value.dtype}, which has no gradient; name a layer before it.")
         if not torch.is_grad_enabled():
             value = value.detach().requires_grad_()
             torch.set_grad_enabled(True)  # until the caller's no_grad block ends

@@ -52,7 +52,7 @@ class Classifier:
 
         def find() -> Head:
             noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-            return find_head(self.module, self._normalise(noise.to(self.device)).to(self._dtype))
+            return find_head(self.module, self._normalise(noise.to(self.device)))
 
         return self._once("head", find)
 
@@ -87,17 +87,16 @@ class Classifier:
         image = Image.fromarray(photo).resize((width, height), RESAMPLE[self.interpolation])
         window = np.asarray(image.crop((left, top, left + w, top + h)))
         x = torch.from_numpy(window.copy()).to(self.device).permute(2, 0, 1)[None]
-        return self._normalise(x.float() / 255).to(self._dtype)
+        return self._normalise(x.float() / 255)
 
     @property
     def _dtype(self) -> torch.dtype:
         """Of the network's parameters: its input must have the same."""
-        found = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
-        return found
+        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
 
     def _normalise(self, x: Tensor) -> Tensor:
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
-        return (x - mean) / std
+        return ((x - mean) / std).to(self._dtype)
 
     def index(self, target: int | str) -> int:
         """The class index of an index or a label (in any case); a wrong one gets a `TargetError` with near matches."""

@@ -281,8 +281,8 @@ def test_labels_of_the_wrong_number(clf):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), 0, 4), "No class 4"),
-        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), -1, 0), "No class -1"),
+        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), 0, 4), "from 0 to 3; got 4"),
+        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), -1, 0), "from 0 to 3; got -1"),
         (lambda: upsample(torch.rand(2, 2), (0, 3)), "both above 0"),
         (lambda: upsample(torch.rand(2, 2), 3), "height, width"),
         (lambda: upsample(np.ones((2, 2)), (3, 3)), "a torch tensor; got ndarray"),

@@ -144,6 +144,16 @@ def test_killed_in_the_middle_it_goes_on(photos, tmp_path):
     assert len(list(out.glob("*.png"))) == 35
 
 
+def test_a_page_that_is_gone_is_written_again(photos, tmp_path, explained_photos):
+    job = [str(photos), "--out", str(tmp_path / "out"), "--html"]
+    main(job)
+    (tmp_path / "out" / "cat.html").unlink()
+    explained_photos.clear()
+    main(job)
+    assert explained_photos == ["cat.jpg"]
+    assert (tmp_path / "out" / "cat.html").is_file()
+
+
 def test_one_photo_is_always_done(tmp_path, explained_photos):
     for _ in range(2):
         main(["data/photos/cat.jpg", "--out", str(tmp_path)])

@@ -1,5 +1,8 @@
 """Placement against torchvision's own resize and crop, Pillow's resampling and hand computations."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -249,6 +252,17 @@ def test_calibrated_leaves_nan_where_nothing_was_looked_at():
     assert calibrated[:, seen].min() >= maps.min()
     with pytest.raises(CamError, match="give clf"):
         place(maps, view, calibrated=True)
+
+
+def test_offset_of_half_precision_and_of_a_compiled_network():
+    """Whatever the classifier takes: its precision, and the layers that torch.compile would fuse."""
+    clf = half_left()
+    expected = receptive_field_offset(clf)
+    half = replace(clf, module=copy.deepcopy(clf.module).bfloat16(), _cache={})
+    assert receptive_field_offset(half) == pytest.approx(expected, abs=0.2)
+    fused = torch.compile(copy.deepcopy(clf.module), backend="eager")
+    fused(torch.rand(8, 3, clf.size, clf.size))
+    assert receptive_field_offset(replace(clf, module=fused, _cache={})) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.slow

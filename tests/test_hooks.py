@@ -127,6 +127,17 @@ def test_live_tensor_can_be_differentiated_by(net, x):
     assert torch.equal(grad, (seen["0"] > 0).float())
 
 
+def test_a_layer_of_integers_has_no_gradient(net, x):
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return x.int()
+
+    whole = nn.Sequential(net, Rounded())
+    refused = pytest.raises(LayerError, match="torch.int32, which has no gradient")
+    with refused, torch.no_grad(), capture(whole, "1", live=True):
+        whole(x)
+
+
 def test_live_capture_keeps_the_shape_of_what_the_layer_gives(x):
     class Wrapped(nn.Module):
         def forward(self, x):

@@ -3,7 +3,7 @@
 import pytest
 from checks import bilinear_upsampling as check
 
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solution
 
 
 def undo(view, y, x):
@@ -49,6 +49,4 @@ def test_photo_position(answer, says):
 
 
 def test_solution_passes(capsys):
-    (code,) = solutions("05_bilinear_upsampling")
-    exec(code, {"check": check})
-    assert "Right: " in capsys.readouterr().out
+    assert "Right: " in run_solution("05_bilinear_upsampling", capsys, check=check)

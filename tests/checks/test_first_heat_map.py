@@ -4,7 +4,7 @@ import pytest
 from checks import first_heat_map as check
 
 import camlib
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solution
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_strongest_cell(astronaut, answer, says):
 
 
 def test_solution_passes(astronaut, capsys, monkeypatch):
-    (code,) = solutions("00_first_heat_map")
     monkeypatch.setattr(camlib, "show", lambda fig: None)
-    exec(code, {"astronaut": astronaut, "check": check, "camlib": camlib})
-    assert "Right: cell (1, 5)" in capsys.readouterr().out
+    assert "Right: cell (1, 5)" in run_solution(
+        "00_first_heat_map", capsys, astronaut=astronaut, check=check, camlib=camlib
+    )

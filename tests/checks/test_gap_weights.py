@@ -3,7 +3,7 @@
 import pytest
 from checks import gap_weights as check
 
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solution
 
 
 def pooled(f):
@@ -44,6 +44,4 @@ def test_rebuilt_logit(answer, says):
 
 
 def test_solution_passes(capsys):
-    (code,) = solutions("03_gap_weights")
-    exec(code, {"check": check})
-    assert "Right" in capsys.readouterr().out
+    assert "Right" in run_solution("03_gap_weights", capsys, check=check)

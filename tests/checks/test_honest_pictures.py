@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from checks import honest_pictures as check
 
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solution
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,4 @@ def test_only_positive_values_are_not_enough():
 
 
 def test_solution_passes(capsys):
-    (code,) = solutions("06_honest_pictures")
-    exec(code, {"np": np, "check": check})
-    assert "Right: one limit for all maps" in capsys.readouterr().out
+    assert "Right: one limit for all maps" in run_solution("06_honest_pictures", capsys, np=np, check=check)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from checks import why_a_and_not_b as check
 
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solution
 
 
 def maps(features, weight, a, b):
@@ -102,6 +102,4 @@ def test_contrast_logit(function, says):
 
 
 def test_solution_passes(capsys):
-    (code,) = solutions("07_why_a_and_not_b")
-    exec(code, {"torch": torch, "check": check})
-    assert "Right: the contrast map" in capsys.readouterr().out
+    assert "Right: the contrast map" in run_solution("07_why_a_and_not_b", capsys, torch=torch, check=check)
