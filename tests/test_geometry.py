@@ -261,7 +261,7 @@ def test_offset_of_half_precision_and_of_a_compiled_network():
     half = replace(clf, module=copy.deepcopy(clf.module).bfloat16(), _cache={})
     assert receptive_field_offset(half) == pytest.approx(expected, abs=0.2)
     fused = torch.compile(copy.deepcopy(clf.module), backend="eager")
-    fused(torch.rand(8, 3, clf.size, clf.size))
+    fused(torch.rand(geometry.BATCH, 3, clf.size, clf.size).requires_grad_().clone())
     assert receptive_field_offset(replace(clf, module=fused, _cache={})) == pytest.approx(expected, abs=1e-3)
 
 
