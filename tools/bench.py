@@ -26,6 +26,7 @@ from torchvision import models
 from tqdm import tqdm
 
 from camlib import cli, explain, load_model, read_image
+from camlib import grad_cam as camlib_grad_cam
 from camlib.explain import explain_prepared, prepare
 from camlib.models import Classifier
 
@@ -123,8 +124,9 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
         "camlib CAM, one class upsampled": camlib(lambda e: up(e.map(one)[None])),  # type: ignore[attr-defined]
         "camlib CAM, five classes upsampled": camlib(lambda e: [up(e.map(k)[None]) for k in five]),  # type: ignore[attr-defined]
         "camlib CAM, all 1000 raw maps": camlib(lambda e: e.maps),  # type: ignore[attr-defined]
-        "camlib Grad-CAM, one class upsampled": lambda: [up(e.map(one)[None]) for e in graded()],
-        "camlib Grad-CAM, five classes upsampled": lambda: [[up(e.map(k)[None]) for k in five] for e in graded()],
+        "camlib Grad-CAM, layer given, one class": lambda: up(camlib_grad_cam(net, x, one, layer)),
+        "camlib Grad-CAM, layer given, five classes": lambda: up(camlib_grad_cam(net, x, five, layer)),
+        "camlib explain, Grad-CAM, photo by photo": lambda: [up(e.map(one)[None]) for e in graded()],
         "torch-cam CAM, layers given, one class": lambda: torch_cam(best_cam, [one], False),
         "torch-cam CAM, layers given, five classes": lambda: torch_cam(best_cam, five, False),
         "torch-cam CAM, as a newcomer": lambda: torch_cam_newcomer(CAM),
@@ -182,16 +184,8 @@ def jobs(folder: Path, batch: int = 8, copies: int = 6) -> dict[str, Way]:
                 Image.fromarray(picture).save(folder / f"{n}.png", compress_level=1)
 
     def camlib(workers: int) -> Way:
-        command = [
-            str(photos),
-            "--out",
-            str(folder / "out"),
-            "--redo",
-            "--batch",
-            str(batch),
-            "--workers",
-            str(workers),
-        ]
+        command = [str(photos), "--out", str(folder / "out"), "--redo"]
+        command += ["--batch", str(batch), "--workers", str(workers)]
 
         def run() -> None:
             with contextlib.redirect_stdout(io.StringIO()):
