@@ -1,5 +1,6 @@
 """The README's code runs, its picture is what the code draws, and its links lead somewhere."""
 
+import json
 import re
 from pathlib import Path
 
@@ -30,3 +31,13 @@ def test_links_lead_to_files_and_every_notebook_is_listed():
         assert (ROOT / link).is_file(), link
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.name}" in links
+
+
+def test_the_comparison_is_the_benchmarks():
+    """The table and its date belong to the stored run; `python3 run.py bench` stores a new one."""
+    from tools import bench
+
+    stored = json.loads((ROOT / "tests" / "peers" / "bench.json").read_text(encoding="utf-8"))
+    assert bench.summary(stored["seconds"]) in TEXT
+    for package in ("torch", "torchcam", "grad-cam", "captum"):
+        assert f"{package} {stored['about'][package]}" in TEXT
