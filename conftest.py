@@ -52,6 +52,8 @@ class StoredOutputs(pytest.Item):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if not item.get_closest_marker("alone"):  # of pytest -n: a file's tests share kernels, servers and files
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         if isinstance(item, IPyNbCell):
             item.parent.sanitize_patterns.update(notebooks.VOLATILE)
             if reason := notebooks.why_not_here(item.cell):

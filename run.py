@@ -34,6 +34,8 @@ COMMANDS = {
     "test-browser": "the tests in a real browser; installs chromium on Debian",
     "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
     "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
+    "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
+    "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
@@ -267,8 +269,17 @@ def no_news_question() -> None:
     (settings / "overrides.json").write_text(answer, encoding="utf-8")
 
 
+def no_teachers_tools() -> None:
+    """nbgrader's menus are for teachers, who switch them on: `jupyter labextension enable @jupyter/nbgrader`."""
+    choice = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
+    if not choice.exists():
+        choice.parent.mkdir(parents=True, exist_ok=True)
+        choice.write_text('{"disabledExtensions": {"@jupyter/nbgrader": true}}', encoding="utf-8")
+
+
 def lab(rest: List[str]) -> int:
     no_news_question()
+    no_teachers_tools()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
     notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
     options = [
@@ -304,7 +315,8 @@ def run(command: str, rest: List[str]) -> int:
     if command == "lab":
         return lab(rest)
     if command == "test":
-        return start(["-m", "pytest", *rest], ROOT, OMP_NUM_THREADS="2")
+        side_by_side = ["-n", "2", "--dist", "loadgroup"]  # -n 0 among the options switches it off
+        return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "test-browser":
         chromium()
         return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
@@ -312,6 +324,8 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "camlib", *rest])
     if command == "notebooks":
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
+    if command in ("classroom", "grade"):
+        return start([str(ROOT / "tools" / "classroom.py"), command, *rest])
     return start([str(ROOT / "tools" / f"{command}.py"), *rest])
 
 

@@ -69,6 +69,7 @@ def trains(chapter: Path) -> bool:
     return any("long" in notebooks.tags_of(c) for c in nbformat.read(chapter, as_version=4).cells)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "chapter", [pytest.param(c, id=c.stem, marks=[pytest.mark.long] if trains(c) else []) for c in CHAPTERS]
 )

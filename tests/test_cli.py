@@ -133,7 +133,7 @@ def test_names_that_cannot_be_printed(tmp_path):
         (["data/photos/cat.jpg", "--size", "8"], "at least 32"),
         (["data/photos/cat.jpg", "--out", "pyproject.toml/x"], "cannot be made a folder"),
         (["notebooks/exercises-that-do-not-exist"], "no such file"),
-        (["tests"], "no picture files in this folder"),
+        (["camlib"], "no picture files in this folder"),
     ],
 )
 def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, args, says):

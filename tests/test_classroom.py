@@ -1,0 +1,228 @@
+"""From the instructor's source to marks: handing out, handing in, nbgrader's autograder, the table and the feedback.
+
+How many points an answer gets is tested in tests/exercises/, without nbgrader; here nbgrader itself must agree.
+"""
+
+import argparse
+import copy
+import csv
+import importlib
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.exercises.grading import SOLUTION, blank, complete, graded, read
+from tools import classroom
+
+NAMES = classroom.exercises()
+ROUND_TRIP = ("einsum_cam",)  # in every run; the others by pytest -m long
+LIMITS = argparse.Namespace(jobs=2, seconds=180, cell_seconds=60, memory=6.0)
+
+
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory):
+    out = tmp_path_factory.mktemp("classroom")
+    assert classroom.main(["classroom", "--out", str(out)]) == 0
+    return out
+
+
+def hand_in(folder: Path, student: str, exercise: str, released: Path, code: dict[str, str]) -> None:
+    """What a student would send: the released notebook with this code in its cells."""
+    notebook = copy.deepcopy(nbformat.read(released / exercise / f"{exercise}.ipynb", as_version=4))
+    for cell in notebook.cells:
+        mark = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code" and mark.get("solution") and mark["grade_id"] in code:
+            cell.source = code[mark["grade_id"]]
+        if cell.source.startswith("NAME = "):
+            cell.source = f'NAME = "{student}"'
+    (folder / student).mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / student / f"{exercise}.ipynb")
+
+
+def solutions(exercise: str) -> dict[str, str]:
+    return {
+        c.metadata.nbgrader.grade_id: c.source
+        for c in read(exercise).cells
+        if c.cell_type == "code" and c.metadata.get("nbgrader", {}).get("solution")
+    }
+
+
+def rows(out: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
+        return {(row["student"], row["exercise"]): row for row in csv.DictReader(file)}
+
+
+def points(row: dict[str, str]) -> dict[str, float]:
+    return {cell: float(got) for cell, got in re.findall(r"(\w+) ([\d.]+)/", row["cells"])}
+
+
+def round_trip(exercise: str, released: Path, folder: Path) -> None:
+    """Solution, blank form and a wrong answer: nbgrader gives what tests/exercises expects."""
+    mistake = importlib.import_module(f"tests.exercises.test_{exercise}").WRONG[1]
+    (cell, code), right = *mistake.code.items(), solutions(exercise)
+    answers = {"right": right, "blank": {}, "mistaken": right | {cell: complete(right[cell], code)}}
+    for student, answer in answers.items():
+        hand_in(folder / "in", student, exercise, released, answer)
+    assert classroom.main(["grade", f"SUBMISSIONS={folder / 'in'}", "--out", str(folder / "out"), "--jobs", "2"]) == 0
+    found, full = rows(folder / "out"), graded(exercise)
+    assert {row["status"] for row in found.values()} == {"graded"}
+    assert points(found["right", exercise]) == full
+    assert set(points(found["blank", exercise]).values()) == {0.0}
+    assert points(found["mistaken", exercise]) == {k: v - mistake.loses.get(k, 0) for k, v in full.items()}
+    assert found["mistaken", exercise]["name"] == "mistaken"
+    for student in answers:
+        page = (folder / "out" / "feedback" / student / f"{exercise}.html").read_text(encoding="utf-8")
+        assert re.search(rf"Score: {float(found[student, exercise]['points'])}", page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", ROUND_TRIP)
+def test_generate_submit_autograde_feedback(exercise, handed_out, tmp_path):
+    round_trip(exercise, handed_out / "student", tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("exercise", [name for name in NAMES if name not in ROUND_TRIP])
+def test_generate_submit_autograde_feedback_of_the_others(exercise, handed_out, tmp_path):
+    round_trip(exercise, handed_out / "student", tmp_path)
+
+
+@pytest.mark.parametrize("exercise", NAMES)
+def test_a_student_version_holds_no_solution(exercise, handed_out):
+    released = nbformat.read(handed_out / "student" / exercise / f"{exercise}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in released.cells)
+    assert not re.search(r"BEGIN|END SOLUTION|HIDDEN", text)
+    source = read(exercise)
+    secret = [found[0] for c in source.cells for found in SOLUTION.finditer(c.source)]
+    secret += [t for c in source.cells for t in re.findall(r"(?s)### BEGIN HIDDEN TESTS(.*?)### END", c.source)]
+    lines = {line.strip() for part in secret for line in part.splitlines() if not line.strip().startswith("###")}
+    shown = {line.strip() for line in text.splitlines()}
+    assert secret
+    assert {line for line in lines & shown if len(line) > 30} == set(), "lines of a solution or a hidden test"
+    assert not any(cell.get("outputs") for cell in released.cells)
+
+
+def test_what_is_handed_out(handed_out, tmp_path):
+    with zipfile.ZipFile(handed_out / "exercises.zip") as bundle:
+        names = set(bundle.namelist())
+        assert not any(re.search(b"### (BEGIN|END)", bundle.read(name)) for name in names if name.endswith(".ipynb"))
+    for name in NAMES:
+        assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/photos/cat.jpg"} <= names
+        instructor = (handed_out / "instructor" / name / f"{name}.ipynb").read_bytes()
+        assert instructor == (classroom.EXERCISES / f"{name}.ipynb").read_bytes()
+    assert classroom.main(["classroom", "--only", "einsum_cam", "--out", str(tmp_path)]) == 0
+    assert [path.name for path in (tmp_path / "student").iterdir()] == ["einsum_cam"]
+
+
+HARM = {
+    "hangs": "while True:\n    pass",
+    "dies": "import os\nos._exit(3)",
+    "greedy": "hog = []\nwhile True:\n    hog.append(b'x' * 100_000_000)",
+    "deletes": "import os, shutil\nfor place in ('.', '../../..', os.path.expanduser('~')):\n"
+    "    shutil.rmtree(place, ignore_errors=True)",
+}
+
+
+def harmed(kinds, released: Path, folder: Path) -> dict[str, dict[str, str]]:
+    right = solutions("einsum_cam")
+    hand_in(folder / "in", "after", "einsum_cam", released, right)  # between them in the order of names
+    for kind in kinds:
+        hand_in(folder / "in", kind, "einsum_cam", released, right | {"class_map": HARM[kind]})
+    limits = ["--seconds", "120", "--cell-seconds", "20", "--memory", "2.5", "--jobs", "1"]
+    assert classroom.main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == (kinds != ["hangs"])
+    found = {student: row for (student, _), row in rows(folder / "out").items()}
+    assert points(found["after"]) == graded("einsum_cam"), "another submission lost nothing"
+    for kind in kinds:
+        assert (folder / "out" / "feedback" / kind / "einsum_cam.html").stat().st_size > 200
+    return found
+
+
+@pytest.mark.slow
+def test_a_submission_that_ends_its_kernel_costs_only_itself(handed_out, tmp_path):
+    found = harmed(["dies"], handed_out / "student", tmp_path)
+    assert found["dies"]["status"] == "failed: it ended its own kernel"
+    assert set(points(found["dies"]).values()) == {0.0}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("hangs", "graded"), ("greedy", "stopped: more than 2.5 GB"), ("deletes", "failed: it deleted")],
+)
+def test_other_harm_costs_only_itself(kind, status, handed_out, tmp_path):
+    found = harmed([kind], handed_out / "student", tmp_path)
+    assert found[kind]["status"].startswith(status)
+    lost = {"test_class_map"} if kind == "hangs" else set(graded("einsum_cam"))
+    assert {cell for cell, got in points(found[kind]).items() if got == 0} == lost
+
+
+def test_submissions_are_found_in_every_layout(tmp_path):
+    for place in (
+        "ada/hooks.ipynb",
+        "grace/hooks/hooks.ipynb",
+        "alan_gap_weights.ipynb",
+        "ada/a/hooks.ipynb",
+        "x.ipynb",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("{}")
+    found, strange = classroom.find_submissions(tmp_path, ["hooks", "gap_weights", "weights"])
+    assert {(s.student, s.exercise) for s in found} == {("ada", "hooks"), ("grace", "hooks"), ("alan", "gap_weights")}
+    assert {path.name for path in strange} == {"hooks.ipynb", "x.ipynb"}, (
+        "a second one, and one with no exercise's name"
+    )
+
+
+def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch):
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / "einsum_cam.ipynb").write_text("{")
+    monkeypatch.setattr(classroom, "make_course", lambda folder, names: folder.mkdir())
+    assert classroom.main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    (row,) = rows(tmp_path / "out").values()
+    assert (row["status"], row["points"], row["of"]) == ("failed: the file is not a whole notebook", "0", "10")
+    assert "not a whole notebook" in (tmp_path / "out" / "feedback" / "ada" / "einsum_cam.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["grade", "nowhere"], "nowhere: no such folder"),
+        (["grade", "."], "no submissions"),
+        (["classroom", "--only", "nothing"], "No exercise 'nothing'"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert classroom.main(arguments) == 2
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variants_differ_between_neighbours():
+    import exercise
+
+    found = [exercise.variant(f"student {n}") for n in range(60)]
+    assert len({(v.photo, v.a, v.b) for v in found}) > 25
+    assert {Path(v.photo).name for v in found} == set(exercise.CLASSES)
+    assert all(v.a != v.b for v in found)
+    assert len({v.seed for v in found}) == 60
+
+
+def test_every_class_of_a_variant_is_known(clf):
+    import exercise
+
+    for labels in exercise.CLASSES.values():
+        assert len({clf.index(label) for label in labels}) == len(labels)
+
+
+def test_the_blank_form_is_what_nbgrader_makes(handed_out):
+    """tests/exercises scores the blank form without nbgrader: it must be the same one."""
+    for name in NAMES:
+        released = nbformat.read(handed_out / "student" / name / f"{name}.ipynb", as_version=4)
+        cells = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in released.cells}
+        for cell, code in blank(name).items():
+            assert cells[cell] == code, json.dumps([cells[cell], code])
