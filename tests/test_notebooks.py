@@ -462,6 +462,48 @@ def test_equal_cells_get_ids_of_their_own() -> None:
     nbformat.validate(notebook)
 
 
+def _slides(*cells: NotebookNode) -> list[str | None]:
+    """What each cell is in a slide show, in normal form; normalising again must change nothing."""
+    notebook = notebooks.normalise(new_notebook(cells=list(cells)))
+    before = notebooks.to_bytes(notebook)
+    assert notebooks.to_bytes(notebooks.normalise(notebook)) == before
+    return [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]
+
+
+def test_headings_predictions_and_answers_make_slides() -> None:
+    long = "\n".join(["x = 1"] * (notebooks.LONG_CODE + 1))
+    cells = [
+        (new_markdown_cell("# 00 · Title"), "slide"),
+        (new_code_cell("x = 1"), None),
+        (new_markdown_cell("On it goes."), None),
+        (new_code_cell(long), "subslide"),
+        (new_markdown_cell("An end.\n\n## A section"), "slide"),
+        (new_markdown_cell("*Predict, then run.* What?"), "subslide"),
+        (new_code_cell(long), "fragment"),
+        (new_markdown_cell("## Another\n\n*Predict, then run.* What?"), "slide"),
+        (new_code_cell("x = 1"), "fragment"),
+        (new_code_cell("x = 2"), None),
+        (new_markdown_cell("### A part"), "subslide"),
+        (new_markdown_cell("<details><summary>Solution</summary>\n\n```python\n# so\n```\n</details>"), "skip"),
+        (new_markdown_cell("```python\n# no title\n```"), None),
+    ]
+    assert _slides(*(cell for cell, _ in cells)) == [kind for _, kind in cells]
+
+
+@pytest.mark.parametrize("own", ["slide", "subslide", "fragment", "skip", "notes", "-"])
+def test_a_teachers_own_slide_stays(own: str) -> None:
+    cells = [new_markdown_cell("## A section"), new_code_cell("x = 1"), new_markdown_cell("Text.")]
+    for cell in cells:
+        cell.metadata = nbformat.from_dict({"slideshow": {"slide_type": own}})
+    assert _slides(*cells) == [own] * 3
+
+
+def test_a_slide_type_taken_back_follows_the_rule_again() -> None:
+    """JupyterLab's "-" leaves an empty value, or none."""
+    cell = new_markdown_cell("## A section", metadata={"slideshow": {"slide_type": ""}})
+    assert _slides(cell, new_markdown_cell("Text.", metadata={"slideshow": {}})) == ["slide", None]
+
+
 def test_a_wrong_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "broken.ipynb"
     broken.write_text("not a notebook")

@@ -51,6 +51,8 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PREDICT = "*Predict, then run.*"
+LONG_CODE = 12  # lines: with its output it fills a slide
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_NOTES = {b"tEXt", b"zTXt", b"iTXt", b"tIME"}  # matplotlib puts its version here
 
@@ -202,6 +204,31 @@ def _id_for(cell: NotebookNode, used: set[str]) -> str:
     raise AssertionError("unreachable")
 
 
+def _slide_type(cell: NotebookNode, before: NotebookNode | None) -> str:
+    """What the cell is in a slide show: a heading starts a slide, and an answer waits for its prediction.
+
+    Empty where it goes on with what comes before it: JupyterLab and nbconvert store and expect nothing there.
+    """
+    if cell.cell_type == "code":
+        if before is not None and PREDICT in before.source:
+            return "fragment"
+        return "subslide" if cell.source.count("\n") >= LONG_CODE else ""
+    if re.search(r"\A# |^## ", cell.source, re.MULTILINE):
+        return "slide"
+    if PREDICT in cell.source or cell.source.startswith("### "):
+        return "subslide"
+    return "skip" if cell.source.startswith("<details><summary>Solution") else ""
+
+
+def _kept_metadata(cell: NotebookNode, before: NotebookNode | None) -> NotebookNode:
+    """What stays of a cell's metadata, and its place in a slide show where nobody has given it one."""
+    kept = {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
+    own = cell.metadata.get("slideshow", {}).get("slide_type", "")
+    if slide_type := own or _slide_type(cell, before):
+        kept["slideshow"] = {"slide_type": slide_type}
+    return nbformat.from_dict(kept)
+
+
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """Bring the notebook into normal form, in place.
 
@@ -212,9 +239,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     used: set[str] = set()
     count = 0
-    for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
-        cell.metadata = nbformat.from_dict(kept)
+    for before, cell in zip([None, *notebook.cells], notebook.cells, strict=False):
+        cell.metadata = _kept_metadata(cell, before)
         cell.id = _id_for(cell, used)
         used.add(cell.id)
         if cell.cell_type == "code":
