@@ -19,7 +19,7 @@ from tests.exercises.grading import SOLUTION, blank, complete, graded, read
 from tools import classroom
 
 NAMES = classroom.exercises()
-ROUND_TRIP = ("einsum_cam",)  # in every run; the others by pytest -m long
+ROUND_TRIP = ("einsum_cam", "gap_weights")  # in every run; the others by pytest -m long
 LIMITS = argparse.Namespace(jobs=2, seconds=180, cell_seconds=60, memory=6.0)
 
 

@@ -154,6 +154,14 @@ WRONG = [
 
 RIGHT = [
     right(
+        "in double precision", "class_map", 'return torch.einsum("c,chw->hw", weight[k].double(), features.double())'
+    ),
+    right(
+        "in double precision",
+        "all_maps",
+        'return torch.einsum("kc,bchw->bkhw", weight.double(), features.double())',
+    ),
+    right(
         "a loop",
         "class_map",
         """

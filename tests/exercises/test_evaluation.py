@@ -1,0 +1,382 @@
+"""Every known mistake in the exercise on measures against boxes loses its points, and no right answer loses any."""
+
+from tests.exercises.grading import right, wrong
+
+# Right answers, of which each wrong one changes a line.
+IOU = """
+across = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+down = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+both = across * down
+areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+return both / (sum(areas) - both)
+"""
+ENERGY = """
+positive = heat.nan_to_num(0).clamp(min=0)
+inside = torch.zeros(heat.shape, dtype=torch.bool)
+for left, top, right, bottom in boxes:
+    inside[top:bottom, left:right] = True
+return (positive[inside].sum() / positive.sum()).item()
+"""
+HIT = """
+best = int(heat.nan_to_num(-torch.inf).argmax())
+y, x = divmod(best, heat.shape[1])
+return any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
+"""
+BOX = """
+from scipy import ndimage
+kept = (heat > threshold * heat.nan_to_num(-torch.inf).max()).numpy()
+regions, _ = ndimage.label(kept)
+largest = np.bincount(regions.flatten())[1:].argmax() + 1
+y, x = np.nonzero(regions == largest)
+return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+"""
+COMPARED = """
+found = camlib.explain(clf, path)
+heat = found.heatmap(label)
+blob = camlib.place(sanity.centre_map(found.view.size), found.view)
+return evaluate.energy_in_box(heat, boxes), evaluate.energy_in_box(blob, boxes)
+"""
+
+
+def changed(source: str, *pairs: tuple[str, str]) -> str:
+    for old, new in pairs:
+        assert old in source, old
+        source = source.replace(old, new)
+    return source
+
+
+def iou(what: str, *pairs: tuple[str, str]):
+    return wrong(what, "iou", changed(IOU, *pairs), test_iou=2)
+
+
+def energy(what: str, *pairs: tuple[str, str]):
+    return wrong(what, "energy", changed(ENERGY, *pairs), test_energy=2)
+
+
+def hit(what: str, *pairs: tuple[str, str]):
+    return wrong(what, "hit", changed(HIT, *pairs), test_hit=2)
+
+
+def box_of(what: str, *pairs: tuple[str, str]):
+    return wrong(what, "box_of", changed(BOX, *pairs), test_box_of=2)
+
+
+def compared(what: str, *pairs: tuple[str, str], **loses: float):
+    return wrong(what, "compared", changed(COMPARED, *pairs), **loses)
+
+
+WRONG = [
+    iou("nothing returned", ("return both / (sum(areas) - both)", "both / (sum(areas) - both)")),
+    iou("right and bottom taken as inside", ("across * down", "(across + 1) * (down + 1)")),
+    iou(
+        "every side a pixel longer",
+        ("max(a[0], b[0]), 0", "max(a[0], b[0]) + 1, 0"),
+        ("max(a[1], b[1]), 0", "max(a[1], b[1]) + 1, 0"),
+        ("(box[2] - box[0]) * (box[3] - box[1])", "(box[2] - box[0] + 1) * (box[3] - box[1] + 1)"),
+    ),
+    iou(
+        "two negative sides make an overlap",
+        ("across = max(min(a[2], b[2]) - max(a[0], b[0]), 0)", "across = min(a[2], b[2]) - max(a[0], b[0])"),
+        ("down = max(min(a[3], b[3]) - max(a[1], b[1]), 0)", "down = min(a[3], b[3]) - max(a[1], b[1])"),
+    ),
+    iou(
+        "the size of the overlap without its sign",
+        ("across = max(min(a[2], b[2]) - max(a[0], b[0]), 0)", "across = abs(min(a[2], b[2]) - max(a[0], b[0]))"),
+        ("down = max(min(a[3], b[3]) - max(a[1], b[1]), 0)", "down = abs(min(a[3], b[3]) - max(a[1], b[1]))"),
+    ),
+    iou("the overlap counted twice in the union", ("sum(areas) - both", "sum(areas)")),
+    iou("the overlap is in the union not at all", ("sum(areas) - both", "sum(areas) - 2 * both")),
+    iou("share of the first box", ("(sum(areas) - both)", "areas[0]")),
+    iou("share of the smaller box", ("(sum(areas) - both)", "min(areas)")),
+    iou("Dice for IoU", ("both / (sum(areas) - both)", "2 * both / sum(areas)")),
+    iou(
+        "boxes read as left, top, width, height",
+        ("across =", "a, b = [(q[0], q[1], q[0] + q[2], q[1] + q[3]) for q in (a, b)]\nacross ="),
+    ),
+    iou(
+        "area of the box around both for the union",
+        (
+            "(sum(areas) - both)",
+            "((max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1])))",
+        ),
+    ),
+    iou("corners cut to whole pixels", ("across =", "a, b = [[int(e) for e in q] for q in (a, b)]\nacross =")),
+    wrong("camlib does it", "iou", "return evaluate.iou(a, b)", test_iou=2),
+    energy("nothing returned", ("return (positive", "(positive")),
+    energy("columns for rows", ("[top:bottom, left:right]", "[left:right, top:bottom]")),
+    energy("right and bottom inside", ("[top:bottom, left:right]", "[top : bottom + 1, left : right + 1]")),
+    energy("negative evidence counts as well", (".clamp(min=0)", "")),
+    energy("the evidence without its sign", (".clamp(min=0)", ".abs()")),
+    energy("NaN in the sums", ("heat.nan_to_num(0).clamp", "heat.clone().clamp")),
+    energy("NaN becomes 1", ("nan_to_num(0)", "nan_to_num(1)")),
+    energy("only the last box", ("for left", "left, top, right, bottom = boxes[-1]\nfor _")),
+    energy("the photo's minimum as zero", (".clamp(min=0)", "\npositive = positive - positive.min()")),
+    energy("squares: energy as in physics", (".clamp(min=0)", ".clamp(min=0).square()")),
+    energy("mean for sum", ("positive[inside].sum() / positive.sum()", "positive[inside].mean() / positive.mean()")),
+    energy("box share of the pixels", ("positive[inside].sum() / positive.sum()", "inside.float().mean()")),
+    energy("inside against outside", ("/ positive.sum()", "/ positive[~inside].sum()")),
+    energy("the map is overwritten", ("heat.nan_to_num(0)", "heat.nan_to_num_(0)")),
+    wrong(
+        "a pixel of two boxes counts twice",
+        "energy",
+        """
+        positive = heat.nan_to_num(0).clamp(min=0)
+        shares = [positive[top:bottom, left:right].sum() / positive.sum() for left, top, right, bottom in boxes]
+        return float(sum(shares))
+        """,
+        test_energy=2,
+    ),
+    wrong("camlib does it", "energy", "return evaluate.energy_in_box(heat, boxes)", test_energy=2),
+    hit("nothing returned", ("return any", "any")),
+    hit("NaN is the strongest", (".nan_to_num(-torch.inf)", "")),
+    hit("NaN becomes 0, more than all that is negative", ("nan_to_num(-torch.inf)", "nan_to_num(0)")),
+    hit("the strongest of either sign", (".argmax", ".abs().nan_to_num(0, 0, 0).argmax")),
+    hit("right and bottom inside", ("x < right and top <= y < bottom", "x <= right and top <= y <= bottom")),
+    hit("left and top outside", ("left <= x < right and top <= y", "left < x < right and top < y")),
+    hit("counted along the columns", ("divmod(best, heat.shape[1])", "divmod(best, heat.shape[0])")),
+    hit("x and y swapped", ("y, x = divmod", "x, y = divmod")),
+    hit("only the first box", ("in boxes)", "in boxes[:1])")),
+    hit("in all the boxes", ("return any", "return all")),
+    hit("only one side", ("left <= x < right and top <= y < bottom", "left <= x < right")),
+    wrong("always a hit", "hit", "return True", test_hit=2),
+    wrong(
+        "the box with the most evidence",
+        "hit",
+        """
+        sums = [heat[top:bottom, left:right].nan_to_num(0).sum() for left, top, right, bottom in boxes]
+        return bool(max(sums) > heat.nan_to_num(0).sum() / 2)
+        """,
+        test_hit=2,
+    ),
+    wrong("camlib does it", "hit", "return evaluate.pointing_game(heat, boxes)", test_hit=2),
+    box_of("nothing returned", ("return int", "int")),
+    box_of("the last pixels are left out", ("+ 1, int(y.max()) + 1", ", int(y.max())")),
+    box_of("rows before columns", ("int(x.min()), int(y.min())", "int(y.min()), int(x.min())")),
+    box_of(
+        "width and height for right and bottom",
+        ("int(x.max()) + 1, int(y.max()) + 1", "int(np.ptp(x)) + 1, int(np.ptp(y)) + 1"),
+    ),
+    box_of("all regions in one box", ("regions == largest", "kept")),
+    box_of("the background is the largest", ("flatten())[1:].argmax() + 1", "flatten()).argmax()")),
+    box_of("background skipped, numbers not", ("argmax() + 1", "argmax()")),
+    box_of("connected over corners too", ("label(kept)", "label(kept, np.ones((3, 3)))")),
+    box_of(
+        "the region of the peak",
+        (
+            "np.bincount(regions.flatten())[1:].argmax() + 1",
+            "regions.flatten()[int(heat.nan_to_num(-torch.inf).argmax())]",
+        ),
+    ),
+    box_of("threshold not times the maximum", ("threshold * heat.nan_to_num(-torch.inf).max()", "threshold")),
+    box_of("the threshold itself is kept", ("heat > ", "heat >= ")),
+    box_of(
+        "threshold between minimum and maximum",
+        (
+            "threshold * heat.nan_to_num(-torch.inf).max()",
+            "heat.nan_to_num(0).min() + threshold * (heat.nan_to_num(0).max() - heat.nan_to_num(0).min())",
+        ),
+    ),
+    box_of("the maximum is NaN", (".nan_to_num(-torch.inf)", "")),
+    box_of(
+        "a share of the pixels", ("threshold * heat.nan_to_num(-torch.inf).max()", "heat.nanquantile(1 - threshold)")
+    ),
+    wrong("camlib does it", "box_of", "return evaluate.box_from_map(heat, threshold)", test_box_of=2),
+    compared(
+        "one number only", ("return evaluate.energy_in_box(heat, boxes), ", "return "), test_your_map=1, test_baseline=1
+    ),
+    compared(
+        "crop forgotten: map stretched over the photo",
+        ("found.heatmap(label)", "camlib.upsample(found.map(label), found.photo.shape[:2])"),
+        test_your_map=1,
+    ),
+    compared("the best class for the one asked", ("(label)", "(found.top(1)[0].index)"), test_your_map=1),
+    compared(
+        "a class typed in",
+        ("found.heatmap(label)", 'found.heatmap("tiger cat")'),
+        test_your_map=1,
+    ),
+    compared("one box only", ("energy_in_box(heat, boxes)", "energy_in_box(heat, boxes[:1])"), test_your_map=1),
+    compared(
+        "stretched to 0..1: negative evidence made positive",
+        ("found.heatmap(label)", "found.heatmap(label)\nheat = heat - heat.nan_to_num(torch.inf).min()"),
+        test_your_map=1,
+    ),
+    compared(
+        "another view for the map",
+        ("explain(clf, path)\nheat = found", 'explain(clf, path)\nheat = camlib.explain(clf, path, view="whole")'),
+        test_your_map=1,
+    ),
+    compared(
+        "a baseline in the middle of the whole photo",
+        ("camlib.place(sanity.centre_map(found.view.size), found.view)", "sanity.centre_map(found.photo.shape[:2])"),
+        test_baseline=1,
+    ),
+    compared(
+        "the window's blob stretched over the photo",
+        (
+            "camlib.place(sanity.centre_map(found.view.size), found.view)",
+            "camlib.upsample(sanity.centre_map(found.view.size), found.photo.shape[:2])",
+        ),
+        test_baseline=1,
+    ),
+    compared(
+        "the same everywhere for a baseline",
+        ("sanity.centre_map(found.view.size)", "torch.ones(found.view.size)"),
+        test_baseline=1,
+    ),
+    compared(
+        "noise for a baseline",
+        ("sanity.centre_map(found.view.size)", "sanity.random_map((7, 7))"),
+        test_baseline=1,
+    ),
+    compared("a narrower blob", ("found.view.size)", "found.view.size, 0.1)"), test_baseline=1),
+    compared(
+        "the pair swapped",
+        (
+            "evaluate.energy_in_box(heat, boxes), evaluate.energy_in_box(blob, boxes)",
+            "evaluate.energy_in_box(blob, boxes), evaluate.energy_in_box(heat, boxes)",
+        ),
+        test_your_map=1,
+        test_baseline=1,
+    ),
+]
+
+RIGHT = [
+    right(
+        "by counting squares",
+        "iou",
+        """
+        squares = []
+        for box in (a, b):
+            left, top, right, bottom = (round(10 * edge) for edge in box)
+            squares.append({(y, x) for y in range(top, bottom) for x in range(left, right)})
+        return len(squares[0] & squares[1]) / len(squares[0] | squares[1])
+        """,
+    ),
+    right(
+        "tensors",
+        "iou",
+        """
+        a, b = torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
+        both = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod()
+        return (both / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both)).item()
+        """,
+    ),
+    right(
+        "asked early whether they touch",
+        "iou",
+        """
+        if a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]:
+            return 0.0
+        both = (min(a[2], b[2]) - max(a[0], b[0])) * (min(a[3], b[3]) - max(a[1], b[1]))
+        return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+        """,
+    ),
+    right(
+        "pixel by pixel",
+        "energy",
+        """
+        inside = total = 0.0
+        for y, row in enumerate(heat.tolist()):
+            for x, value in enumerate(row):
+                if value > 0:
+                    total += value
+                    if any(box[0] <= x < box[2] and box[1] <= y < box[3] for box in boxes):
+                        inside += value
+        return inside / total
+        """,
+    ),
+    right(
+        "NumPy, what is outside taken away",
+        "energy",
+        """
+        positive = np.where(heat.numpy() > 0, heat.numpy(), 0)
+        outside = positive.copy()
+        for left, top, right, bottom in boxes:
+            outside[top:bottom, left:right] = 0
+        return 1 - outside.sum() / positive.sum()
+        """,
+    ),
+    right(
+        "a tensor for a number",
+        "energy",
+        ENERGY.replace(".item()", ""),
+    ),
+    right(
+        "the boxes as a map of their own",
+        "hit",
+        """
+        inside = torch.zeros_like(heat, dtype=torch.bool)
+        for left, top, right, bottom in boxes:
+            inside[top:bottom, left:right] = True
+        return bool(inside[heat == heat[~heat.isnan()].max()].any())
+        """,
+    ),
+    right(
+        "NumPy's nanargmax",
+        "hit",
+        """
+        y, x = np.unravel_index(np.nanargmax(heat.numpy()), heat.shape)
+        return any(x in range(box[0], box[2]) and y in range(box[1], box[3]) for box in boxes)
+        """,
+    ),
+    right(
+        "the strongest in the boxes against the strongest of all",
+        "hit",
+        """
+        heat = heat.nan_to_num(-torch.inf)
+        return max(heat[top:bottom, left:right].max() for left, top, right, bottom in boxes) == heat.max()
+        """,
+    ),
+    right(
+        "by hand: a flood",
+        "box_of",
+        """
+        best = np.nanmax(heat.numpy())
+        open_cells = {tuple(p) for p in (heat > threshold * best).nonzero().tolist()}
+        largest = set()
+        while open_cells:
+            region, edge = set(), [open_cells.pop()]
+            while edge:
+                y, x = edge.pop()
+                region.add((y, x))
+                for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                    if near in open_cells:
+                        open_cells.remove(near)
+                        edge.append(near)
+            largest = max(largest, region, key=len)
+        y, x = zip(*largest)
+        return min(x), min(y), max(x) + 1, max(y) + 1
+        """,
+    ),
+    right(
+        "find_objects",
+        "box_of",
+        """
+        from scipy import ndimage
+        values = heat.numpy()
+        regions, count = ndimage.label(values > threshold * np.nanmax(values))
+        sizes = ndimage.sum_labels(np.ones(values.shape), regions, range(1, count + 1))
+        rows, columns = ndimage.find_objects(regions)[int(np.argmax(sizes))]
+        return columns.start, rows.start, columns.stop, rows.stop
+        """,
+    ),
+    right(
+        "by hand, from the cells",
+        "compared",
+        """
+        found = camlib.explain(clf, path)
+        both = [camlib.place(m, found.view) for m in (found.map(label), sanity.centre_map((224, 224)))]
+        return tuple(energy(heat, boxes) for heat in both)
+        """,
+    ),
+    right(
+        "the map by Grad-CAM, whose unit does not matter here",
+        "compared",
+        """
+        found = camlib.explain(clf, path, method="grad_cam")
+        blob = camlib.place(sanity.centre_map(found.view.size), found.view)
+        return evaluate.energy_in_box(found.heatmap(label), boxes), evaluate.energy_in_box(blob, boxes)
+        """,
+    ),
+]
