@@ -50,11 +50,8 @@ class StoredOutputs(pytest.Item):
         return self.path, 0, f"{self.path.name}::stored"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    side_by_side = config.pluginmanager.hasplugin("xdist")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if side_by_side and not item.get_closest_marker("alone"):  # a file's tests share kernels, servers and files
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         if isinstance(item, IPyNbCell):
             item.parent.sanitize_patterns.update(notebooks.VOLATILE)
             if reason := notebooks.why_not_here(item.cell):

@@ -315,7 +315,12 @@ def run(command: str, rest: List[str]) -> int:
     if command == "lab":
         return lab(rest)
     if command == "test":
-        side_by_side = ["-n", "2", "--dist", "loadgroup"]  # -n 0 among the options switches it off
+        side_by_side = [
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+        ]  # a file's tests share kernels; -n 0 among the options switches it off
         return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "test-browser":
         chromium()

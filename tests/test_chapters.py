@@ -65,18 +65,12 @@ def test_numbers_in_prose_are_printed_by_a_cell(chapter):
     assert not loose, f"measured numbers are not bold: {loose}"
 
 
-def trains(chapter: Path) -> bool:
-    return any("long" in notebooks.tags_of(c) for c in nbformat.read(chapter, as_version=4).cells)
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize(
-    "chapter", [pytest.param(c, id=c.stem, marks=[pytest.mark.long] if trains(c) else []) for c in CHAPTERS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
 def test_every_cell_twice(chapter):
     """A reader runs cells again: each one runs twice here, in order, in a fresh kernel and without stored outputs.
 
-    Cells tagged `long`, such as a training, run once; chapters that have such cells are left to `pytest -m long`.
+    Cells tagged `long`, such as a training, run once.
     """
     notebook = nbformat.read(chapter, as_version=4)
     notebook.cells = [

@@ -91,18 +91,25 @@ def test_generate_submit_autograde_feedback_of_the_others(exercise, handed_out, 
     round_trip(exercise, handed_out / "student", tmp_path)
 
 
+HIDDEN = re.compile(r"(?m)^### BEGIN HIDDEN TESTS\n(?s:.*?)### END HIDDEN TESTS")
+
+
+def lines_of(text: str) -> set[str]:
+    return {line.strip() for line in text.splitlines() if line.strip()}
+
+
 @pytest.mark.parametrize("exercise", NAMES)
 def test_a_student_version_holds_no_solution(exercise, handed_out):
     released = nbformat.read(handed_out / "student" / exercise / f"{exercise}.ipynb", as_version=4)
     text = "\n".join(cell.source for cell in released.cells)
     assert not re.search(r"BEGIN|END SOLUTION|HIDDEN", text)
-    source = read(exercise)
-    secret = [found[0] for c in source.cells for found in SOLUTION.finditer(c.source)]
-    secret += [t for c in source.cells for t in re.findall(r"(?s)### BEGIN HIDDEN TESTS(.*?)### END", c.source)]
-    lines = {line.strip() for part in secret for line in part.splitlines() if not line.strip().startswith("###")}
-    shown = {line.strip() for line in text.splitlines()}
-    assert secret
-    assert {line for line in lines & shown if len(line) > 30} == set(), "lines of a solution or a hidden test"
+    source = "\n".join(cell.source for cell in read(exercise).cells)
+    parts = SOLUTION.findall(source) + HIDDEN.findall(source)
+    public = lines_of(HIDDEN.sub("", SOLUTION.sub("", source)))
+    secret = lines_of("\n".join(found[0] for r in (SOLUTION, HIDDEN) for found in r.finditer(source))) - public
+    assert len(parts) >= 6
+    assert len(secret) > 20
+    assert secret & lines_of(text) == set(), "lines of a solution or a hidden test"
     assert not any(cell.get("outputs") for cell in released.cells)
 
 

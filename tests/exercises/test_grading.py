@@ -13,7 +13,6 @@ WRONG = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES
 RIGHT = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES.items() for a in table.RIGHT]
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(("name", "answer"), [*WRONG, *RIGHT])
 def test_an_answer_loses_exactly_its_points(name: str, answer: Answer):
     full = graded(name)
