@@ -315,12 +315,8 @@ def run(command: str, rest: List[str]) -> int:
     if command == "lab":
         return lab(rest)
     if command == "test":
-        side_by_side = [
-            "-n",
-            "2",
-            "--dist",
-            "loadfile",
-        ]  # a file's tests share kernels; -n 0 among the options switches it off
+        # Two at a time, a file's tests together, as they share kernels and servers; -n 0 in `rest` switches it off.
+        side_by_side = ["-n", "2", "--dist", "loadfile"]
         return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "test-browser":
         chromium()
