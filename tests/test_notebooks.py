@@ -456,6 +456,39 @@ def test_check_sees_a_cell_that_never_ran(good: Path, tmp_path: Path, capsys: py
     assert "was never executed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("change", ["edited", "added", "deleted"])
+def test_check_names_the_first_cell_that_changed_since_the_run(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    """`clean` brings back the normal form, but it runs nothing: the notebook stays stale."""
+    copy = Copy(good, "stale")
+    copy.path = tmp_path / "stale.ipynb"
+    cell, at = copy["number"], copy.notebook.cells.index(copy["number"])
+    if change == "edited":
+        cell.source += "  # again"
+    elif change == "added":
+        copy.notebook.cells.insert(at, new_code_cell("0"))
+    else:
+        del copy.notebook.cells[at]
+    copy.save()
+    assert notebooks.main(["clean", str(copy.path)]) == 0
+    assert notebooks.main(["check", str(copy.path)]) == 1
+    assert f"{copy.path}::Cell {NUMBER['number']} is not the code that was run" in capsys.readouterr().err
+
+
+def test_a_cell_that_cannot_run_here_stays_stale_until_it_is_run() -> None:
+    """A GPU's outputs are kept where there is no GPU; if their code changed, a run here does not make them true."""
+    cells = [new_code_cell("x = 1"), new_code_cell("x = 2", metadata={"tags": ["gpu"]})]
+    cells[1].outputs = [new_output("stream", name="stdout", text="printed by a GPU")]
+    notebook = new_notebook(cells=cells)
+    notebooks.mark_executed(notebook)
+    assert notebooks.stale_cell(notebook) is None
+    notebook.cells[1].source = "x = 3"
+    for _ in range(2):
+        notebooks.mark_executed(notebook, notebooks.executed(notebook))
+        assert notebooks.stale_cell(notebook) == 1
+
+
 def test_equal_cells_get_ids_of_their_own() -> None:
     notebook = notebooks.normalise(new_notebook(cells=[new_code_cell("x = 1") for _ in range(3)]))
     assert len({cell.id for cell in notebook.cells}) == 3

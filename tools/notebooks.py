@@ -7,6 +7,9 @@
 Without files: every notebook directly under notebooks/. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
 
+`run` also stores which code it ran (`metadata.camlib.executed`, a digest of each code cell), so that a notebook whose
+code was changed since is known for stale.
+
 Cells tagged `nbval-ignore-output` print measurements, such as timings: they run, but what they have stored stays.
 Cells tagged `gpu` run where there is a CUDA device, cells tagged `download` where CAMLIB_DOWNLOAD=1 is set. Elsewhere
 they are left out and keep the outputs that they have.
@@ -235,7 +238,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     Execution counts follow the position among the code cells that hold code, so an optional cell that never ran
     leaves a gap and running it later renumbers nothing. A cell that was never executed stays so.
     """
-    notebook.metadata = nbformat.from_dict(METADATA)
+    mark = executed(notebook)
+    notebook.metadata = nbformat.from_dict(METADATA | ({"camlib": {"executed": mark}} if mark else {}))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     used: set[str] = set()
     count = 0
@@ -247,6 +251,39 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
             count += bool(cell.source.strip())
             _normal_code(cell, count)
     return notebook
+
+
+# Which code the outputs come from
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The code cells, in the order in which pytest counts them: from 0."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _digests(notebook: NotebookNode) -> list[str]:
+    return [hashlib.sha256(cell.source.strip().encode()).hexdigest()[:16] for cell in code_cells(notebook)]
+
+
+def executed(notebook: NotebookNode) -> list[str]:
+    """The digests of the code cells that the last run left behind; empty where no run has."""
+    return list(notebook.metadata.get("camlib", {}).get("executed", []))
+
+
+def mark_executed(notebook: NotebookNode, before: list[str] | None = None) -> None:
+    """Store which code was run. A cell that could not run here and was never seen `before` has outputs of other code."""
+    marks = _digests(notebook)
+    for number, cell in enumerate(code_cells(notebook)):
+        if before and marks[number] not in before and cell.outputs and why_not_here(cell):
+            marks[number] = "another code"
+    notebook.metadata["camlib"] = nbformat.from_dict({"executed": marks})
+
+
+def stale_cell(notebook: NotebookNode) -> int | None:
+    """The first code cell that is not the one that was run; None where all are, or where no run has left a mark."""
+    ran = executed(notebook)
+    pairs = itertools.zip_longest(ran, _digests(notebook))
+    return next((n for n, (old, new) in enumerate(pairs) if old != new), None) if ran else None
 
 
 # Files
@@ -282,11 +319,6 @@ def write(path: Path, notebook: NotebookNode) -> bool:
 
 
 # What is wrong with a stored notebook
-
-
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """The code cells, in the order in which pytest counts them: from 0."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _texts(output: NotebookNode) -> Iterator[str]:
@@ -332,8 +364,12 @@ def faults(path: Path) -> list[str]:
             f"{path}: {size / 1e3:.0f} kB, more than {MAX_BYTES / 1e3:.0f} kB; "
             f"draw fewer or smaller figures, then: {MEND}"
         )
-    for number, cell in enumerate(code_cells(read(path))):
+    notebook = read(path)
+    for number, cell in enumerate(code_cells(notebook)):
         found += [f"{path}::Cell {number} ({_first_line(cell)!r}) {fault}" for fault in _cell_faults(cell)]
+    stale = stale_cell(notebook)
+    if stale is not None:
+        found.append(f"{path}::Cell {stale} is not the code that was run: its outputs are stale; run it again: {MEND}")
     return found
 
 
@@ -419,15 +455,16 @@ def _failure(where: str, cell: NotebookNode, error: Exception) -> str:
 def run(path: Path) -> bool:
     """Execute the notebook and store its outputs; True when the file changed. After an error it is as it was."""
     notebook = read(path)
-    kept = _measurements(notebook)
+    kept, before = _measurements(notebook), executed(notebook)
     try:
-        executed = execute(notebook, path.resolve().parent)
+        execute(notebook, path.resolve().parent)
     except NotebookError as error:
         raise NotebookError(f"{path}::{error}\nThe file is unchanged. Mend the cell, then: {MEND}") from None
-    for cell in executed.cells:
+    for cell in notebook.cells:
         if cell.id in kept:
             cell.outputs = kept[cell.id]
-    return write(path, normalise(executed))
+    mark_executed(notebook, before)
+    return write(path, normalise(notebook))
 
 
 def _measurements(notebook: NotebookNode) -> dict[str, list[NotebookNode]]:
