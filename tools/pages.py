@@ -1,0 +1,448 @@
+"""Executed notebooks as pages that need nothing else, and as Markdown for a site generator; `tools/posts.py` calls it.
+
+nbconvert does the conversion, with the templates in tools/post/. Here stands what it does not do: formulas as MathML,
+links that hold outside the notebook's folder, pictures named by their content, and the explorer working in the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+import nbformat
+from bs4 import BeautifulSoup
+from jinja2 import pass_context
+from nbconvert.exporters.templateexporter import TemplateExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+
+from tools import notebooks
+
+if TYPE_CHECKING:
+    from math_core import LatexToMathML
+
+ROOT = notebooks.ROOT
+TEMPLATES = Path(__file__).parent / "post"
+PHOTOS = ROOT / "data" / "photos"
+SIDE = 640  # pixels of a photo in the explorer, which is drawn on about 530
+EXPLORER = re.compile(r"\AExplorer\((.+) by (\S+), (\w+)\)\Z")
+FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | re.M)  # code, which is no prose
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
+CONTENTS = "<!-- headings -->\n"  # where the template wants the list of them
+SCHEMES = ("http", "https", "mailto")
+# Tells the page around it how high it is; nothing else gets out of its sandbox.
+SAYS_ITS_HEIGHT = """<script>
+new ResizeObserver(() => parent.postMessage({ height: Math.ceil(document.body.offsetHeight) }, "*")).observe(document.body);
+</script>
+"""
+
+
+class Fault(Exception):
+    """What keeps a cell from being published; the message says what and what to do."""
+
+
+@dataclass
+class Post:
+    """A notebook on its way to being published, and what is said about it elsewhere."""
+
+    path: Path
+    notebook: NotebookNode
+    sha256: str
+    title: str
+    question: str = ""
+    minutes: str = ""
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """How its page is called: the notebook's own name."""
+        return self.path.stem
+
+    def refuse(self, cell: NotebookNode, reason: object) -> None:
+        """Note a fault, with the cell in which it is: counted as pytest does, prose among prose."""
+        same = [c.id for c in self.notebook.cells if c.cell_type == cell.cell_type]
+        kind = "Cell" if cell.cell_type == "code" else "Markdown cell"
+        first = notebooks.first_line(cell)
+        self.faults.append(f"{self.path}::{kind} {same.index(cell.id)} ({first!r}) {reason}")
+
+
+# Formulas
+
+
+def formulas() -> LatexToMathML:
+    """The converter; made once for a page."""
+    try:
+        from math_core import LatexToMathML
+    except ImportError:
+        raise Fault("has a formula, and math-core, which converts it, is missing: run `python3 run.py posts`") from None
+    return LatexToMathML(fancy_error=False, annotation=True)
+
+
+def mathml(converter: LatexToMathML, latex: str, display: bool) -> str:
+    """A formula as MathML, with its LaTeX for whoever copies it; a Fault where it cannot be converted."""
+    from math_core import LatexError
+
+    try:
+        return converter.convert_with_local_state(latex.strip(), displaystyle=display)
+    except LatexError as error:
+        raise Fault(f"has a formula that cannot be shown, {latex.strip()!r}: {error}; write it otherwise") from None
+
+
+# Links and pictures
+
+
+def slug(text: str) -> str:
+    """The anchor of a heading: lower case, words joined by hyphens."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"<[^>]+>", "", html.unescape(text)))
+    return re.sub(r"[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode().lower()).strip("-") or "section"
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the links of one notebook lead once it is a page."""
+
+    folder: Path  # the notebook's own
+    pages: dict[Path, str]  # what is published together: notebook -> address
+    repository: str
+
+    def __call__(self, address: str) -> str:
+        """The address in the page: another page, an anchor, or a file of the repository on the web."""
+        parts = urlsplit(address)
+        if parts.scheme or parts.netloc:
+            if parts.scheme not in SCHEMES:
+                raise Fault(f"links to {address!r}; a page can lead to {', '.join(SCHEMES)} and to files here")
+            return address
+        anchor = f"#{slug(unquote(parts.fragment))}" if parts.fragment else ""
+        if not parts.path:
+            return anchor
+        target = self.file(parts.path, f"links to {address!r}")
+        if target in self.pages:
+            return self.pages[target] + anchor
+        kind = "tree" if target.is_dir() else "blob"
+        inside = quote(target.relative_to(ROOT).as_posix())
+        return f"{self.repository}/{kind}/main/{inside}" + (f"#{parts.fragment}" if parts.fragment else "")
+
+    def file(self, path: str, what: str) -> Path:
+        """The file or folder of the repository, or a page that is published along; a Fault where there is none."""
+        target = Path(os.path.normpath(self.folder / unquote(path)))
+        if not target.exists():
+            raise Fault(f"{what}, which is not there; mend the link")
+        if target not in self.pages and not target.is_relative_to(ROOT):
+            raise Fault(f"{what}, which lies outside the repository and would lead nowhere on a page")
+        return target
+
+    def picture(self, address: str, alt: str, attachments: dict[str, Any]) -> tuple[str, bytes]:
+        """The (type, content) of a picture in the text."""
+        if not alt.strip():
+            raise Fault(f"shows {address!r} without alt text; write what is seen between the brackets")
+        if address.startswith("attachment:"):
+            bundle = attachments.get(unquote(address.removeprefix("attachment:")), {})
+            for mime, content in bundle.items():
+                return mime, base64.b64decode(content)
+            raise Fault(f"shows {address!r}, and the cell has no such attachment")
+        if urlsplit(address).scheme or address.startswith("//"):
+            raise Fault(f"fetches {address!r}; put the picture into the repository, so that the page works offline")
+        content = self.file(address, f"shows {address!r}").read_bytes()
+        return picture_type(content, address), content
+
+
+def picture_type(content: bytes, name: str) -> str:
+    """The media type of a picture file."""
+    if name.lower().endswith(".svg"):
+        return "image/svg+xml"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.get_format_mimetype() or "image/png"
+    except OSError:
+        raise Fault(f"shows {name!r}, which is no picture") from None
+
+
+def decoded(output: NotebookNode, mime: str) -> bytes:
+    """A picture output's bytes."""
+    value = output.data[mime]
+    return value.encode() if mime == "image/svg+xml" else base64.b64decode(value)
+
+
+RUNS = ("base", "embed", "form", "iframe", "link", "meta", "object", "script")
+FETCHES = ("background", "data", "poster", "src", "srcset")
+
+
+def checked_markup(markup: str) -> str:
+    """HTML that a cell holds or printed; a Fault where it would run something, fetch something or lead nowhere."""
+    soup = BeautifulSoup(markup, "html.parser")
+    for tag in soup.find_all(True):
+        if tag.name in RUNS:
+            raise Fault(f"holds <{tag.name}>, which a page that stands alone cannot have; leave it out")
+        for name in FETCHES:
+            if not str(tag.get(name, "data:")).startswith("data:"):
+                raise Fault(f"fetches {tag[name]!r}; a page that works offline holds what it shows")
+        if "url(" in str(tag.get("style", "")):
+            raise Fault("fetches something in a style; a page that works offline holds what it shows")
+        if tag.name == "img" and not str(tag.get("alt", "")).strip():
+            raise Fault("has a figure without alt text; write alt=\"what is seen\"")
+        if tag.name == "a" and tag.has_attr("href") and urlsplit(str(tag["href"])).scheme not in SCHEMES:
+            raise Fault(f"links to {tag['href']!r} in HTML; write [text](address), which is kept up to date")
+    return markup
+
+
+# Prose
+
+
+class _Prose(IPythonRenderer):
+    """Markdown as HTML for the page."""
+
+    def __init__(self, links: Links, math: Callable[[str, bool], str], attachments: dict, taken: set[str]) -> None:
+        super().__init__(escape=False)
+        self.links, self.math, self.attachments, self.taken = links, math, attachments, taken
+
+    def heading(self, text: str, level: int, **_: Any) -> str:
+        if level == 1:
+            if "h1" in self.taken:
+                raise Fault("has a second title; a page has one: use ## for a section")
+            self.taken.add("h1")
+            return ""  # the template prints it
+        anchor = base = slug(text)
+        count = 1
+        while anchor in self.taken:
+            count += 1
+            anchor = f"{base}-{count}"
+        self.taken.add(anchor)
+        mark = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
+        return f'<h{level} id="{anchor}">{text} {mark}</h{level}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        return super().link(text, self.links(url), title)
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        mime, content = self.links.picture(url, text, self.attachments)
+        source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
+        return f'<img src="{source}" alt="{html.escape(text)}"{size_of(mime, content)}>'
+
+    def block_html(self, html: str) -> str:
+        return super().block_html(checked_markup(html))
+
+    def inline_html(self, html: str) -> str:
+        return super().inline_html(checked_markup(html))
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        return code_box(code, (info or "text").split()[0])
+
+    def table(self, text: str) -> str:
+        return f'<div class="table scrolls"><table>\n{text}</table></div>\n'
+
+    def paragraph(self, text: str) -> str:
+        if re.fullmatch(r'<span class="formula scrolls">.*</span>', text.strip(), re.S):
+            return text.strip().replace("<span", "<div", 1).removesuffix("</span>") + "</div>\n"
+        return super().paragraph(text)
+
+    def block_math(self, body: str) -> str:
+        return f'<span class="formula scrolls">{self.math(body, True)}</span>'
+
+    def inline_math(self, body: str) -> str:
+        return self.math(body, False)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+
+def size_of(mime: str, content: bytes) -> str:
+    """width and height, so that nothing jumps when the picture is there."""
+    if mime == "image/svg+xml":
+        return ""
+    with Image.open(io.BytesIO(content)) as image:
+        return f' width="{image.width}" height="{image.height}"'
+
+
+def code_box(source: str, language: str = "python") -> str:
+    """Highlighted code in a box of its own, inside which long lines scroll."""
+    try:
+        lexer = get_lexer_by_name(language)
+    except ClassNotFound:
+        lexer = get_lexer_by_name("text")
+    text = highlight(source.rstrip("\n"), lexer, HtmlFormatter(nowrap=True)).rstrip("\n")
+    return f'<pre class="code scrolls"><code>{text}</code></pre>\n'
+
+
+# The explorer
+
+
+def explorer_page(text: str) -> str | None:
+    """The explorer's page for an output whose text is Explorer(...), computed anew; None for every other output."""
+    found = EXPLORER.match(text)
+    if not found:
+        return None
+    import torch
+
+    from camlib import CamError, explain, load_model
+    from camlib.explorer import to_html
+
+    names, network, method = found[1].split(", "), found[2], found[3]
+    if missing := [name for name in names if not (PHOTOS / name).is_file()]:
+        raise Fault(
+            f"shows an explorer of {', '.join(missing)}; a page can show photos of data/photos only, under their names"
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the sums, and so the bytes, do not depend on how many the machine has
+    try:
+        classifier = load_model(network)
+        explanations = [explain(classifier, PHOTOS / name, method=method) for name in names]
+        page = str(to_html(explanations, names=names, side=SIDE))
+    except CamError as error:
+        raise Fault(f"shows an explorer that cannot be made again: {error}") from None
+    finally:
+        torch.set_num_threads(threads)
+    return page.replace("</body>", SAYS_ITS_HEIGHT + "</body>")
+
+
+# The exporters
+
+
+class _Exporter(TemplateExporter):
+    """What both kinds of output share: the post, its links, and faults that name their cell."""
+
+    def __init__(self, post: Post, links: Links, about: dict[str, Any]) -> None:
+        super().__init__(extra_template_basedirs=[str(TEMPLATES)])
+        self.post, self.links, self.about = post, links, about
+
+    def default_filters(self) -> Iterable[tuple[str, Any]]:
+        yield from super().default_filters()
+        for name in ("prose", "code", "picture", "markup", "explorer"):
+            yield name, pass_context(self._guarded(getattr(self, name)))
+
+    def _guarded(self, convert: Callable[[NotebookNode, Any], str]) -> Callable[[Any, Any], str]:
+        def guarded(context: Any, value: Any, *more: Any) -> str:
+            cell = context["cell"]
+            try:
+                return convert(cell, value, *more)
+            except Fault as fault:
+                self.post.refuse(cell, fault)
+                return ""
+
+        return guarded
+
+    def markup(self, cell: NotebookNode, text: str) -> str:
+        """HTML that a cell printed, without its styles: a table looks like the page's other tables."""
+        soup = BeautifulSoup(checked_markup(text), "html.parser")
+        for style in soup.find_all("style"):
+            style.decompose()
+        for table in soup.find_all("table"):
+            del table["border"]
+        return str(soup)
+
+    def export(self) -> str:
+        """The text of the page; its faults are added to those of the post."""
+        return str(self.from_notebook_node(self.post.notebook, {"about": self.about, "post": self.post})[0])
+
+
+class PageExporter(_Exporter):
+    """One HTML page, self-contained."""
+
+    template_name = "page"
+    file_extension = ".html"
+
+    def __init__(self, post: Post, links: Links, about: dict[str, Any]) -> None:
+        self.taken: set[str] = set(about["anchors"])
+        self.converter: LatexToMathML | None = None
+        super().__init__(post, links, about)
+
+    def export(self) -> str:
+        page = super().export()
+        entries = [f'<li><a href="#{anchor}">{title}</a></li>\n' for anchor, title in HEADING.findall(page)]
+        return page.replace(CONTENTS, "".join(entries), 1)
+
+    def math(self, latex: str, display: bool) -> str:
+        self.converter = self.converter or formulas()
+        return mathml(self.converter, latex, display)
+
+    def prose(self, cell: NotebookNode, source: str) -> str:
+        renderer = _Prose(self.links, self.math, cell.get("attachments", {}), self.taken)
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    def code(self, cell: NotebookNode, source: str) -> str:
+        return code_box(source)
+
+    def picture(self, cell: NotebookNode, output: NotebookNode, mime: str) -> str:
+        content = decoded(output, mime)
+        source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
+        alt = html.escape(str(output.metadata.get(mime, {}).get("alt", "")))
+        return f'<img src="{source}" alt="{alt}"{size_of(mime, content)}>'
+
+    def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
+        page = explorer_page(output.data.get("text/plain", ""))
+        if page is None:
+            return ""
+        return (
+            f'<iframe hidden title="Class map explorer" sandbox="allow-scripts" data-page="{html.escape(page)}"></iframe>'
+        )
+
+
+class TextExporter(_Exporter):
+    """Markdown beside its pictures, which are named by their content; `files` holds them: name -> bytes."""
+
+    template_name = "text"
+    file_extension = ".md"
+
+    def __init__(self, post: Post, links: Links, about: dict[str, Any]) -> None:
+        self.files: dict[str, bytes] = {}
+        super().__init__(post, links, about)
+
+    def store(self, content: bytes, ending: str) -> str:
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.{ending}"
+        self.files[name] = content
+        return name
+
+    def prose(self, cell: NotebookNode, source: str) -> str:
+        """The Markdown itself, with links that hold here; code stays as it is."""
+        parts = FENCE.split(source)
+        parts[::2] = [LINK.sub(lambda found: self._link(cell, found), part) for part in parts[::2]]
+        text = re.sub(r"\A# [^\n]*\n+", "", "".join(parts))  # the title is in the front matter
+        return re.sub(r"<details>", '<details markdown="1">', text)  # Jekyll reads what is inside only if told so
+
+    def _link(self, cell: NotebookNode, found: re.Match[str]) -> str:
+        picture, text, address = found.groups()
+        if not picture:
+            return f"[{text}]({self.links(address)})"
+        mime, content = self.links.picture(address, text, cell.get("attachments", {}))
+        return f"![{text}]({self.store(content, ending(mime))})"
+
+    def code(self, cell: NotebookNode, source: str, language: str = "python") -> str:
+        longest = max((len(run) for run in re.findall(r"`{3,}", source)), default=2)
+        fence = "`" * (longest + 1)
+        return f"{fence}{language}\n{source.rstrip()}\n{fence}"
+
+    def picture(self, cell: NotebookNode, output: NotebookNode, mime: str) -> str:
+        alt = str(output.metadata.get(mime, {}).get("alt", ""))
+        plain = re.sub(r"([\[\]\\`*_<>])", r"\\\1", " ".join(alt.split()))
+        return f"![{plain}]({self.store(decoded(output, mime), ending(mime))})"
+
+    def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
+        page = explorer_page(output.data.get("text/plain", ""))
+        return "" if page is None else f"[Open the explorer]({self.store(page.encode(), 'html')})"
+
+
+def ending(mime: str) -> str:
+    """The file name's ending of a media type."""
+    return {"image/jpeg": "jpg", "image/svg+xml": "svg"}.get(mime, mime.rpartition("/")[2])
+
+
+def with_ids(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with a different id in each cell, by which faults find theirs."""
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return nbformat.from_dict(notebook)

