@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -235,6 +236,9 @@ class _Prose(IPythonRenderer):
         return f'<img src="{source}" alt="{html.escape(text)}"{size_of(mime, content)}>'
 
     def block_html(self, html: str) -> str:
+        # What is a summary is HTML, where Markdown's backticks would be shown as they are.
+        summary = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
+        html = summary.sub(lambda found: re.sub(r"`([^`]+)`", r"<code>\1</code>", found[0]), html)
         return super().block_html(checked_markup(html))
 
     def inline_html(self, html: str) -> str:
@@ -282,6 +286,7 @@ def code_box(source: str, language: str = "python") -> str:
 # The explorer
 
 
+@cache
 def explorer_page(text: str) -> str | None:
     """The explorer's page for an output whose text is Explorer(...), computed anew; None for every other output."""
     found = EXPLORER.match(text)

@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 import tomllib
+from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -236,7 +237,7 @@ def front_matter(post: Post) -> str:
     said = citation()
     matter = {
         "title": post.title,
-        "date": str(said["date-released"]),
+        "date": date.fromisoformat(said["date-released"]),
         "author": authors(),
         "categories": said["keywords"],
         "description": post.question,
@@ -360,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    paths = options.files or notebooks.all_notebooks()
+    paths = options.files or [Path(os.path.relpath(path)) for path in notebooks.all_notebooks()]
     command = " ".join(["python3 run.py posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)

@@ -17,6 +17,15 @@ reach();
 addEventListener("resize", reach);
 addEventListener("toggle", reach, true);
 
+// A figure that is shown smaller than it is: a tap shows it in full, and its box scrolls.
+for (const picture of document.querySelectorAll("figure img")) {
+  const figure = picture.parentElement, wide = Number(picture.getAttribute("width"));
+  const mark = () => picture.classList.toggle("shrunk", wide > figure.clientWidth + 1);
+  picture.addEventListener("click", () => figure.classList.toggle("large", picture.matches(".shrunk") && !figure.matches(".large")));
+  addEventListener("resize", mark);
+  mark();
+}
+
 // The explorer in place of its picture, as high as it says it is.
 const frames = [...document.querySelectorAll(".explorer iframe")];
 addEventListener("message", event => {
