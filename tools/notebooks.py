@@ -122,7 +122,7 @@ VOLATILE: dict[re.Pattern[str], str] = {
     **dict(_folder_patterns()),
 }
 MACHINE_PATH = re.compile(
-    r"(?<![\w.<>~-])(?:/(?:home|Users|var/folders)/|/(?:root|tmp)(?![\w.-])|[A-Za-z]:(?:\\|/Users/))[^\s\"'<>]*"
+    r"(?<![\w.~-])(?<!<course>)(?<!<site-packages>)(?:/(?:home|Users|var/folders)/|/(?:root|tmp)(?![\w.-])|[A-Za-z]:(?:\\|/Users/))[^\s\"'<>]*"
 )
 
 

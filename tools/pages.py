@@ -13,6 +13,7 @@ import io
 import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,6 +47,7 @@ FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | r
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
 CONTENTS = "<!-- headings -->\n"  # where the template wants the list of them
+SHOWN = {"text/html", "text/markdown", "text/latex", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
 SCHEMES = ("http", "https", "mailto")
 # Tells the page around it how high it is; nothing else gets out of its sandbox.
 SAYS_ITS_HEIGHT = """<script>
@@ -352,7 +354,9 @@ class _Exporter(TemplateExporter):
 
     def export(self) -> str:
         """The text of the page; its faults are added to those of the post."""
-        return str(self.from_notebook_node(self.post.notebook, {"about": self.about, "post": self.post})[0])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Your element with mimetype")  # such an output is refused
+            return str(self.from_notebook_node(self.post.notebook, {"about": self.about, "post": self.post})[0])
 
 
 class PageExporter(_Exporter):

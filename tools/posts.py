@@ -113,6 +113,8 @@ def refuse_what_is_stored(post: Post) -> None:
         for output in cell.outputs:
             if output.output_type == "error" and "raises-exception" in notebooks.tags_of(cell):
                 post.refuse(cell, f"stores the error {output.ename}; catch it and print what it teaches")
+            if output.get("data") and not pages.SHOWN & set(output.data):
+                post.refuse(cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text")
             if any(str(ROOT) in text for text in notebooks.texts(output)):
                 post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
     stale = notebooks.stale_cell(post.notebook)

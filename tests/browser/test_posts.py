@@ -1,0 +1,159 @@
+"""Posts in a real browser, from file://: they fit, they are accessible, the search finds, and the explorer works."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.browser.conftest import pixels
+
+pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test-browser installs it")
+from tools import notebooks, posts
+
+NAMES = ["03_gap_weights", "11_your_images"]
+PAGES = [*NAMES, "index"]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
+VIEWPORTS = pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "360"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site") / "posts"
+    assert posts.main([*(f"{notebooks.ROOT}/notebooks/{name}.ipynb" for name in NAMES), "--out", str(out)]) == 0
+    return out / "html"
+
+
+@pytest.fixture
+def opened(new_page, site):
+    """opened(name, **options): the page; that nothing is requested and nothing complained of is seen to by new_page."""
+
+    def go(name, query="", **options):
+        page = new_page(**({"viewport": WIDE} | options))
+        page.goto((site / f"{name}.html").as_uri() + query)
+        if page.locator(".explorer iframe").count() and options.get("java_script_enabled", True):
+            page.frame_locator(".explorer iframe").locator("[data-ready]").wait_for()
+        return page
+
+    return go
+
+
+def unfold(page):
+    page.evaluate("document.querySelectorAll('main details').forEach(one => { one.open = true; })")
+
+
+@VIEWPORTS
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_it_fits_and_every_picture_is_there(opened, name, viewport, scheme, shots):
+    page = opened(name, viewport=viewport, color_scheme=scheme)
+    page.screenshot(path=shots / f"post_{name}_{viewport['width']}_{scheme}.png")
+    unfold(page)
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    undecoded = page.evaluate(
+        "Promise.all([...document.images].map(one => one.decode().then(() => '', () => one.alt)))"
+        ".then(all => all.filter(Boolean))"
+    )
+    assert not undecoded
+    if name != "index":
+        page.screenshot(path=shots / f"post_{name}_{viewport['width']}_{scheme}_full.png", full_page=True)
+
+
+@VIEWPORTS
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_accessibility(opened, name, viewport, scheme):
+    found = find_spec("axe_playwright_python")
+    if found is None:
+        pytest.skip("axe is missing: python3 run.py test-browser")
+    page = opened(name, viewport=viewport, color_scheme=scheme)
+    unfold(page)
+    page.evaluate((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    # The explorer's own page is looked at in test_explorer.py; here its frame counts as one element.
+    result = page.evaluate("axe.run(document, { iframes: false })")
+    faults = [f"{v['impact']}: {v['id']} {[n['html'][:120] for n in v['nodes']][:3]}" for v in result["violations"]]
+    print(len(result["passes"]), "rules passed;", faults)
+    assert not faults
+
+
+def test_lines_of_prose_have_a_readable_length(opened):
+    page = opened("03_gap_weights")
+    longest = page.evaluate("""() => {
+      const lines = [];
+      for (const p of document.querySelectorAll("article > p")) {
+        const range = document.createRange();
+        range.selectNodeContents(p);
+        const rows = new Set([...range.getClientRects()].map(r => Math.round(r.bottom / 12)));
+        if (p.textContent.length > 250) lines.push(p.textContent.length / Math.max(1, Math.round(p.clientHeight / parseFloat(getComputedStyle(p).lineHeight))));
+      }
+      return lines;
+    }""")
+    print(f"{np.mean(longest):.0f} characters a line")
+    assert len(longest) > 3 and 55 <= np.mean(longest) <= 80
+
+
+def test_the_explorer_works_in_the_page(opened, shots):
+    page = opened("11_your_images")
+    assert not page.locator(".explorer > img").is_visible()
+    frame = page.frame_locator(".explorer iframe")
+    canvas = frame.locator(".frame canvas").first
+    before = pixels(canvas)
+    frame.locator("#search").fill("lynx")
+    frame.locator("#search").press("Enter")
+    assert frame.locator("figcaption b").first.inner_text() == "lynx"
+    assert np.abs(pixels(canvas) - before).mean() > 1
+    frame.get_by_label("astronaut.png").check(force=True)
+    frame.locator("figcaption b", has_text="football helmet").wait_for()
+    page.wait_for_timeout(200)
+    inner = frame.locator("body").evaluate("body => body.offsetHeight")
+    assert abs(page.locator(".explorer iframe").bounding_box()["height"] - inner) <= 4, "nothing to scroll inside"
+    page.locator(".explorer").screenshot(path=shots / "post_explorer.png")
+
+
+def test_without_scripts_the_pictures_are_left(opened):
+    page = opened("11_your_images", java_script_enabled=False)
+    assert page.locator(".explorer > img").is_visible() and not page.locator(".explorer iframe").is_visible()
+
+
+def test_the_search_finds_sections(opened, shots):
+    page = opened("03_gap_weights")
+    page.get_by_role("searchbox").fill("flatten head")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/index.html?q=flatten*")
+    links = page.locator("#results li a")
+    assert links.count() > 2 and "sections" in page.inner_text("[role=status]")
+    assert page.locator("#results mark").count() and not page.locator("#chapters").is_visible()
+    page.screenshot(path=shots / "post_search.png")
+    page.fill("[name=q]", "zzzz")
+    assert "Nothing found" in page.inner_text("[role=status]")
+    page.fill("[name=q]", "Jégou resolution")
+    first = links.first
+    assert "Further reading" in first.inner_text()
+    first.click()
+    page.wait_for_url("**/11_your_images.html#further-reading")
+
+
+def test_by_keyboard_the_text_is_one_key_away_and_wide_code_scrolls(opened):
+    page = opened("03_gap_weights", viewport=NARROW)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.localName") == "main"
+    wide = page.locator("pre.code[tabindex]").first
+    wide.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+    assert re.fullmatch("Code", wide.get_attribute("aria-label"))
+
+
+def test_a_tap_enlarges_a_figure(opened):
+    page = opened("03_gap_weights", viewport=NARROW)
+    picture = page.locator("figure img").first
+    small = picture.bounding_box()["width"]
+    picture.click()
+    assert picture.bounding_box()["width"] > 2 * small
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    picture.click()
+    assert picture.bounding_box()["width"] == small

@@ -1,0 +1,495 @@
+"""Posts come out the same every time, stand alone, and what must not be published is refused with its cell."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup, Tag
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test installs it")
+from tools import new_post, notebooks, pages, posts
+
+ROOT = notebooks.ROOT
+CHAPTERS = notebooks.all_notebooks()
+FEW = [ROOT / "notebooks" / f"{name}.ipynb" for name in ("03_gap_weights", "05_bilinear_upsampling", "11_your_images")]
+
+
+def site(folder: Path, paths: list[Path]) -> Path:
+    """The folder with the posts of these notebooks; the sizes are printed."""
+    assert posts.main([*map(str, paths), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module", params=[FEW, pytest.param(CHAPTERS, marks=pytest.mark.long)], ids=["few", "all"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return site(tmp_path_factory.mktemp("site") / "posts", request.param)
+
+
+def html_pages(made: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted((made / "html").glob("*.html"))}
+
+
+# The pages
+
+
+def test_every_page_is_valid_html(made: Path) -> None:
+    """A parser of the standard has nothing to complain of. (The Nu checker was run by hand: it has nothing either.)"""
+    justhtml = pytest.importorskip("justhtml", reason="justhtml is missing: python3 run.py test installs it")
+    planted = "<!doctype html><html lang=en><title>t</title><p><b>text</p></b><img src=a src=b>"
+    assert justhtml.JustHTML(planted, collect_errors=True).errors
+    for name, text in html_pages(made).items():
+        found = justhtml.JustHTML(text, collect_errors=True).errors
+        assert not found, (name, found[:3])
+        soup = BeautifulSoup(text, "html.parser")
+        ids = [tag["id"] for tag in soup.find_all(id=True)]
+        assert len(ids) == len(set(ids)), name
+        outside = [tag.name for tag in soup.select("p p, p div, p pre, p ul, p table, a a, summary details")]
+        assert not outside, (name, outside)
+
+
+def test_every_page_has_a_title_landmarks_and_a_language(made: Path) -> None:
+    for name, text in html_pages(made).items():
+        soup = BeautifulSoup(text, "html.parser")
+        assert soup.html["lang"] == "en" and soup.title.get_text().strip()
+        assert len(soup.find_all("h1")) == len(soup.find_all("main")) == 1, name
+        assert soup.select_one("body > header") and soup.select_one("nav")
+        skip = soup.select_one("body > a.skip")
+        assert soup.find(id=skip["href"][1:]).name == "main"
+        levels = [int(tag.name[1]) for tag in soup.find_all(re.compile("^h[1-6]$"))]
+        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), (name, levels)
+
+
+def test_nothing_is_fetched(made: Path) -> None:
+    for name, text in html_pages(made).items():
+        soup = BeautifulSoup(text, "html.parser")
+        assert not soup.select("script[src], link:not([href^='data:']), object, embed, video, audio, base"), name
+        for tag in soup.find_all(True):
+            for attribute in ("src", "srcset", "poster", "data", "background"):
+                assert str(tag.get(attribute, "data:")).startswith("data:"), (name, tag.name, attribute)
+        styles = "".join(tag.get_text() for tag in soup.find_all("style"))
+        assert "url(" not in styles and "@import" not in styles
+        policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+        assert policy.startswith("default-src 'none'") and "http" not in policy
+
+
+def test_every_picture_has_an_alt_text_and_can_be_decoded(made: Path) -> None:
+    count = 0
+    for name, text in html_pages(made).items():
+        for picture in BeautifulSoup(text, "html.parser").find_all("img"):
+            assert len(picture["alt"]) > 10, name
+            image = Image.open(io.BytesIO(base64.b64decode(picture["src"].split(",")[1])))
+            image.load()
+            assert (str(image.width), str(image.height)) == (picture["width"], picture["height"])
+            count += 1
+    assert count > 10
+
+
+def links(soup: BeautifulSoup) -> Iterator[str]:
+    yield from (str(tag["href"]) for tag in soup.find_all("a", href=True))
+
+
+def test_every_link_and_anchor_leads_somewhere(made: Path) -> None:
+    soups = {name: BeautifulSoup(text, "html.parser") for name, text in html_pages(made).items()}
+    inside = 0
+    for name, soup in soups.items():
+        for link in links(soup):
+            if link.startswith(("https://", "http://", "mailto:")):
+                assert_in_repository(link)
+                continue
+            page, _, anchor = link.partition("#")
+            assert (page or name) in soups, (name, link)
+            assert not anchor or soups[page or name].find(id=anchor), (name, link)
+            inside += 1
+    assert inside > 10 * len(soups)
+
+
+def assert_in_repository(link: str) -> None:
+    """A link to the repository leads to something that is there."""
+    if link.startswith(posts.repository() + "/"):
+        assert (ROOT / unquote(link.split("/main/")[1].partition("#")[0])).exists(), link
+
+
+def test_formulas_are_mathml(made: Path) -> None:
+    page = BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser")
+    (aligned,) = page.select("math mtable")
+    assert len(page.find_all("math")) == 13 and len(aligned.find_all("mtr")) == 2
+    for name, text in html_pages(made).items():
+        soup = BeautifulSoup(text, "html.parser")
+        for code in soup.select("script, style, pre, code, math"):
+            code.decompose()
+        assert "$" not in soup.get_text() and "\\" not in soup.get_text(), f"{name}: a formula was left as it was"
+
+
+def test_chapters_lead_to_their_neighbours(made: Path) -> None:
+    text = html_pages(made)["05_bilinear_upsampling.html"]
+    soup = BeautifulSoup(text, "html.parser")
+    whole = (made / "html" / "04_einsum_cam.html").exists()
+    assert soup.find("a", rel="prev")["href"] == ("04_einsum_cam.html" if whole else "03_gap_weights.html")
+    assert soup.find("a", rel="next")["href"] == ("06_honest_pictures.html" if whole else "11_your_images.html")
+    assert soup.select_one("nav.chapters a.contents")["href"] == "index.html"
+
+
+def test_the_contents_have_questions_minutes_and_every_word(made: Path) -> None:
+    soup = BeautifulSoup(html_pages(made)["index.html"], "html.parser")
+    listed = {a["href"]: a.find_parent("li").get_text(" ", strip=True) for a in soup.select(".list a")}
+    assert "Where on the photo does cell (2, 3) lie? 30 minutes" in listed["05_bilinear_upsampling.html"]
+    assert set(listed) == set(html_pages(made)) - {"index.html"}
+    found = yaml.safe_load(soup.find(id="texts").get_text())  # JSON is YAML
+    assert any("receptive_field_offset" in text for page in found for _, _, text in page["sections"])
+
+
+def colophon(soup: BeautifulSoup | Tag) -> str:
+    return soup.select_one(".colophon").get_text(" ", strip=True)
+
+
+def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
+    said = colophon(BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser"))
+    from camlib.models import BUNDLED_SHA256
+
+    assert posts.read(FEW[0]).sha256 in said and BUNDLED_SHA256 in said
+    assert "coffee.png Rachel Michetti, CC0; scikit-image" in said and "rocket.jpg" not in said
+    assert re.search(r"torch \d.*torchvision \d.*timm \d.*numpy \d.*matplotlib \d.*nbconvert \d", said)
+    assert "Rebuild python3 run.py posts" in said and "camlib 0.1.0" in said
+    eleven = colophon(BeautifulSoup(html_pages(made)["11_your_images.html"], "html.parser"))
+    assert all(photo in eleven for photo in posts.photo_table()), "it goes through the whole folder"
+
+
+def test_the_explorer_is_in_the_page_and_a_picture_beneath(made: Path) -> None:
+    soup = BeautifulSoup(html_pages(made)["11_your_images.html"], "html.parser")
+    (frame,) = soup.select("figure.explorer iframe")
+    assert frame.get_attribute_list("sandbox") == ["allow-scripts"] and frame.has_attr("hidden"), "the script shows it"
+    assert "china.jpg" in frame["data-page"] and "https://" not in frame["data-page"]
+    assert frame.parent.img["alt"].startswith("The photo, and heat maps")
+
+
+# Markdown
+
+
+def test_markdown_has_front_matter_pictures_and_formulas(made: Path) -> None:
+    folder = made / "markdown" / "03_gap_weights"
+    text = (folder / "index.md").read_text(encoding="utf-8")
+    _, matter, body = text.split("---\n", 2)
+    said = yaml.safe_load(matter)
+    assert said["title"] == "03 · GAP weights" and said["description"] == "How does a feature map become one logit?"
+    assert str(said["date"]) == posts.citation()["date-released"] and said["license"] == "MIT"
+    assert said["author"] and said["categories"]
+    assert "$$\\text{logit}_k = b_k + \\sum_c" in body and '<details markdown="1"><summary>' in body
+    pictures = re.findall(r"^!\[(.+)\]\((\S+)\)$", body, re.M)
+    assert len(pictures) == 7
+    for alt, name in pictures:
+        assert len(alt) > 10
+        digest = posts.hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert name.startswith(digest[:16])
+    assert {name for _, name in pictures} | {"index.md"} == {path.name for path in folder.iterdir()}
+
+
+def test_every_link_of_the_markdown_leads_somewhere(made: Path) -> None:
+    for file in sorted((made / "markdown").glob("*/index.md")):
+        prose = pages.FENCE.sub("", file.read_text(encoding="utf-8"))
+        for _, _, link in pages.LINK.findall(prose):
+            if link.startswith(("https://", "http://")):
+                assert_in_repository(link)
+            else:
+                assert (file.parent / link).is_file(), (file, link)
+
+
+# The same every time
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of what makes posts, in another folder."""
+    ignored = shutil.ignore_patterns("__pycache__", "exercises", "instructor")
+    for name in ("camlib", "tools", "notebooks", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("README.md", "pyproject.toml", "CITATION.cff"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def environment_of(folder: Path, **settings: str) -> dict[str, str]:
+    """In which Python finds the checkout's own modules first."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])} | settings
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_two_checkouts_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    """In another folder, in another process, with another number of threads and another order of sets."""
+    elsewhere = checkout(tmp_path / "another folder")
+    chapters = [path.stem for path in CHAPTERS if (made / "html" / f"{path.stem}.html").exists()]
+    named = [f"notebooks/{name}.ipynb" for name in chapters]
+    command = [sys.executable, "tools/posts.py", *named, "--out", str(tmp_path / "posts")]
+    environment = environment_of(elsewhere, PYTHONHASHSEED="7", OMP_NUM_THREADS="2")
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr + "neither a warning nor a bar where nobody looks"
+    assert contents(tmp_path / "posts") == contents(made)
+
+
+# What is refused
+
+
+ALT = {"image/png": {"alt": "a white square, for the tests"}}
+
+
+def picture() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def small() -> NotebookNode:
+    """A post that may be published: prose, a cell that prints, and one that draws."""
+    text = "# A small post\n\n**Is it small?**\n\n*Time:* 1 minute.\n\n## Here\n\n$x^2$ and [data](../data/README.md)."
+    cells = [new_markdown_cell(text), new_code_cell("print('hello')"), new_code_cell("draw()"), new_markdown_cell("End.")]
+    cells[1].outputs = [new_output("stream", name="stdout", text="hello\n")]
+    cells[2].outputs = [new_output("display_data", data={"image/png": picture()}, metadata=ALT)]
+    for count, cell in enumerate(cells[1:3], 1):
+        cell.execution_count = count
+    notebook = new_notebook(cells=cells)
+    notebooks.mark_executed(notebook)
+    return notebook
+
+
+def save(notebook: NotebookNode, folder: Path) -> Path:
+    """In a folder beside data/, as the chapters have it; the repository's own is not touched."""
+    path = folder / "post.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    return tmp_path / "notebooks"
+
+
+def test_a_small_post_is_published_and_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = save(small(), folder), folder.parent / "out"
+    for _ in range(2):
+        assert posts.main([str(path), "--out", str(out)]) == 0
+    assert sorted(contents(out)) == [
+        "html/index.html",
+        "html/post.html",
+        next(name for name in contents(out) if name.endswith(".png")),
+        "markdown/post/index.md",
+    ]
+    said = capsys.readouterr()
+    assert re.search(r"total: html 0\.\d MB, markdown 0\.\d MB, 4 files", said.out) and not said.err
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["data", "notebooks", "out"], "no part is left over"
+
+
+def text_of(cell: int, text: str) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        notebook.cells[cell].outputs[0]["text"] = text
+
+    return plant
+
+
+def prose(text: str) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        notebook.cells[3].source = text
+
+    return plant
+
+
+def printed(data: dict[str, str], tags: tuple[str, ...] = (), **metadata: object) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        notebook.cells[1].outputs = [new_output("display_data", data=data, metadata=metadata)]
+
+    return plant
+
+
+def _error(notebook: NotebookNode) -> None:
+    notebook.cells[1].outputs = [new_output("error", ename="KeyError", evalue="'x'", traceback=["KeyError: 'x'"])]
+
+
+def _meant_error(notebook: NotebookNode) -> None:
+    _error(notebook)
+    notebook.cells[1].metadata["tags"] = ["raises-exception"]
+
+
+def _no_alt(notebook: NotebookNode) -> None:
+    notebook.cells[2].outputs[0].metadata = {}
+
+
+def _never_run(notebook: NotebookNode) -> None:
+    notebook.cells[2].update(execution_count=None, outputs=[])
+
+
+def _stale(notebook: NotebookNode) -> None:
+    notebook.cells[2].source = "draw(2)"
+
+
+def _unmarked(notebook: NotebookNode) -> None:
+    del notebook.metadata["camlib"]
+
+
+def _cell_gone(notebook: NotebookNode) -> None:
+    del notebook.cells[2]
+
+
+def _alt_with_a_path(notebook: NotebookNode) -> None:
+    notebook.cells[2].outputs[0].metadata["image/png"]["alt"] = "the photo /home/me/cat.jpg"
+
+
+@pytest.mark.parametrize(
+    ("plant", "cell", "reason"),
+    [
+        (_error, "Cell 0 (\"print('hello')\")", "stores the error KeyError: 'x'"),
+        (_meant_error, "Cell 0", "stores the error KeyError; catch it"),
+        (text_of(1, "read /home/someone/cat.jpg\n"), "Cell 0", "'/home/someone/cat.jpg', a path of one machine"),
+        (text_of(1, "see (/Users/me/x)"), "Cell 0", "a path of one machine"),
+        (text_of(1, r"C:\Users\me"), "Cell 0", "a path of one machine"),
+        (text_of(1, "C:/Users/me"), "Cell 0", "a path of one machine"),
+        (text_of(1, "written to /tmp"), "Cell 0", "a path of one machine"),
+        (text_of(1, "/root/.cache"), "Cell 0", "a path of one machine"),
+        (text_of(1, f"File {ROOT}/camlib/cam.py"), "Cell 0", "this checkout's own path"),
+        (printed({"text/html": "<td>/home/me/x</td>"}), "Cell 0", "a path of one machine"),
+        (printed({"application/json": "/home/me/x"}), "Cell 0", "a path of one machine"),
+        (printed({"application/json": "7"}), "Cell 0", "stores only application/json"),
+        (_alt_with_a_path, "Cell 1", "a path of one machine"),
+        (_no_alt, "Cell 1 ('draw()')", "has a figure without alt text"),
+        (_never_run, "Cell 1", "was never executed"),
+        (_stale, "Cell 1 ('draw(2)')", "is not the code that was run"),
+        (_unmarked, "Cell 0", "it may be stale"),
+        (_cell_gone, "Cell 0", "was followed by another cell when it was run"),
+        (printed({"text/html": "<img src='https://example.org/a.png' alt='a picture'>"}), "Cell 0", "fetches"),
+        (printed({"text/html": "<script>1</script>"}), "Cell 0", "holds <script>"),
+        (printed({"text/plain": "Explorer(mine.jpg by efficientnet_lite0, cam)"} | {"image/png": picture()}, **ALT),
+         "Cell 0", "an explorer of mine.jpg"),
+        (prose(r"$\nosuchcommand$"), "Markdown cell 1", r"a formula that cannot be shown, '\\nosuchcommand'"),
+        (prose(r"$$\frac{1$$"), "Markdown cell 1", "a formula that cannot be shown"),
+        (prose("[next](no_such.ipynb)"), "Markdown cell 1", "links to 'no_such.ipynb', which is not there"),
+        (prose("[up](../../x)"), "Markdown cell 1", "which is not there"),
+        (prose("[up](../..)"), "Markdown cell 1", "outside the repository"),
+        (prose("[run](javascript:alert(1))"), "Markdown cell 1", "links to 'javascript:"),
+        (prose("![](../data/photos/cat.jpg)"), "Markdown cell 1", "without alt text"),
+        (prose("![a cat](https://example.org/cat.jpg)"), "Markdown cell 1", "works offline"),
+        (prose("<img src='https://example.org/a.png' alt='a picture'>"), "Markdown cell 1", "fetches"),
+        (prose("<a href='02_hooks.ipynb'>hooks</a>"), "Markdown cell 1", "write [text](address)"),
+        (prose("# Another title"), "Markdown cell 1", "has a second title"),
+    ],
+)  # fmt: skip
+def test_what_must_not_be_published_is_refused(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    plant: Callable[[NotebookNode], None],
+    cell: str,
+    reason: str,
+) -> None:
+    notebook = small()
+    plant(notebook)
+    path, out = save(notebook, folder), folder.parent / "out"
+    assert posts.main([str(path), "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert f"{path}::{cell}" in said.err and reason in said.err, said.err
+    assert "Nothing was published." in said.err and not said.out
+    assert not out.exists()
+
+
+def test_only_an_earlier_site_is_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder.parent / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    assert posts.main([str(save(small(), folder)), "--out", str(out)]) == 2
+    assert "holds something else than posts" in capsys.readouterr().err
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failure_leaves_the_earlier_site(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = save(small(), folder), folder.parent / "out"
+    assert posts.main([str(path), "--out", str(out)]) == 0
+    before = contents(out)
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert posts.main([str(path), "--out", str(out)]) == 2
+    assert "disk full" in capsys.readouterr().err
+    assert contents(out) == before
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["data", "notebooks", "out"]
+
+
+def test_markup_that_a_cell_prints_keeps_its_table_and_loses_its_style(folder: Path) -> None:
+    notebook = small()
+    table = '<div><style scoped>td {color: red}</style><table border="1"><tr><td>7</td></tr></table></div>'
+    notebook.cells[1].outputs = [new_output("display_data", data={"text/html": table, "text/plain": "7"})]
+    out = folder.parent / "out"
+    assert posts.main([str(save(notebook, folder)), "--out", str(out)]) == 0
+    page = (out / "html" / "post.html").read_text(encoding="utf-8")
+    assert "<table><tr><td>7</td></tr></table>" in page and "scoped" not in page
+
+
+def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        posts.main([str(tmp_path / "absent.ipynb")])
+    assert "no such file" in capsys.readouterr().err
+    (tmp_path / "broken.ipynb").write_text("no notebook")
+    assert posts.main([str(tmp_path / "broken.ipynb"), "--out", str(tmp_path / "out")]) == 2
+    assert "not a notebook" in capsys.readouterr().err
+
+
+# A new post
+
+
+def test_a_new_post_has_the_lesson_form_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new_post.main(["TITLE=Where the network saw the kettle", "--out", str(tmp_path)]) == 0
+    path = tmp_path / "where_the_network_saw_the_kettle.ipynb"
+    assert f"python3 run.py notebooks {path}" in capsys.readouterr().out
+    text = "\n\n".join(cell.source for cell in notebooks.read(path).cells)
+    assert text.startswith("# Where the network saw the kettle\n\n**")
+    for part in ("you can\n\n1. ", "*You need:*", "*Time:*", "*Predict, then run.*", "## By hand", "assert ",
+                 "## Exercise", "<summary>Solution", "## Questions", "## Recap", "## Further reading"):  # fmt: skip
+        assert part in text, part
+    assert re.findall(r"<summary>(\d)\. ", text) == list("12345")
+    assert "was never executed" in " ".join(notebooks.check(path))
+    assert notebooks.main(["run", str(path)]) == 0
+    assert notebooks.check(path) == []
+
+
+def test_a_new_post_is_published_once_it_was_run(tmp_path: Path) -> None:
+    """In a repository of its own: links of a post lead into the repository that it lies in."""
+    elsewhere = checkout(tmp_path / "course")
+    environment = environment_of(elsewhere)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True
+        )
+
+    path = "notebooks/posts/kettle.ipynb"
+    assert call("tools/new_post.py", "TITLE=Kettle").returncode == 0
+    unrun = call("tools/posts.py", path)
+    assert unrun.returncode == 2 and f"{path}::Cell 0 ('import camlib') was never executed" in unrun.stderr
+    assert call("tools/notebooks.py", "run", path).returncode == 0
+    done = call("tools/posts.py", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (elsewhere / "posts" / "html" / "kettle.html").read_text(encoding="utf-8")
+    assert "<h1>Kettle</h1>" in page and f"{posts.repository()}/blob/main/data/README.md" in page
+
+
+def test_nothing_is_overwritten_and_a_title_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.ipynb"
+    path.write_text("mine")
+    assert new_post.main(["TITLE=Kettle", "--out", str(path)]) == 2
+    assert "is there already" in capsys.readouterr().err and path.read_text() == "mine"
+    assert new_post.main(["TITLE= "]) == 2
+    assert "has a title" in capsys.readouterr().err

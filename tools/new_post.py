@@ -1,0 +1,79 @@
+"""A notebook in the form of a lesson, to be filled in: `python3 run.py new-post TITLE="…"`.
+
+It runs from top to bottom as it is, and every part says what belongs there. The checks of the chapters hold for it, too:
+pytest finds every notebook under notebooks/, and `run.py posts` refuses what must not be published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
+
+from tools import notebooks, pages  # noqa: E402
+
+FOLDER = notebooks.ROOT / "notebooks" / "posts"
+LESSON = pages.TEMPLATES / "lesson.txt"
+
+
+class NewPostError(Exception):
+    """What a person can mend, said in one line."""
+
+
+def lesson(title: str, folder: Path) -> nbformat.NotebookNode:
+    """The notebook, with paths to the photos that hold in its folder."""
+    photos = Path(os.path.relpath(pages.PHOTOS, folder.resolve())).as_posix()
+    parts = re.split(r"^%% (text|code)\n", LESSON.read_text(encoding="utf-8"), flags=re.M)[1:]
+    filled = {"{{title}}": title, "{{photos}}": photos}
+    make = {"text": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    cells = []
+    for kind, text in zip(parts[::2], parts[1::2], strict=True):
+        source = re.sub(r"\{\{\w+\}\}", lambda found: filled[found[0]], text.rstrip("\n"))
+        cells.append(make[kind](source))
+    return notebooks.normalise(nbformat.v4.new_notebook(cells=cells))
+
+
+def place(title: str, out: Path | None) -> Path:
+    """The file: the one given, or one named after the title, in the folder given or in notebooks/posts/."""
+    if out is not None and out.suffix == ".ipynb":
+        return out
+    return (out or Path(os.path.relpath(FOLDER))) / f"{pages.slug(title).replace('-', '_')}.ipynb"
+
+
+def make(title: str, out: Path | None) -> Path:
+    """Write the notebook; nothing that is there already is touched."""
+    title = " ".join(title.removeprefix("TITLE=").split())
+    if not title:
+        raise NewPostError('A post has a title: python3 run.py new-post TITLE="Where the network saw the kettle"')
+    path = place(title, out)
+    if path.exists():
+        raise NewPostError(f"{path} is there already; take another title, or another place with --out.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notebooks.write(path, lesson(title, path.parent))
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when the notebook is there, 2 when not."""
+    parser = argparse.ArgumentParser(prog="new-post", description="A notebook in the form of a lesson, to be filled in.")
+    parser.add_argument("title", metavar='TITLE="…"', help="the title; the file is named after it")
+    parser.add_argument("--out", type=Path, help="a file, or a folder (default: notebooks/posts)")
+    options = parser.parse_args(arguments)
+    try:
+        path = make(options.title, options.out)
+    except (NewPostError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{path}\nWrite it:    python3 run.py lab {path}\nRun it:      python3 run.py notebooks {path}")
+    print(f"Publish it:  python3 run.py posts {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
