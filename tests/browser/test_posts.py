@@ -97,6 +97,7 @@ def test_the_explorer_works_in_the_page(opened, shots):
     page = opened("11_your_images")
     assert not page.locator(".explorer > img").is_visible()
     frame = page.frame_locator(".explorer iframe")
+    page.locator(".explorer iframe").scroll_into_view_if_needed()  # out of sight, chromium does not draw it
     canvas = frame.locator(".frame canvas").first
     before = pixels(canvas)
     frame.locator("#search").fill("lynx")

@@ -26,12 +26,12 @@ for (const picture of document.querySelectorAll("figure img")) {
   mark();
 }
 
-// The explorer in place of its picture, as high as it says it is.
+// The explorer in place of its picture, as high as it says it is, and its border.
 const frames = [...document.querySelectorAll(".explorer iframe")];
 addEventListener("message", event => {
   const frame = frames.find(one => one.contentWindow === event.source);
   const height = frame && Number(event.data && event.data.height);
-  if (height > 0) frame.style.height = `${Math.min(height, 4000)}px`;
+  if (height > 0) frame.style.height = `${Math.min(height, 4000) + 2}px`;
 });
 for (const frame of frames) {
   frame.srcdoc = frame.dataset.page;
