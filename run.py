@@ -37,7 +37,7 @@ COMMANDS = {
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
-    "new-post": "a notebook in the lesson form: new-post TITLE=\"…\" (more: new-post --help)",
+    "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }

@@ -257,7 +257,12 @@ def picture() -> str:
 def small() -> NotebookNode:
     """A post that may be published: prose, a cell that prints, and one that draws."""
     text = "# A small post\n\n**Is it small?**\n\n*Time:* 1 minute.\n\n## Here\n\n$x^2$ and [data](../data/README.md)."
-    cells = [new_markdown_cell(text), new_code_cell("print('hello')"), new_code_cell("draw()"), new_markdown_cell("End.")]
+    cells = [
+        new_markdown_cell(text),
+        new_code_cell("print('hello')"),
+        new_code_cell("draw()"),
+        new_markdown_cell("End."),
+    ]
     cells[1].outputs = [new_output("stream", name="stdout", text="hello\n")]
     cells[2].outputs = [new_output("display_data", data={"image/png": picture()}, metadata=ALT)]
     for count, cell in enumerate(cells[1:3], 1):

@@ -139,7 +139,19 @@ def test_help_lists_every_command(project, arguments):
     called = project.call(*arguments)
     assert (called.returncode, called.stderr) == (0, "")
     listed = re.findall(r"(?m)^  ([\w-]+) +\w", called.stdout)
-    assert listed == ["lab", "test", "test-browser", "heatmap", "notebooks", "classroom", "grade", "posts", "new-post", "bench", "lock"]
+    assert listed == [
+        "lab",
+        "test",
+        "test-browser",
+        "heatmap",
+        "notebooks",
+        "classroom",
+        "grade",
+        "posts",
+        "new-post",
+        "bench",
+        "lock",
+    ]
     assert not (project.folder / ".venv").exists()
 
 

@@ -1,7 +1,7 @@
 """A notebook in the form of a lesson, to be filled in: `python3 run.py new-post TITLE="…"`.
 
-It runs from top to bottom as it is, and every part says what belongs there. The checks of the chapters hold for it, too:
-pytest finds every notebook under notebooks/, and `run.py posts` refuses what must not be published.
+It runs from top to bottom as it is, and every part says what belongs there. The checks of the chapters hold for it,
+too: pytest finds every notebook under notebooks/, and `run.py posts` refuses what must not be published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
 
-from tools import notebooks, pages  # noqa: E402
+from tools import notebooks, pages
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"
 LESSON = pages.TEMPLATES / "lesson.txt"
@@ -61,7 +61,9 @@ def make(title: str, out: Path | None) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the notebook is there, 2 when not."""
-    parser = argparse.ArgumentParser(prog="new-post", description="A notebook in the form of a lesson, to be filled in.")
+    parser = argparse.ArgumentParser(
+        prog="new-post", description="A notebook in the form of a lesson, to be filled in."
+    )
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the file is named after it")
     parser.add_argument("--out", type=Path, help="a file, or a folder (default: notebooks/posts)")
     options = parser.parse_args(arguments)

@@ -273,7 +273,7 @@ def executed(notebook: NotebookNode) -> list[str]:
 
 
 def mark_executed(notebook: NotebookNode, before: list[str] | None = None) -> None:
-    """Store which code was run. A cell that could not run here and was never seen `before` has outputs of other code."""
+    """Store which code was run. A cell that cannot run here and was never seen `before` has outputs of other code."""
     marks = _digests(notebook)
     for number, cell in enumerate(code_cells(notebook)):
         if before and marks[number] not in before and cell.outputs and why_not_here(cell):

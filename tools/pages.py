@@ -198,7 +198,7 @@ def checked_markup(markup: str) -> str:
         if "url(" in str(tag.get("style", "")):
             raise Fault("fetches something in a style; a page that works offline holds what it shows")
         if tag.name == "img" and not str(tag.get("alt", "")).strip():
-            raise Fault("has a figure without alt text; write alt=\"what is seen\"")
+            raise Fault('has a figure without alt text; write alt="what is seen"')
         if tag.name == "a" and tag.has_attr("href") and urlsplit(str(tag["href"])).scheme not in SCHEMES:
             raise Fault(f"links to {tag['href']!r} in HTML; write [text](address), which is kept up to date")
     return markup
@@ -396,9 +396,7 @@ class PageExporter(_Exporter):
         page = explorer_page(output.data.get("text/plain", ""))
         if page is None:
             return ""
-        return (
-            f'<iframe hidden title="Class map explorer" sandbox="allow-scripts" data-page="{html.escape(page)}"></iframe>'
-        )
+        return f'<iframe hidden title="Class map explorer" sandbox="allow-scripts" data-page="{html.escape(page)}"></iframe>'
 
 
 class TextExporter(_Exporter):

@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
 
-from tools import notebooks, pages  # noqa: E402
-from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter  # noqa: E402
+from tools import notebooks, pages
+from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
 GENERATOR = "camlib posts"
@@ -114,7 +114,9 @@ def refuse_what_is_stored(post: Post) -> None:
             if output.output_type == "error" and "raises-exception" in notebooks.tags_of(cell):
                 post.refuse(cell, f"stores the error {output.ename}; catch it and print what it teaches")
             if output.get("data") and not pages.SHOWN & set(output.data):
-                post.refuse(cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text")
+                post.refuse(
+                    cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text"
+                )
             if any(str(ROOT) in text for text in notebooks.texts(output)):
                 post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
     stale = notebooks.stale_cell(post.notebook)
