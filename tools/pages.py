@@ -51,7 +51,7 @@ SHOWN = {"text/html", "text/markdown", "text/latex", "text/plain", "image/svg+xm
 SCHEMES = ("http", "https", "mailto")
 # Tells the page around it how high it is; nothing else gets out of its sandbox.
 SAYS_ITS_HEIGHT = """<script>
-new ResizeObserver(() => parent.postMessage({ height: Math.ceil(document.body.offsetHeight) }, "*")).observe(document.body);
+new ResizeObserver(() => parent.postMessage({ height: document.body.offsetHeight }, "*")).observe(document.body);
 </script>
 """
 
@@ -396,7 +396,8 @@ class PageExporter(_Exporter):
         page = explorer_page(output.data.get("text/plain", ""))
         if page is None:
             return ""
-        return f'<iframe hidden title="Class map explorer" sandbox="allow-scripts" data-page="{html.escape(page)}"></iframe>'
+        frame = '<iframe hidden title="Class map explorer" sandbox="allow-scripts"'
+        return f'{frame} data-page="{html.escape(page)}"></iframe>'
 
 
 class TextExporter(_Exporter):

@@ -192,7 +192,7 @@ def _boxed() -> set[str]:
 
 
 def photos_of(post: Post) -> list[list[dict[str, str]]]:
-    """The credits of the photos that a notebook names, or reaches through a folder, the mosaics or the list of boxes."""
+    """The credits of the photos that a notebook names, or reaches through their folder, a mosaic or the boxes."""
     code = _code(post)
     outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
     named = "\n".join([code, *(text for output in outputs for text in notebooks.texts(output))])

@@ -124,6 +124,8 @@ def test_the_search_finds_sections(opened, shots):
     assert links.count() > 2 and "sections" in page.inner_text("[role=status]")
     assert page.locator("#results mark").count() and not page.locator("#chapters").is_visible()
     page.screenshot(path=shots / "post_search.png")
+    snippet = page.locator("#results li p").first.inner_text()
+    assert 60 < len(snippet) < 230, snippet
     page.fill("[name=q]", "zzzz")
     assert "Nothing found" in page.inner_text("[role=status]")
     page.fill("[name=q]", "Jégou resolution")

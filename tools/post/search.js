@@ -21,7 +21,8 @@ function score(section, words) {
 function snippet(section, words) {
   const { text } = section, folded = section.searched[2], same = folded.length === text.length;
   const first = Math.max(0, Math.min(...words.map(word => folded.indexOf(word)).filter(at => at >= 0), text.length) - 70);
-  const start = first && text.indexOf(" ", first) + 1, end = Math.min(text.length, start + 200);
+  const start = first && text.indexOf(" ", first) + 1, far = start + 200;
+  const end = far < text.length ? text.lastIndexOf(" ", far) : text.length;
   const parts = document.createElement("p");
   parts.append(start ? "… " : "");
   for (let at = start; at < end;) {
