@@ -35,8 +35,8 @@ def direct_dependencies(pyproject: str) -> list[Requirement]:
     """What pyproject.toml asks for by name, all extras included, sorted by name."""
     project = tomllib.loads(pyproject)["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    wanted = [Requirement(line) for line in lines]
-    return sorted((r for r in wanted if r.name != project["name"]), key=lambda r: r.name)
+    wanted = {canonicalize_name(r.name): r for r in map(Requirement, lines)}  # two extras may ask for the same one
+    return sorted((r for r in wanted.values() if r.name != project["name"]), key=lambda r: r.name)
 
 
 def pins(lock: str) -> list[Requirement]:
