@@ -20,6 +20,8 @@ from nbval.plugin import IPyNbCell, NbCellError  # type: ignore[import-untyped]
 
 from tools import figures, notebooks
 
+collect_ignore_glob = ["notebooks/exercises/*.ipynb"]  # without outputs; tests/exercises runs them, answer by answer
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("nbval"):

@@ -283,7 +283,16 @@ def test_interrupted_set_up_is_repaired(project):
     project.lock({"uv": files, "tiny": {"tiny/__init__.py": ""}})
     command = [sys.executable, str(project.folder / "run.py"), "heatmap"]
     environment = project.environment(SLOW_BUILD="60")
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in a job in the background
+    )
     try:
         log = project.folder / ".venv" / "camlib-setup.log"
         deadline = time.monotonic() + 60
