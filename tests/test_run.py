@@ -289,9 +289,7 @@ def test_interrupted_set_up_is_repaired(project):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # ignored in a job in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a job in the background
     )
     try:
         log = project.folder / ".venv" / "camlib-setup.log"
