@@ -60,35 +60,26 @@ def points(row: dict[str, str]) -> dict[str, float]:
     return {cell: float(got) for cell, got in re.findall(r"(\w+) ([\d.]+)/", row["cells"])}
 
 
-def round_trip(exercise: str, released: Path, folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", [n if n in ROUND_TRIP else pytest.param(n, marks=pytest.mark.long) for n in NAMES])
+def test_generate_submit_autograde_feedback(exercise, handed_out, tmp_path):
     """Solution, blank form and a wrong answer: nbgrader gives what tests/exercises expects."""
     mistake = importlib.import_module(f"tests.exercises.test_{exercise}").WRONG[1]
     (cell, code), right = *mistake.code.items(), solutions(exercise)
     answers = {"right": right, "blank": {}, "mistaken": right | {cell: complete(right[cell], code)}}
     for student, answer in answers.items():
-        hand_in(folder / "in", student, exercise, released, answer)
-    assert classroom.main(["grade", f"SUBMISSIONS={folder / 'in'}", "--out", str(folder / "out"), "--jobs", "2"]) == 0
-    found, full = rows(folder / "out"), graded(exercise)
+        hand_in(tmp_path / "in", student, exercise, handed_out / "student", answer)
+    out = tmp_path / "out"
+    assert classroom.main(["grade", f"SUBMISSIONS={tmp_path / 'in'}", "--out", str(out), "--jobs", "2"]) == 0
+    found, full = rows(out), graded(exercise)
     assert {row["status"] for row in found.values()} == {"graded"}
     assert points(found["right", exercise]) == full
     assert set(points(found["blank", exercise]).values()) == {0.0}
     assert points(found["mistaken", exercise]) == {k: v - mistake.loses.get(k, 0) for k, v in full.items()}
     assert found["mistaken", exercise]["name"] == "mistaken"
     for student in answers:
-        page = (folder / "out" / "feedback" / student / f"{exercise}.html").read_text(encoding="utf-8")
+        page = (out / "feedback" / student / f"{exercise}.html").read_text(encoding="utf-8")
         assert re.search(rf"Score: {float(found[student, exercise]['points'])}", page)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("exercise", ROUND_TRIP)
-def test_generate_submit_autograde_feedback(exercise, handed_out, tmp_path):
-    round_trip(exercise, handed_out / "student", tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("exercise", [name for name in NAMES if name not in ROUND_TRIP])
-def test_generate_submit_autograde_feedback_of_the_others(exercise, handed_out, tmp_path):
-    round_trip(exercise, handed_out / "student", tmp_path)
 
 
 HIDDEN = re.compile(r"(?m)^### BEGIN HIDDEN TESTS\n(?s:.*?)### END HIDDEN TESTS")

@@ -9,18 +9,19 @@ import textwrap
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from unittest.mock import patch
 
 import nbformat
 import torch
+from nbgrader.preprocessors import ClearSolutions
 
 import camlib
 from camlib.models import BUNDLED
 from camlib.models import load_model as load_any
+from tools.classroom import EXERCISES, machine_graded
 
-EXERCISES = Path("notebooks") / "exercises"
-STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+graded = cache(machine_graded)  # the graded code cells of an exercise, with their points
+STUB = ClearSolutions().code_stub["python"]  # what nbgrader leaves for the student
 SOLUTION = re.compile(r"(?m)^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION", re.S)
 
 
@@ -47,12 +48,6 @@ def right(what: str, cell: str, code: str) -> Answer:
 @cache
 def read(exercise: str) -> nbformat.NotebookNode:
     return nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
-
-
-def graded(exercise: str) -> dict[str, float]:
-    """The graded code cells in their order, with their points."""
-    marks = [c.metadata.get("nbgrader", {}) for c in read(exercise).cells if c.cell_type == "code"]
-    return {m["grade_id"]: m["points"] for m in marks if m.get("grade")}
 
 
 def blank(exercise: str) -> dict[str, str]:

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from tests.exercises.grading import EXERCISES, SOLUTION, Answer, blank, graded, read, score
+from tests.exercises.grading import SOLUTION, Answer, blank, graded, read, score
+from tools import classroom
 
-NAMES = sorted(path.stem for path in EXERCISES.glob("*.ipynb"))
+NAMES = classroom.exercises()
 TABLES = {name: importlib.import_module(f"tests.exercises.test_{name}") for name in NAMES}
 WRONG = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES.items() for a in table.WRONG]
 RIGHT = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES.items() for a in table.RIGHT]
