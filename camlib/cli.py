@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from camlib.explain import Explanation
     from camlib.models import Classifier
 
+SIDE_BY_SIDE = 6  # classes in a figure, above which they are too small to be seen
 Row = dict[str, Any]  # a picture, and what it shows
 
 EXAMPLES = """examples:
   camlib cat.jpg                              the best class
   camlib cat.jpg --top 3                      the best three, on one scale
   camlib cat.jpg --target "tiger cat" --target lynx
+  camlib cat.jpg --top 2 --figure             the same side by side, with the photo and the scale
   camlib cat.jpg --open                       every class, to be explored in the browser
   camlib photos/ --out maps --json            a folder; a JSON line per picture; stopped, it goes on where it was
 
@@ -60,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
     )
+    p.add_argument("--figure", action="store_true", help="also write a figure per photo: it, its classes and the scale")
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
     p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
     p.add_argument(
@@ -87,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.html |= args.open
     if args.target and args.top:
         parser().error("--target names the classes, --top counts them: give one of the two")
+    if args.figure and (count := len(args.target or []) or args.top or 1) > SIDE_BY_SIDE:
+        parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side, and these are {count}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be printable
@@ -148,7 +153,7 @@ def _rows(
 
     from camlib import __version__
 
-    asked = ("method", "model", "view", "size", "target", "top", "html")
+    asked = ("method", "model", "view", "size", "target", "top", "figure", "html")
     shard = "-of-".join(map(str, args.shard or ()))
     journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in asked}, shard)
     done = {file: rows for file in files if resume and (rows := journal.rows(file)) is not None}
@@ -188,15 +193,27 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     order = exp.top(len(exp.logits)) if targets else exp.top(args.top or 1)
     chosen = [p for p in order if targets is None or p.index in targets]
     limit = exp.largest([p.index for p in chosen])
-    page = {"page": str(exp.to_html(args.out / f"{stem}.html", file.name))} if args.html else {}
+    more = {}
+    if args.figure:
+        more["figure"] = str(_write_figure(exp, [p.index for p in chosen], limit, args.out / f"{stem}.figure.jpg"))
+    if args.html:
+        more["page"] = str(exp.to_html(args.out / f"{stem}.html", file.name))
     rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
         cells = exp.map(p.index)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": round(p.probability, 6)}
         row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
-        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | page)
+        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
+
+
+def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
+    """Sharp on a screen with two pixels where others have one."""
+    from camlib.explain import write_whole
+    from camlib.plot import encode
+
+    return write_whole(path, lambda file: file.write(encode(exp.plot(targets, limit), dpi=200)))
 
 
 def _print(file: Path, rows: list[Row], as_json: bool) -> None:
@@ -208,6 +225,8 @@ def _print(file: Path, rows: list[Row], as_json: bool) -> None:
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
         print(f"  {name:<32}{100 * row['probability']:>10.2f} %{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
+    if "figure" in rows[0]:
+        print(f"  side by side: {rows[0]['figure']}")
     if "page" in rows[0]:
         print(f"  every class: {rows[0]['page']}")
 

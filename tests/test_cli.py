@@ -55,6 +55,21 @@ def test_every_option_arrives(clf, tmp_path, capsys):
         assert np.abs(iio.imread(row["picture"]).astype(int) - exp.overlay(p.index, limit)).max() <= 1, "one scale"
 
 
+def test_figure_shows_the_classes_side_by_side(clf, tmp_path, capsys):
+    names = ("--target", "lynx", "--target", 282)
+    code, out, _ = run(capsys, "data/photos/cat.jpg", *names, "--figure", "--out", tmp_path)
+    assert code == 0 and f"side by side: {tmp_path / 'cat.figure.jpg'}" in out
+    exp = explain(clf, "data/photos/cat.jpg")
+    figure = exp.plot([282, "lynx"])  # the more probable one first
+    figure.savefig(tmp_path / "by_hand.png", dpi=200)
+    drawn = iio.imread(tmp_path / "cat.figure.jpg").astype(int)
+    by_hand = iio.imread(tmp_path / "by_hand.png")[..., :3]
+    assert drawn.shape == by_hand.shape and np.abs(drawn - by_hand).mean() < 1.5
+    with pytest.raises(SystemExit, match="2"):
+        main(["cat.jpg", "--top", "7", "--figure"])
+    assert "up to 6 classes" in capsys.readouterr().err
+
+
 def test_html_writes_a_page_for_each_photo_and_open_shows_the_first(tmp_path, capsys, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) < 2)
