@@ -38,6 +38,7 @@ COMMANDS = {
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
+    "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test installs it")
-from tools import new_post, notebooks, pages, posts
+from tests.checkout import checkout, environment_of
+from tools import address, new_post, notebooks, pages, posts
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.all_notebooks()
@@ -120,7 +120,7 @@ def test_every_link_and_anchor_leads_somewhere(made: Path) -> None:
 
 def assert_in_repository(link: str) -> None:
     """A link to the repository leads to something that is there."""
-    if link.startswith(posts.repository() + "/"):
+    if link.startswith(address.repository() + "/"):
         assert (ROOT / unquote(link.split("/main/")[1].partition("#")[0])).exists(), link
 
 
@@ -209,21 +209,6 @@ def test_every_link_of_the_markdown_leads_somewhere(made: Path) -> None:
 
 
 # The same every time
-
-
-def checkout(folder: Path) -> Path:
-    """A copy of what makes posts, in another folder."""
-    ignored = shutil.ignore_patterns("__pycache__", "exercises", "instructor")
-    for name in ("camlib", "tools", "notebooks", "data"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("README.md", "pyproject.toml", "CITATION.cff"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
-def environment_of(folder: Path, **settings: str) -> dict[str, str]:
-    """In which Python finds the checkout's own modules first."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])} | settings
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -483,12 +468,13 @@ def test_a_new_post_is_published_once_it_was_run(tmp_path: Path) -> None:
     path = "notebooks/posts/kettle.ipynb"
     assert call("tools/new_post.py", "TITLE=Kettle").returncode == 0
     unrun = call("tools/posts.py", path)
-    assert unrun.returncode == 2 and f"{path}::Cell 0 ('import camlib') was never executed" in unrun.stderr
+    assert unrun.returncode == 2 and f"{path}::Cell 1 ('import camlib') was never executed" in unrun.stderr
     assert call("tools/notebooks.py", "run", path).returncode == 0
     done = call("tools/posts.py", path)
     assert (done.returncode, done.stderr) == (0, "")
     page = (elsewhere / "posts" / "html" / "kettle.html").read_text(encoding="utf-8")
-    assert "<h1>Kettle</h1>" in page and f"{posts.repository()}/blob/main/data/README.md" in page
+    assert "<h1>Kettle</h1>" in page and f"{address.repository()}/blob/main/data/README.md" in page
+    assert f'href="{address.COLAB}/{address.name()}/blob/main/{path}"' in page and "git clone" not in page
 
 
 def test_nothing_is_overwritten_and_a_title_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
+import yaml
 
-from camlib import read_image
+from camlib import __version__, read_image
+from camlib.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,6 +25,29 @@ def test_the_example_prints_and_draws_what_it_says(tmp_path, monkeypatch, capsys
     drawn, stored = read_image(tmp_path / "heatmap.jpg").astype(int), read_image(ROOT / "data" / "first_heat_map.jpg")
     assert drawn.shape == stored.shape
     assert np.abs(drawn - stored).mean() < 1
+
+
+def test_the_picture_at_the_top_is_made_by_the_command_below_it(tmp_path):
+    picture, command = re.search(r"!\[[^\]]+\]\(([^)]+)\)\n\n`python3 run\.py heatmap ([^`]+)`", TEXT).groups()
+    photo, *options = shlex.split(command)
+    assert main([str(ROOT / photo), *options, "--out", str(tmp_path)]) == 0
+    drawn = read_image(tmp_path / f"{Path(photo).stem}.figure.jpg").astype(int)
+    stored = read_image(ROOT / picture)
+    assert drawn.shape == stored.shape
+    assert np.abs(drawn - stored).mean() < 1
+
+
+def test_the_citation_is_the_one_for_machines():
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    entry = dict(re.findall(r"(\w+) += \{+([^{}]+)\}+", re.search(r"```bibtex\n(.*?)```", TEXT, re.S)[1]))
+    assert entry == {
+        "author": cff["authors"][0]["name"],
+        "title": cff["title"],
+        "year": cff["date-released"][:4],
+        "version": str(cff["version"]),
+        "url": cff["repository-code"],
+    }
+    assert cff["version"] == __version__ and len(cff["authors"]) == 1
 
 
 def test_links_lead_to_files_and_every_notebook_is_listed():

@@ -149,6 +149,7 @@ def test_help_lists_every_command(project, arguments):
         "grade",
         "posts",
         "new-post",
+        "address",
         "bench",
         "lock",
     ]

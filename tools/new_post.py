@@ -16,7 +16,7 @@ import nbformat
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
 
-from tools import notebooks, pages
+from tools import address, notebooks, pages
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"
 LESSON = pages.TEMPLATES / "lesson.txt"
@@ -26,9 +26,9 @@ class NewPostError(Exception):
     """What a person can mend, said in one line."""
 
 
-def lesson(title: str, folder: Path) -> nbformat.NotebookNode:
-    """The notebook, with paths to the photos that hold in its folder."""
-    photos = Path(os.path.relpath(pages.PHOTOS, folder.resolve())).as_posix()
+def lesson(title: str, path: Path) -> nbformat.NotebookNode:
+    """The notebook, with paths to the photos that hold where it lies."""
+    photos = Path(os.path.relpath(pages.PHOTOS, path.resolve().parent)).as_posix()
     parts = re.split(r"^%% (text|code)\n", LESSON.read_text(encoding="utf-8"), flags=re.M)[1:]
     filled = {"{{title}}": title, "{{photos}}": photos}
     make = {"text": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
@@ -36,7 +36,10 @@ def lesson(title: str, folder: Path) -> nbformat.NotebookNode:
     for kind, text in zip(parts[::2], parts[1::2], strict=True):
         source = re.sub(r"\{\{\w+\}\}", lambda found: filled[found[0]], text.rstrip("\n"))
         cells.append(make[kind](source))
-    return notebooks.normalise(nbformat.v4.new_notebook(cells=cells))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    if path.resolve().is_relative_to(notebooks.ROOT):
+        notebook = address.with_cell(notebook, path)
+    return notebooks.normalise(notebook)
 
 
 def place(title: str, out: Path | None) -> Path:
@@ -55,7 +58,7 @@ def make(title: str, out: Path | None) -> Path:
     if path.exists():
         raise NewPostError(f"{path} is there already; take another title, or another place with --out.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    notebooks.write(path, lesson(title, path.parent))
+    notebooks.write(path, lesson(title, path))
     return path
 
 

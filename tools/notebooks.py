@@ -11,6 +11,7 @@ on every run: cell ids come from the content, and nothing tells when, where or b
 code was changed since is known for stale.
 
 Cells tagged `nbval-ignore-output` print measurements, such as timings: they run, but what they have stored stays.
+The cell tagged `alone` is written by tools/address.py, which says what it is for.
 Cells tagged `gpu` run where there is a CUDA device, cells tagged `download` where CAMLIB_DOWNLOAD=1 is set. Elsewhere
 they are left out and keep the outputs that they have.
 """
@@ -48,6 +49,7 @@ MAX_BYTES = 1_500_000
 CELL_SECONDS = 600
 MEASURED_TAG = "nbval-ignore-output"
 OPTIONAL_TAGS = frozenset({"gpu", "download"})
+ALONE_TAG = "alone"  # the cell that fetches the course where a notebook stands alone, see tools/address.py
 KEPT_CELL_METADATA = ("jupyter", "nbgrader", "tags")  # jupyter: source_hidden, where a cell only draws
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -214,6 +216,8 @@ def _slide_type(cell: NotebookNode, before: NotebookNode | None) -> str:
 
     Empty where it goes on with what comes before it: JupyterLab and nbconvert store and expect nothing there.
     """
+    if ALONE_TAG in tags_of(cell):
+        return "skip"
     if cell.cell_type == "code":
         if before is not None and PREDICT in before.source:
             return "fragment"
@@ -264,7 +268,13 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def _digests(notebook: NotebookNode) -> list[str]:
-    return [hashlib.sha256(cell.source.strip().encode()).hexdigest()[:16] for cell in code_cells(notebook)]
+    return [_digest(cell) for cell in code_cells(notebook)]
+
+
+def _digest(cell: NotebookNode) -> str:
+    if ALONE_TAG in tags_of(cell):
+        return ALONE_TAG  # holds the repository's address, and here it does nothing
+    return hashlib.sha256(cell.source.strip().encode()).hexdigest()[:16]
 
 
 def executed(notebook: NotebookNode) -> list[str]:

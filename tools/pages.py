@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 from bs4 import BeautifulSoup
@@ -33,6 +33,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from tools import address as web
 from tools import notebooks
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ class Links:
 
     folder: Path  # the notebook's own
     pages: dict[Path, str]  # what is published together: notebook -> address
-    repository: str
 
     def __call__(self, address: str) -> str:
         """The address in the page: another page, an anchor, or a file of the repository on the web."""
@@ -137,9 +137,7 @@ class Links:
         target = self.file(parts.path, f"links to {address!r}")
         if target in self.pages:
             return self.pages[target] + anchor
-        kind = "tree" if target.is_dir() else "blob"
-        inside = quote(target.relative_to(ROOT).as_posix())
-        return f"{self.repository}/{kind}/main/{inside}" + (f"#{parts.fragment}" if parts.fragment else "")
+        return web.source(target) + (f"#{parts.fragment}" if parts.fragment else "")
 
     def file(self, path: str, what: str) -> Path:
         """The file or folder of the repository, or a page that is published along; a Fault where there is none."""

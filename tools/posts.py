@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
 
-from tools import notebooks, pages
+from tools import address, notebooks, pages
 from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
@@ -58,11 +58,6 @@ def project() -> dict[str, Any]:
 def citation() -> dict[str, Any]:
     """CITATION.cff: authors, date, licence and keywords."""
     return yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-
-
-def repository() -> str:
-    """Where the repository is on the web."""
-    return project()["urls"]["Repository"].rstrip("/")
 
 
 def authors() -> str:
@@ -145,7 +140,7 @@ def inside(path: Path) -> str:
 def colophon(post: Post | None, command: str) -> list[Row]:
     """Where a page comes from, and how to make it again; without a post, of the contents."""
     name = f"{project()['name']} {project()['version']}"
-    rows = [row("Version", [{"text": name, "url": repository()}])]
+    rows = [row("Version", [{"text": name, "url": address.repository()}])]
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
@@ -222,10 +217,26 @@ def about(site: list[Post], at: int | None, command: str) -> dict[str, Any]:
         "style": _template("style.css"),
         "script": _template("page.js" if post else "search.js"),
         "anchors": ("colophon", "content"),
+        "ways_in": ways_in(post) if post else [],
         "previous": _neighbour(site, at - 1) if at else None,
         "next": _neighbour(site, at + 1) if at is not None else None,
         "colophon": colophon(post, command),
     }
+
+
+def ways_in(post: Post) -> list[dict[str, str]]:
+    """Where the notebook of a page can be run without installing anything, and read."""
+    if not post.path.resolve().is_relative_to(ROOT):
+        return []
+    ways = [{"text": "The notebook", "url": address.source(post.path)}]
+    tags = set().union(*(notebooks.tags_of(cell) for cell in post.notebook.cells))
+    try:
+        ways.insert(0, {"text": "Run it on Binder", "url": address.binder(post.path)})
+        if notebooks.ALONE_TAG in tags:
+            ways.insert(0, {"text": "Run it on Colab", "url": address.colab(post.path)})
+    except address.AddressError:
+        pass  # a host that these two do not know
+    return ways
 
 
 def _template(name: str) -> str:
@@ -278,7 +289,7 @@ def contents_page(site: list[Post], made: dict[str, str], command: str) -> str:
 
 
 def _links(post: Post, addresses: dict[Path, str]) -> Links:
-    return Links(post.path.resolve().parent, addresses, repository())
+    return Links(post.path.resolve().parent, addresses)
 
 
 def build(paths: list[Path], command: str) -> dict[str, bytes]:
@@ -349,6 +360,8 @@ def report(out: Path, files: dict[str, bytes]) -> None:
             print(f"{out / name}  {len(content) / 1e3:.0f} kB")
     total = {kind: sum(len(c) for name, c in files.items() if name.startswith(kind)) for kind in ("html", "markdown")}
     print(f"total: html {total['html'] / 1e6:.1f} MB, markdown {total['markdown'] / 1e6:.1f} MB, {len(files)} files")
+    if address.repository() == address.PLACEHOLDER:
+        print(f"links lead to the placeholder {address.PLACEHOLDER}; pyproject.toml holds the address")
     print(f"open {out / 'html' / 'index.html'}")
 
 

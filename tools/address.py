@@ -1,0 +1,150 @@
+"""Where the course is on the web, and everything that follows from it: `python3 run.py address`.
+
+The address stands once, in pyproject.toml under [project.urls]. From it come the badges for Colab and Binder in the
+README, the links of the posts, and the first code cell of each chapter, which fetches the course where a notebook
+stands alone, as on Colab. After the address has changed, this command writes them anew; no notebook has to run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import quote
+
+import nbformat
+from nbformat import NotebookNode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
+
+from tools import notebooks
+
+ROOT = notebooks.ROOT
+BRANCH = "main"
+PLACEHOLDER = "https://github.com/OWNER/REPO"
+TEXTS = ("README.md", "CITATION.cff", "notebooks/instructor/README.md")  # what else names the address
+COLAB = "https://colab.research.google.com/github"
+BINDER = "https://mybinder.org/v2/gh"
+NAME = r"[\w.-]+/[\w.-]+"
+LEADS_HERE = re.compile(
+    rf"({re.escape(COLAB)}/|{re.escape(BINDER)}/|repository-code: https://github\.com/|url += \{{https://github\.com/){NAME}"
+)
+# In this form it also works where pip upgrades a package that the kernel has loaded, and the kernel is started anew.
+CELL = """\
+# Where this notebook stands alone, as on Colab: fetches the course and installs what is missing. Else it does nothing.
+from pathlib import Path
+
+if not Path("{data}").is_dir():
+    if not Path("course").is_dir():
+        !git clone --quiet --depth 1 {repository} course
+    %pip install --quiet ./course
+    %cd course/{folder}"""
+
+
+class AddressError(Exception):
+    """What a person can mend, said in one line."""
+
+
+def repository() -> str:
+    """The repository's address."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"].rstrip("/").removesuffix(".git")
+
+
+def name() -> str:
+    """OWNER/REPOSITORY, for the services that take nothing but GitHub."""
+    found = re.fullmatch(rf"https://github\.com/({NAME})", repository())
+    if not found:
+        raise AddressError(
+            f"pyproject.toml has {repository()} as the repository's address; Colab and Binder badges need one such as "
+            "https://github.com/OWNER/REPOSITORY"
+        )
+    return found[1]
+
+
+def colab(path: Path) -> str:
+    """Where Colab opens a notebook of the repository."""
+    return f"{COLAB}/{name()}/blob/{BRANCH}/{quote(_inside(path))}"
+
+
+def binder(path: Path) -> str:
+    """Where Binder opens it, in JupyterLab."""
+    return f"{BINDER}/{name()}/{BRANCH}?urlpath=lab/tree/{quote(_inside(path))}"
+
+
+def source(path: Path) -> str:
+    """The folder or file of the repository, as its host shows it."""
+    return f"{repository()}/{'tree' if path.is_dir() else 'blob'}/{BRANCH}/{quote(_inside(path))}"
+
+
+def _inside(path: Path) -> str:
+    return path.resolve().relative_to(ROOT).as_posix()
+
+
+# The cell
+
+
+def cell(path: Path) -> NotebookNode:
+    """The first code cell of a notebook that lies at this place of the repository; JupyterLab shows it folded."""
+    folder = path.resolve().parent
+    data = Path(os.path.relpath(ROOT / "data" / "photos", folder)).as_posix()
+    text = CELL.format(data=data, repository=repository(), folder=_inside(folder))
+    tagged = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
+    return nbformat.v4.new_code_cell(text, metadata=tagged)
+
+
+def with_cell(notebook: NotebookNode, path: Path) -> NotebookNode:
+    """The notebook with this cell behind its title, as it must be for the address."""
+    wanted = cell(path)
+    for found in notebooks.code_cells(notebook):
+        if notebooks.ALONE_TAG in notebooks.tags_of(found):
+            found.source = wanted.source
+            return notebook
+    notebook.cells.insert(1, wanted)
+    return notebook
+
+
+# The command
+
+
+def renewed(text: str) -> str:
+    """The text with every link to Colab, Binder and the repository leading to the present address."""
+    return LEADS_HERE.sub(lambda found: found[1] + name(), text)
+
+
+def renew() -> list[Path]:
+    """Write the address where it belongs; the files that changed."""
+    changed = []
+    for path in (ROOT / text for text in TEXTS):
+        before = path.read_text(encoding="utf-8")
+        if (after := renewed(before)) != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(path)
+    for path in notebooks.all_notebooks():
+        if notebooks.write(path, notebooks.normalise(with_cell(notebooks.read(path), path))):
+            changed.append(path)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when everything follows the address, 2 when it cannot."""
+    parser = argparse.ArgumentParser(
+        prog="address",
+        description="Write the badges and the chapters' first cells anew, after the repository's address in "
+        "pyproject.toml has changed.",
+    )
+    parser.parse_args(arguments)
+    try:
+        changed = renew()
+    except (AddressError, notebooks.NotebookError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(*(f"{os.path.relpath(path)}: changed" for path in changed), f"everything leads to {repository()}", sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
