@@ -45,6 +45,7 @@ PHOTOS = ROOT / "data" / "photos"
 SIDE = 640  # pixels of a photo in the explorer, which is drawn on about 530
 EXPLORER = re.compile(r"\AExplorer\((.+) by (\S+), (\w+)\)\Z")
 FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | re.M)  # code, which is no prose
+SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
 CONTENTS = "<!-- headings -->\n"  # where the template wants the list of them
@@ -236,10 +237,7 @@ class _Prose(IPythonRenderer):
         return f'<img src="{source}" alt="{html.escape(text)}"{size_of(mime, content)}>'
 
     def block_html(self, html: str) -> str:
-        # What is a summary is HTML, where Markdown's backticks would be shown as they are.
-        summary = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
-        html = summary.sub(lambda found: re.sub(r"`([^`]+)`", r"<code>\1</code>", found[0]), html)
-        return super().block_html(checked_markup(html))
+        return super().block_html(checked_markup(SUMMARY.sub(coded, html)))
 
     def inline_html(self, html: str) -> str:
         return super().inline_html(checked_markup(html))
@@ -263,6 +261,11 @@ class _Prose(IPythonRenderer):
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+
+def coded(summary: re.Match[str]) -> str:
+    """A summary is HTML, where Markdown's backticks would be shown as they are."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", summary[0])
 
 
 def size_of(mime: str, content: bytes) -> str:
@@ -415,6 +418,8 @@ class TextExporter(_Exporter):
 
     def prose(self, cell: NotebookNode, source: str) -> str:
         """The Markdown itself, with links that hold here; code stays as it is."""
+        # pandoc, and so Quarto, makes a list of a summary that begins with a number and a full stop.
+        source = SUMMARY.sub(lambda found: re.sub(r"\A(\s*\d+)\.", r"\1&#46;", coded(found)), source)
         parts = FENCE.split(source)
         parts[::2] = [LINK.sub(lambda found: self._link(cell, found), part) for part in parts[::2]]
         text = re.sub(r"\A# [^\n]*\n+", "", "".join(parts))  # the title is in the front matter
