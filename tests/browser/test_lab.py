@@ -93,7 +93,7 @@ def open_notebook(lab, new_page, path, idle=True):
 def run_all(page):
     page.click("li.lm-MenuBar-item:has-text('Run') >> nth=0")
     page.click("li.lm-Menu-item[data-command='runmenu:run-all']")
-    cells = page.locator(".jp-CodeCell").count()
+    cells = page.locator(".jp-CodeCell:not(:has(.jp-InputPlaceholder))").count()  # a folded cell shows no number
     page.wait_for_function(
         """count => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
           .filter(p => /\\[\\d+\\]/.test(p.textContent)).length === count
