@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 from bs4 import BeautifulSoup
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
@@ -68,9 +68,9 @@ def authors() -> str:
 
 @cache
 def front_page() -> tuple[str, str]:
-    """The course's title and its first paragraph, from the README."""
-    title, paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[:2]
-    return title.removeprefix("# "), paragraph
+    """From the README, the course's title; and what it is, a picture, and how that was made, in Markdown."""
+    title, *parts = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[:4]
+    return title.removeprefix("# "), "\n\n".join(parts)
 
 
 # Reading, and refusing
@@ -147,7 +147,7 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     rows.append(row("Packages", [{"text": ", ".join(f"{name} {version(name)}" for name in PACKAGES)}]))
     if post and (network := network_of(post)):
         rows.append(network)
-    if post and (photos := photos_of(post)):
+    if photos := photos_of(post) if post else credits({name for name in photo_table() if name in front_page()[1]}):
         rows.append(row("Photos", *photos))
     rows.append(row("Licence", [{"text": f"{citation()['license']}, {authors()}"}]))
     rows.append(row("Rebuild", [{"code": command}]))
@@ -198,7 +198,12 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
         used |= _boxed()
     if "mosaic" in code or "mosaics/" in code:
         used |= {"cat.jpg", "coffee.png", "camera.png", "rocket.jpg"}
-    return [[{"code": name}, {"text": f" {credit}"}] for name, credit in photo_table().items() if name in used]
+    return credits(used)
+
+
+def credits(names: set[str]) -> list[list[dict[str, str]]]:
+    """An entry for each of these photos, in the order of data/README.md."""
+    return [[{"code": name}, {"text": f" {credit}"}] for name, credit in photo_table().items() if name in names]
 
 
 # The site
@@ -228,12 +233,12 @@ def ways_in(post: Post) -> list[dict[str, str]]:
     """Where the notebook of a page can be run without installing anything, and read."""
     if not post.path.resolve().is_relative_to(ROOT):
         return []
-    ways = [{"text": "The notebook", "url": address.source(post.path)}]
+    ways = [{"text": "Notebook", "url": address.source(post.path)}]
     tags = set().union(*(notebooks.tags_of(cell) for cell in post.notebook.cells))
     try:
-        ways.insert(0, {"text": "Run it on Binder", "url": address.binder(post.path)})
+        ways.insert(0, {"text": "Run on Binder", "url": address.binder(post.path)})
         if notebooks.ALONE_TAG in tags:
-            ways.insert(0, {"text": "Run it on Colab", "url": address.colab(post.path)})
+            ways.insert(0, {"text": "Run on Colab", "url": address.colab(post.path)})
     except address.AddressError:
         pass  # a host that these two do not know
     return ways
@@ -281,11 +286,11 @@ def contents_page(site: list[Post], made: dict[str, str], command: str) -> str:
     texts = [{"name": post.name, "title": post.title, "sections": sections(made[post.name])} for post in site]
     said = about(site, None, command) | {
         "posts": site,
-        "intro": MarkdownWithMath(renderer=IPythonRenderer(escape=False)).render(front_page()[1]),
         "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    environment = PageExporter(site[0], _links(site[0], {}), said).environment
-    return environment.get_template("contents.html.j2").render(about=said)
+    page = PageExporter(site[0], Links(ROOT, {}), said)
+    said["intro"] = page.prose(NotebookNode(), front_page()[1])
+    return page.environment.get_template("contents.html.j2").render(about=said)
 
 
 def _links(post: Post, addresses: dict[Path, str]) -> Links:

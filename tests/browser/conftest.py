@@ -3,6 +3,7 @@
 import io
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,15 @@ def pixels(picture):
     else:
         content = picture.screenshot()
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def barriers(page):
+    """What axe finds in the page that keeps someone out, a line each; a frame in it counts as one element."""
+    found = find_spec("axe_playwright_python")
+    if found is None:
+        pytest.skip("axe is missing: python3 run.py test-browser")
+    page.evaluate((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    result = page.evaluate("axe.run(document, { iframes: false })")
+    faults = [f"{v['impact']}: {v['id']} {[n['html'][:120] for n in v['nodes']][:3]}" for v in result["violations"]]
+    print(len(result["passes"]), "rules passed;", faults)
+    return faults

@@ -1,11 +1,11 @@
 // A box that scrolls must be reachable by keyboard, and only such a box.
-const boxes = [...document.querySelectorAll(".scrolls")];
+const boxes = [...document.querySelectorAll(".scrolls, figure")];
 const reach = () => {
   for (const box of boxes) {
     if (box.scrollWidth > box.clientWidth) {
       box.tabIndex = 0;
       box.role = "group";
-      box.ariaLabel = box.matches(".code") ? "Code" : box.matches(".formula") ? "Formula" : box.matches(".output") ? "Output" : "Table";
+      box.ariaLabel = box.matches(".code") ? "Code" : box.matches(".formula") ? "Formula" : box.matches(".output") ? "Output" : box.matches("figure") ? "Figure" : "Table";
     } else {
       box.removeAttribute("tabindex");
       box.removeAttribute("role");
@@ -17,11 +17,26 @@ reach();
 addEventListener("resize", reach);
 addEventListener("toggle", reach, true);
 
-// A figure that is shown smaller than it is: a tap shows it in full, and its box scrolls.
+// A figure that is shown smaller than it is: a tap on it shows it in full, and its box scrolls. A button says so where much is lost.
 for (const picture of document.querySelectorAll("figure img")) {
   const figure = picture.parentElement, wide = Number(picture.getAttribute("width"));
-  const mark = () => picture.classList.toggle("shrunk", wide > figure.clientWidth + 1);
-  picture.addEventListener("click", () => figure.classList.toggle("large", picture.matches(".shrunk") && !figure.matches(".large")));
+  const button = figure.appendChild(document.createElement("button"));
+  button.className = "zoom";
+  const show = large => {
+    figure.classList.toggle("large", large);
+    button.textContent = large ? "Fit" : "Enlarge";
+    button.ariaLabel = large ? "Fit the figure to the page" : "Enlarge the figure";
+    reach();
+  };
+  const mark = () => {
+    const shrunk = wide > figure.clientWidth + 1;
+    picture.classList.toggle("shrunk", shrunk);
+    button.hidden = wide < 1.25 * figure.clientWidth;
+    show(shrunk && figure.matches(".large"));
+  };
+  const turn = () => show(picture.matches(".shrunk") && !figure.matches(".large"));
+  picture.addEventListener("click", turn);
+  button.addEventListener("click", turn);
   addEventListener("resize", mark);
   mark();
 }
