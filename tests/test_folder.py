@@ -144,14 +144,18 @@ def test_killed_in_the_middle_it_goes_on(photos, tmp_path):
     assert len(list(out.glob("*.png"))) == 35
 
 
-def test_a_page_that_is_gone_is_written_again(photos, tmp_path, explained_photos):
-    job = [str(photos), "--out", str(tmp_path / "out"), "--html"]
+@pytest.mark.parametrize(("option", "file"), [("--html", "cat.html"), ("--figure", "cat.figure.jpg")])
+def test_a_page_or_figure_that_is_gone_or_newly_asked_for_is_written(photos, tmp_path, explained_photos, option, file):
+    job = [str(photos), "--out", str(tmp_path / "out")]
     main(job)
-    (tmp_path / "out" / "cat.html").unlink()
     explained_photos.clear()
-    main(job)
+    main([*job, option])
+    assert len(explained_photos) == 5
+    (tmp_path / "out" / file).unlink()
+    explained_photos.clear()
+    main([*job, option])
     assert explained_photos == ["cat.jpg"]
-    assert (tmp_path / "out" / "cat.html").is_file()
+    assert (tmp_path / "out" / file).is_file()
 
 
 def test_one_photo_is_always_done(tmp_path, explained_photos):

@@ -163,7 +163,9 @@ def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
 
     assert posts.read(FEW[0]).sha256 in said and BUNDLED_SHA256 in said
     assert "coffee.png Rachel Michetti, CC0; scikit-image" in said and "rocket.jpg" not in said
-    assert re.search(r"torch \d.*torchvision \d.*timm \d.*numpy \d.*matplotlib \d.*nbconvert \d", said)
+    made_with, publishers = re.search(r"Made with (.+) Published with (.+?) Network", said).groups()
+    assert re.sub(r" [\d.]+", "", made_with) == ", ".join(sorted(notebooks.PACKAGES))
+    assert re.search(r"nbconvert \d", publishers)
     assert "Rebuild python3 run.py posts" in said and "camlib 0.1.0" in said
     eleven = colophon(BeautifulSoup(html_pages(made)["11_your_images.html"], "html.parser"))
     assert all(photo in eleven for photo in posts.photo_table()), "it goes through the whole folder"
@@ -199,6 +201,17 @@ def test_markdown_has_front_matter_pictures_and_formulas(made: Path) -> None:
         digest = posts.hashlib.sha256((folder / name).read_bytes()).hexdigest()
         assert name.startswith(digest[:16])
     assert {name for _, name in pictures} | {"index.md"} == {path.name for path in folder.iterdir()}
+
+
+def test_kramdown_finds_no_table_and_no_emphasis_where_none_is(made: Path) -> None:
+    """Jekyll's reader makes a table of a paragraph with |, and emphasis of _ in $ that stands beside no letter."""
+    emphasis = re.compile(r"\W_[^\s_].*?\S_\W", re.S)
+    assert emphasis.search(r"\text{softmax}(s)_c\,A_{c,i}") and not emphasis.search(r"b_k + \sum_c W_{k,c}")
+    for file in sorted((made / "markdown").glob("*/index.md")):
+        prose = pages.FENCE.sub("", file.read_text(encoding="utf-8").split("---\n", 2)[2])
+        assert [line for line in prose.splitlines() if "|" in line and not line.startswith("|")] == [], file
+        formulas = re.findall(r"(?<!\$)\$([^$]+)\$(?!\$)", prose)
+        assert [formula for formula in formulas if emphasis.search(formula)] == [], file
 
 
 def test_every_link_of_the_markdown_leads_somewhere(made: Path) -> None:
@@ -332,6 +345,20 @@ def _stale(notebook: NotebookNode) -> None:
     notebook.cells[2].source = "draw(2)"
 
 
+def _not_its_cell(notebook: NotebookNode) -> None:
+    notebook.cells[2].metadata["tags"] = [notebooks.ALONE_TAG]
+    notebooks.mark_executed(notebook)
+    _stale(notebook)
+
+
+def source(cell: int, text: str) -> Callable[[NotebookNode], None]:
+    def plant(notebook: NotebookNode) -> None:
+        notebook.cells[cell].source = text
+        notebooks.mark_executed(notebook)
+
+    return plant
+
+
 def _unmarked(notebook: NotebookNode) -> None:
     del notebook.metadata["camlib"]
 
@@ -363,6 +390,10 @@ def _alt_with_a_path(notebook: NotebookNode) -> None:
         (_no_alt, "Cell 1 ('draw()')", "has a figure without alt text"),
         (_never_run, "Cell 1", "was never executed"),
         (_stale, "Cell 1 ('draw(2)')", "is not the code that was run"),
+        (_not_its_cell, "Cell 1 ('draw(2)')", "is not what the repository's address makes of it"),
+        (source(1, "print('hello', '/home/jane/x')"), "Cell 0", "holds '/home/jane/x', a path of one machine"),
+        (source(3, "See /Users/jane/notes."), "Markdown cell 1", "holds '/Users/jane/notes.', a path of one machine"),
+        (source(3, f"See {ROOT}."), "Markdown cell 1", "a path of one machine"),
         (_unmarked, "Cell 0", "it may be stale"),
         (_cell_gone, "Cell 0", "was followed by another cell when it was run"),
         (printed({"text/html": "<img src='https://example.org/a.png' alt='a picture'>"}), "Cell 0", "fetches"),
@@ -397,6 +428,41 @@ def test_what_must_not_be_published_is_refused(
     assert f"{path}::{cell}" in said.err and reason in said.err, said.err
     assert "Nothing was published." in said.err and not said.out
     assert not out.exists()
+
+
+def test_the_colophon_tells_what_the_outputs_were_made_with(folder: Path) -> None:
+    notebook = small()
+    notebook.metadata["camlib"]["packages"] = {"torch": "1.0.0-then"}
+    out = folder.parent / "out"
+    assert posts.main([str(save(notebook, folder)), "--out", str(out)]) == 0
+    said = colophon(BeautifulSoup((out / "html" / "post.html").read_text(encoding="utf-8"), "html.parser"))
+    assert "Made with torch 1.0.0-then Published with" in said
+
+
+def test_photos_in_the_text_are_credited_and_unknown_ones_named(folder: Path) -> None:
+    notebook = small()
+    Image.new("RGB", (8, 8)).save(folder / "my kettle.jpg")
+    text = "# A small post\n\n![a palace](../data/photos/china.jpg) and ![a kettle](my%20kettle.jpg)"
+    notebook.cells[0].source = text
+    out = folder.parent / "out"
+    assert posts.main([str(save(notebook, folder)), "--out", str(out)]) == 0
+    said = colophon(BeautifulSoup((out / "html" / "post.html").read_text(encoding="utf-8"), "html.parser"))
+    assert "Photos china.jpg danielbuechele, CC BY 2.0" in said and "my kettle.jpg no source given" in said
+
+
+def test_a_fault_of_the_front_page_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(posts, "front_page", lambda: ("Title", "![a cat](data/no_such.jpg)"))
+    assert posts.main([str(save(small(), folder)), "--out", str(folder.parent / "out")]) == 2
+    assert "README.md shows 'data/no_such.jpg', which is not there" in capsys.readouterr().err
+
+
+def test_the_command_of_the_colophon_can_be_pasted(folder: Path) -> None:
+    path = save(small(), folder).rename(folder / "my post.ipynb")
+    assert posts.main([str(path), "--out", str(folder.parent / "out")]) == 0
+    page = (folder.parent / "out" / "html" / "my post.html").read_text(encoding="utf-8")
+    assert "python3 run.py posts 'my post.ipynb'" in BeautifulSoup(page, "html.parser").get_text()
 
 
 def test_only_an_earlier_site_is_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,16 +33,26 @@ NAME = r"[\w.-]+/[\w.-]+"
 LEADS_HERE = re.compile(
     rf"({re.escape(COLAB)}/|{re.escape(BINDER)}/|repository-code: https://github\.com/|url += \{{https://github\.com/){NAME}"
 )
-# In this form it also works where pip upgrades a package that the kernel has loaded, and the kernel is started anew.
+HUB_LINK = re.compile(
+    r"(?<=github\.com%2F)[\w.-]+%2F([\w.-]+)(?=&)(.*?lab%2Ftree%2F)\1(?=%2F)"
+)  # quoted, for a JupyterHub
+TOO_LARGE_FOR_BINDER = {
+    "05_bilinear_upsampling",
+    "11_your_images",
+}  # peaks above its 2 GB: notebooks/instructor/README.md
+# Each half looks for itself whether it is needed: a first try may fail halfway, and a kernel may be started anew.
 CELL = """\
 # Where this notebook stands alone, as on Colab: fetches the course and installs what is missing. Else it does nothing.
+from importlib.util import find_spec
 from pathlib import Path
 
-if not Path("{data}").is_dir():
-    if not Path("course").is_dir():
-        !git clone --quiet --depth 1 {repository} course
-    %pip install --quiet ./course
-    %cd course/{folder}"""
+if not Path("{up}/data/photos").is_dir():
+    if not Path("cam-course/camlib").is_dir():
+        %env GIT_TERMINAL_PROMPT=0
+        !git clone --quiet --depth 1 {repository} cam-course
+    %cd cam-course/{folder}
+if Path("{up}/camlib").is_dir() and not find_spec("camlib"):
+    %pip install --quiet {up}"""
 
 
 class AddressError(Exception):
@@ -90,8 +101,8 @@ def _inside(path: Path) -> str:
 def cell(path: Path) -> NotebookNode:
     """The first code cell of a notebook that lies at this place of the repository; JupyterLab shows it folded."""
     folder = path.resolve().parent
-    data = Path(os.path.relpath(ROOT / "data" / "photos", folder)).as_posix()
-    text = CELL.format(data=data, repository=repository(), folder=_inside(folder))
+    up = Path(os.path.relpath(ROOT, folder)).as_posix()
+    text = CELL.format(up=up, repository=repository(), folder=_inside(folder))
     tagged = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
     return nbformat.v4.new_code_cell(text, metadata=tagged)
 
@@ -99,34 +110,45 @@ def cell(path: Path) -> NotebookNode:
 def with_cell(notebook: NotebookNode, path: Path) -> NotebookNode:
     """The notebook with this cell behind its title, as it must be for the address."""
     wanted = cell(path)
-    for found in notebooks.code_cells(notebook):
-        if notebooks.ALONE_TAG in notebooks.tags_of(found):
-            found.source = wanted.source
-            return notebook
-    notebook.cells.insert(1, wanted)
+    if (found := its_cell(notebook)) is None:
+        notebook.cells.insert(1, wanted)
+    else:
+        found.source = wanted.source
     return notebook
+
+
+def its_cell(notebook: NotebookNode) -> NotebookNode | None:
+    """This cell in a notebook, None where it has none."""
+    return next((c for c in notebooks.code_cells(notebook) if notebooks.ALONE_TAG in notebooks.tags_of(c)), None)
 
 
 # The command
 
 
 def renewed(text: str) -> str:
-    """The text with every link to Colab, Binder and the repository leading to the present address."""
+    """The text with every link to Colab, Binder, a hub and the repository leading to the present address."""
+    owner, _, repo = name().partition("/")
+    text = HUB_LINK.sub(lambda found: f"{owner}%2F{repo}{found[2]}{repo}", text)
     return LEADS_HERE.sub(lambda found: found[1] + name(), text)
 
 
-def renew() -> list[Path]:
-    """Write the address where it belongs; the files that changed."""
-    changed = []
+def own_notebooks() -> list[Path]:
+    """The chapters, and every other notebook here that has the cell."""
+    rest = sorted(set((ROOT / "notebooks").rglob("*.ipynb")) - set(notebooks.all_notebooks()))
+    here = [path for path in rest if "checkpoints" not in str(path)]
+    return notebooks.all_notebooks() + [path for path in here if its_cell(notebooks.read(path)) is not None]
+
+
+def renew() -> Iterator[Path]:
+    """Write the address where it belongs, and say which files have changed; the cells work with any host."""
+    for path in own_notebooks():
+        if notebooks.write(path, notebooks.normalise(with_cell(notebooks.read(path), path))):
+            yield path
     for path in (ROOT / text for text in TEXTS):
         before = path.read_text(encoding="utf-8")
         if (after := renewed(before)) != before:
             path.write_text(after, encoding="utf-8")
-            changed.append(path)
-    for path in notebooks.all_notebooks():
-        if notebooks.write(path, notebooks.normalise(with_cell(notebooks.read(path), path))):
-            changed.append(path)
-    return changed
+            yield path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,11 +160,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.parse_args(arguments)
     try:
-        changed = renew()
+        for path in renew():
+            print(f"{os.path.relpath(path)}: changed")
     except (AddressError, notebooks.NotebookError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(*(f"{os.path.relpath(path)}: changed" for path in changed), f"everything leads to {repository()}", sep="\n")
+    print(f"everything leads to {repository()}")
     return 0
 
 

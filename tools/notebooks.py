@@ -8,7 +8,7 @@ Without files: every notebook directly under notebooks/. Normal form means that 
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
 
 `run` also stores which code it ran (`metadata.camlib.executed`, a digest of each code cell), so that a notebook whose
-code was changed since is known for stale.
+code was changed since is known for stale, and with which packages (`metadata.camlib.packages`).
 
 Cells tagged `nbval-ignore-output` print measurements, such as timings: they run, but what they have stored stays.
 The cell tagged `alone` is written by tools/address.py, which says what it is for.
@@ -31,6 +31,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import ipykernel.kernelspec
@@ -51,6 +52,7 @@ MEASURED_TAG = "nbval-ignore-output"
 OPTIONAL_TAGS = frozenset({"gpu", "download"})
 ALONE_TAG = "alone"  # the cell that fetches the course where a notebook stands alone, see tools/address.py
 KEPT_CELL_METADATA = ("jupyter", "nbgrader", "tags")  # jupyter: source_hidden, where a cell only draws
+PACKAGES = ("matplotlib", "numpy", "pillow", "timm", "torch", "torchvision")  # what outputs may depend on
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -244,8 +246,9 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     Execution counts follow the position among the code cells that hold code, so an optional cell that never ran
     leaves a gap and running it later renumbers nothing. A cell that was never executed stays so.
     """
-    mark = executed(notebook)
-    notebook.metadata = nbformat.from_dict(METADATA | ({"camlib": {"executed": mark}} if mark else {}))
+    kept = {"executed": executed(notebook), "packages": packages(notebook)}
+    kept = {name: value for name, value in kept.items() if value}
+    notebook.metadata = nbformat.from_dict(METADATA | ({"camlib": kept} if kept else {}))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     used: set[str] = set()
     count = 0
@@ -282,13 +285,22 @@ def executed(notebook: NotebookNode) -> list[str]:
     return list(notebook.metadata.get("camlib", {}).get("executed", []))
 
 
+def packages(notebook: NotebookNode) -> dict[str, str]:
+    """The versions with which the last run was made; empty where none has left them."""
+    return dict(notebook.metadata.get("camlib", {}).get("packages", {}))
+
+
 def mark_executed(notebook: NotebookNode, before: list[str] | None = None) -> None:
-    """Store which code was run. A cell that cannot run here and was never seen `before` has outputs of other code."""
+    """Store which code was run, and with what.
+
+    A cell that cannot run here and was never seen `before` has outputs of other code.
+    """
     marks = _digests(notebook)
     for number, cell in enumerate(code_cells(notebook)):
         if before and marks[number] not in before and cell.outputs and why_not_here(cell):
             marks[number] = "another code"
-    notebook.metadata["camlib"] = nbformat.from_dict({"executed": marks})
+    versions = {name: version(name) for name in PACKAGES}
+    notebook.metadata["camlib"] = nbformat.from_dict({"executed": marks, "packages": versions})
 
 
 def stale_cell(notebook: NotebookNode) -> int | None:

@@ -3,9 +3,9 @@
     posts/html/        a page for each notebook that needs nothing else, and index.html with contents and search
     posts/markdown/    the same as NAME/index.md with pictures, for Quarto, Jekyll, Hugo or MyST
 
-Nothing is executed: what is published is what the notebook holds. The same notebooks give the same bytes. A notebook is
-refused, and nothing is written, where an output has an error or a path of one machine, a figure has no alt text, a link
-leads nowhere, a formula cannot be shown, or the outputs are not those of the code.
+No cell is executed: what is published is what the notebook holds; only explorers are made anew. The same notebooks
+give the same bytes. A notebook is refused, and nothing is written, where there is an error or a path of one machine, a
+figure has no alt text, a link leads nowhere, a formula cannot be shown, or the outputs are not those of the code.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tomllib
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 from bs4 import BeautifulSoup
@@ -36,7 +39,8 @@ from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
 GENERATOR = "camlib posts"
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "nbconvert")
+PUBLISHERS = ("nbconvert", "math-core", "torch")  # torch makes explorers anew
+PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+\.(?:jpe?g|png|webp|gif|bmp|tiff?))[\"')]", re.IGNORECASE)
 SECTION = re.compile(r'(?=<h2 id=")')
 Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
 
@@ -102,6 +106,12 @@ def _first(pattern: str, text: str) -> str:
 def refuse_what_is_stored(post: Post) -> None:
     """Note everything in the outputs that must not be published, and whether they are the code's at all."""
     cells = notebooks.code_cells(post.notebook)
+    for cell in post.notebook.cells:
+        for path in [*notebooks.MACHINE_PATH.findall(cell.source), *([str(ROOT)] if str(ROOT) in cell.source else [])]:
+            post.refuse(cell, f"holds {path!r}, a path of one machine; write a relative one")
+    alone = address.its_cell(post.notebook)
+    if alone is not None and not (_is_here(post.path) and alone.source == address.cell(post.path).source):
+        post.refuse(alone, "is not what the repository's address makes of it; write it anew: python3 run.py address")
     for cell in cells:
         for fault in notebooks.cell_faults(cell):
             post.refuse(cell, fault)
@@ -131,10 +141,13 @@ def row(term: str, *entries: list[dict[str, str]]) -> Row:
     return {"term": term, "entries": list(entries)}
 
 
+def _is_here(path: Path) -> bool:
+    return path.resolve().is_relative_to(ROOT)
+
+
 def inside(path: Path) -> str:
     """The path in the repository; only the name of a file that lies elsewhere."""
-    resolved = path.resolve()
-    return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else path.name
+    return path.resolve().relative_to(ROOT).as_posix() if _is_here(path) else path.name
 
 
 def colophon(post: Post | None, command: str) -> list[Row]:
@@ -144,7 +157,8 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
-    rows.append(row("Packages", [{"text": ", ".join(f"{name} {version(name)}" for name in PACKAGES)}]))
+        rows.append(row("Made with", [{"text": listed(notebooks.packages(post.notebook))}]))
+    rows.append(row("Published with", [{"text": listed({name: version(name) for name in PUBLISHERS})}]))
     if post and (network := network_of(post)):
         rows.append(network)
     if photos := photos_of(post) if post else credits({name for name in photo_table() if name in front_page()[1]}):
@@ -152,6 +166,11 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     rows.append(row("Licence", [{"text": f"{citation()['license']}, {authors()}"}]))
     rows.append(row("Rebuild", [{"code": command}]))
     return rows
+
+
+def listed(versions: dict[str, str]) -> str:
+    """Packages with their versions."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _code(post: Post) -> str:
@@ -190,7 +209,8 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
     """The credits of the photos that a notebook names, or reaches through their folder, a mosaic or the boxes."""
     code = _code(post)
     outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
-    named = "\n".join([code, *(text for output in outputs for text in notebooks.texts(output))])
+    sources = (cell.source for cell in post.notebook.cells)
+    named = "\n".join([*sources, *(text for output in outputs for text in notebooks.texts(output))])
     used = {name for name in photo_table() if name in named}
     if re.search(r"photos/?[\"']\)?\.(iterdir|glob)", code):
         used = set(photo_table())
@@ -198,7 +218,14 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
         used |= _boxed()
     if "mosaic" in code or "mosaics/" in code:
         used |= {"cat.jpg", "coffee.png", "camera.png", "rocket.jpg"}
-    return credits(used)
+    return credits(used) + [[{"code": name}, {"text": " no source given"}] for name in own_photos(post)]
+
+
+def own_photos(post: Post) -> list[str]:
+    """The names of picture files that a notebook reads or shows, and of which data/README.md says nothing."""
+    named = {unquote(name) for cell in post.notebook.cells for name in PICTURE_FILE.findall(cell.source)}
+    files = [(post.path.parent / name).resolve() for name in sorted(named)]
+    return [file.name for file in files if file.is_file() and not file.is_relative_to(ROOT / "data")]
 
 
 def credits(names: set[str]) -> list[list[dict[str, str]]]:
@@ -231,17 +258,15 @@ def about(site: list[Post], at: int | None, command: str) -> dict[str, Any]:
 
 def ways_in(post: Post) -> list[dict[str, str]]:
     """Where the notebook of a page can be run without installing anything, and read."""
-    if not post.path.resolve().is_relative_to(ROOT):
+    if not _is_here(post.path):
         return []
-    ways = [{"text": "Notebook", "url": address.source(post.path)}]
-    tags = set().union(*(notebooks.tags_of(cell) for cell in post.notebook.cells))
-    try:
-        ways.insert(0, {"text": "Run on Binder", "url": address.binder(post.path)})
-        if notebooks.ALONE_TAG in tags:
-            ways.insert(0, {"text": "Run on Colab", "url": address.colab(post.path)})
-    except address.AddressError:
-        pass  # a host that these two do not know
-    return ways
+    ways = []
+    with suppress(address.AddressError):  # a host that these two do not know
+        if address.its_cell(post.notebook) is not None:
+            ways.append({"text": "Run on Colab", "url": address.colab(post.path)})
+        if post.name not in address.TOO_LARGE_FOR_BINDER:
+            ways.append({"text": "Run on Binder", "url": address.binder(post.path)})
+    return [*ways, {"text": "Notebook", "url": address.source(post.path)}]
 
 
 def _template(name: str) -> str:
@@ -288,8 +313,11 @@ def contents_page(site: list[Post], made: dict[str, str], command: str) -> str:
         "posts": site,
         "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    page = PageExporter(site[0], Links(ROOT, {}), said)
-    said["intro"] = page.prose(NotebookNode(), front_page()[1])
+    page = PageExporter(site[0], Links(pages.ROOT, {}), said)
+    try:
+        said["intro"] = page.prose(NotebookNode(), front_page()[1])
+    except pages.Fault as fault:
+        raise PostsError(f"README.md {fault}") from None
     return page.environment.get_template("contents.html.j2").render(about=said)
 
 
@@ -374,8 +402,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when all is published, 2 when nothing is."""
     parser = argparse.ArgumentParser(
         prog="posts",
-        description="Executed notebooks as self-contained HTML pages with contents and search, and as Markdown. "
-        "Nothing is executed; a notebook that is stale, or that holds an error, a path of this machine or a figure "
+        description="Executed notebooks as self-contained HTML pages with contents and search, and as Markdown. No "
+        "cell is executed; a notebook that is stale, or that holds an error, a path of this machine or a figure "
         "without alt text is refused, and nothing is written.",
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="NOTEBOOK", help="default: every chapter")
@@ -384,7 +412,7 @@ def main(arguments: list[str] | None = None) -> int:
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     paths = options.files or [Path(os.path.relpath(path)) for path in notebooks.all_notebooks()]
-    command = " ".join(["python3 run.py posts", *(inside(path) for path in options.files)])
+    command = shlex.join(["python3", "run.py", "posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)
         files = build(paths, command)

@@ -66,6 +66,11 @@ def test_who_refuses_a_head_that_has_no_exact_map():
     with pytest.raises(camlib.HeadError, match=r"AdaptiveMaxPool2d \(4\)"):
         camlib.find_head(MAX, X)
     assert missed(MAX, torchcam_map(MAX, normalized=False)) > 0.1
+    asked_for = camlib.grad_cam(MAX, X, K)[0]
+    torch.testing.assert_close(LayerGradCam(MAX, MAX[3]).attribute(X, target=K)[0, 0], asked_for)
+    with GradCAM(MAX, [MAX[3]]) as explainer:
+        clipped = asked_for.clamp(min=0)
+        torch.testing.assert_close(torch.tensor(explainer(X, [ClassifierOutputTarget(K)]))[0], clipped / clipped.max())
 
 
 def test_how_many_methods_each_has():
