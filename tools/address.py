@@ -33,13 +33,10 @@ NAME = r"[\w.-]+/[\w.-]+"
 LEADS_HERE = re.compile(
     rf"({re.escape(COLAB)}/|{re.escape(BINDER)}/|repository-code: https://github\.com/|url += \{{https://github\.com/){NAME}"
 )
-HUB_LINK = re.compile(
-    r"(?<=github\.com%2F)[\w.-]+%2F([\w.-]+)(?=&)(.*?lab%2Ftree%2F)\1(?=%2F)"
-)  # quoted, for a JupyterHub
-TOO_LARGE_FOR_BINDER = {
-    "05_bilinear_upsampling",
-    "11_your_images",
-}  # peaks above its 2 GB: notebooks/instructor/README.md
+# In the link by which a JupyterHub fetches the course, where it is quoted.
+HUB_LINK = re.compile(r"(?<=github\.com%2F)[\w.-]+%2F([\w.-]+)(?=&)(.*?lab%2Ftree%2F)\1(?=%2F)")
+# They need more than its 2 GB of memory: notebooks/instructor/README.md has the figures.
+TOO_LARGE_FOR_BINDER = {"05_bilinear_upsampling", "11_your_images"}
 # Each half looks for itself whether it is needed: a first try may fail halfway, and a kernel may be started anew.
 CELL = """\
 # Where this notebook stands alone, as on Colab: fetches the course and installs what is missing. Else it does nothing.
@@ -147,7 +144,7 @@ def renew() -> Iterator[Path]:
     for path in (ROOT / text for text in TEXTS):
         before = path.read_text(encoding="utf-8")
         if (after := renewed(before)) != before:
-            path.write_text(after, encoding="utf-8")
+            path.write_text(after, encoding="utf-8", newline="\n")
             yield path
 
 
@@ -155,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when everything follows the address, 2 when it cannot."""
     parser = argparse.ArgumentParser(
         prog="address",
-        description="Write the badges and the chapters' first cells anew, after the repository's address in "
+        description="Write the badges and the chapters' first code cells anew, after the repository's address in "
         "pyproject.toml has changed.",
     )
     parser.parse_args(arguments)
