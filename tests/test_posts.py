@@ -171,6 +171,14 @@ def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
     assert all(photo in eleven for photo in posts.photo_table()), "it goes through the whole folder"
 
 
+def test_binder_is_offered_where_its_memory_suffices(made: Path) -> None:
+    """In every test of posts the chapters 03, 05 and 11 are published."""
+    for name, page in html_pages(made).items():
+        fits = name != "index.html" and Path(name).stem not in address.TOO_LARGE_FOR_BINDER
+        assert (address.BINDER in page) == fits, name
+        assert (address.COLAB in page) == (name != "index.html"), name
+
+
 def test_the_explorer_is_in_the_page_and_a_picture_beneath(made: Path) -> None:
     soup = BeautifulSoup(html_pages(made)["11_your_images.html"], "html.parser")
     (frame,) = soup.select("figure.explorer iframe")
@@ -440,15 +448,24 @@ def test_the_colophon_tells_what_the_outputs_were_made_with(folder: Path) -> Non
     assert "Made with torch 1.0.0-then Published with" in said
 
 
+def test_a_formula_and_a_string_are_no_paths(folder: Path) -> None:
+    notebook = small()
+    source(1, "print('A:\\n', 'B:\\t')  # as in ../tmp/x")(notebook)
+    notebook.cells[3].source += r" A map $f:\mathbb{R}\to\mathbb{R}$, see https://example.org/home/x."
+    assert posts.main([str(save(notebook, folder)), "--out", str(folder.parent / "out")]) == 0
+
+
 def test_photos_in_the_text_are_credited_and_unknown_ones_named(folder: Path) -> None:
     notebook = small()
-    Image.new("RGB", (8, 8)).save(folder / "my kettle.jpg")
-    text = "# A small post\n\n![a palace](../data/photos/china.jpg) and ![a kettle](my%20kettle.jpg)"
-    notebook.cells[0].source = text
+    for name in ("my kettle.jpg", "my_cat.jpg"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    pictures = "![a palace](../data/photos/china.jpg), ![a kettle](my%20kettle.jpg), ![my cat](my_cat.jpg)"
+    notebook.cells[0].source = f"# A small post\n\n{pictures}"
     out = folder.parent / "out"
     assert posts.main([str(save(notebook, folder)), "--out", str(out)]) == 0
     said = colophon(BeautifulSoup((out / "html" / "post.html").read_text(encoding="utf-8"), "html.parser"))
     assert "Photos china.jpg danielbuechele, CC BY 2.0" in said and "my kettle.jpg no source given" in said
+    assert "my_cat.jpg no source given" in said and "Walt" not in said, "another cat"
 
 
 def test_a_fault_of_the_front_page_is_named(
@@ -502,9 +519,10 @@ def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match="2"):
         posts.main([str(tmp_path / "absent.ipynb")])
     assert "no such file" in capsys.readouterr().err
-    (tmp_path / "broken.ipynb").write_text("no notebook")
-    assert posts.main([str(tmp_path / "broken.ipynb"), "--out", str(tmp_path / "out")]) == 2
-    assert "not a notebook" in capsys.readouterr().err
+    for content in ("no notebook", "{}"):
+        (tmp_path / "broken.ipynb").write_text(content)
+        assert posts.main([str(tmp_path / "broken.ipynb"), "--out", str(tmp_path / "out")]) == 2
+        assert "not a notebook" in capsys.readouterr().err
 
 
 # A new post

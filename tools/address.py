@@ -48,7 +48,7 @@ if not Path("{up}/data/photos").is_dir():
         %env GIT_TERMINAL_PROMPT=0
         !git clone --quiet --depth 1 {repository} cam-course
     %cd cam-course/{folder}
-if Path("{up}/camlib").is_dir() and not find_spec("camlib"):
+if Path("{up}").resolve().name == "cam-course" and not find_spec("camlib"):
     %pip install --quiet {up}"""
 
 
@@ -132,7 +132,7 @@ def renewed(text: str) -> str:
 def own_notebooks() -> list[Path]:
     """The chapters, and every other notebook here that has the cell."""
     rest = sorted(set((ROOT / "notebooks").rglob("*.ipynb")) - set(notebooks.all_notebooks()))
-    here = [path for path in rest if "checkpoints" not in str(path)]
+    here = [path for path in rest if ".ipynb_checkpoints" not in path.parts]
     return notebooks.all_notebooks() + [path for path in here if its_cell(notebooks.read(path)) is not None]
 
 

@@ -125,9 +125,13 @@ VOLATILE: dict[re.Pattern[str], str] = {
     re.compile(r"(?<= at )0x[0-9a-fA-F]{6,}"): "0x...",
     **dict(_folder_patterns()),
 }
+_FOLDERS = r"/(?:home|Users|var/folders)/|/(?:root|tmp)(?![\w.-])"
+_REST = r"[^\s\"'<>]*"
 MACHINE_PATH = re.compile(
-    r"(?<![\w.~-])(?<!<course>)(?<!<site-packages>)(?:/(?:home|Users|var/folders)/|/(?:root|tmp)(?![\w.-])|[A-Za-z]:(?:\\|/Users/))[^\s\"'<>]*"
+    rf"(?<![\w.~-])(?<!<course>)(?<!<site-packages>)(?:{_FOLDERS}|[A-Za-z]:(?:\\|/Users/)){_REST}"
 )
+# In what people write, a letter, a colon and a backslash are more often a formula or a string than a drive.
+WRITTEN_PATH = re.compile(rf"(?<![\w.~-])(?:{_FOLDERS}|[A-Za-z]:[\\/]+Users[\\/]){_REST}")
 
 
 def steady(text: str) -> str:
@@ -319,7 +323,7 @@ def read(path: Path) -> NotebookNode:
         return nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
     except OSError as error:
         raise NotebookError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, nbformat.reader.NotJSONError) as error:
+    except (UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
         raise NotebookError(f"{path}: not a notebook; take the last good one from git") from error
 
 

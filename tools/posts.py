@@ -35,12 +35,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
 
 from tools import address, notebooks, pages
-from tools.pages import TEMPLATES, Links, PageExporter, Post, TextExporter
+from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
 GENERATOR = "camlib posts"
-PUBLISHERS = ("nbconvert", "math-core", "torch")  # torch makes explorers anew
-PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+\.(?:jpe?g|png|webp|gif|bmp|tiff?))[\"')]", re.IGNORECASE)
+PUBLISHERS = ("math-core", "nbconvert", "pillow", "timm", "torch")  # the last three make explorers anew
+PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
+HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
 SECTION = re.compile(r'(?=<h2 id=")')
 Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
 
@@ -107,11 +108,15 @@ def refuse_what_is_stored(post: Post) -> None:
     """Note everything in the outputs that must not be published, and whether they are the code's at all."""
     cells = notebooks.code_cells(post.notebook)
     for cell in post.notebook.cells:
-        for path in [*notebooks.MACHINE_PATH.findall(cell.source), *([str(ROOT)] if str(ROOT) in cell.source else [])]:
+        for path in notebooks.WRITTEN_PATH.findall(cell.source) + HERE.findall(cell.source):
             post.refuse(cell, f"holds {path!r}, a path of one machine; write a relative one")
     alone = address.its_cell(post.notebook)
     if alone is not None and not (_is_here(post.path) and alone.source == address.cell(post.path).source):
-        post.refuse(alone, "is not what the repository's address makes of it; write it anew: python3 run.py address")
+        post.refuse(
+            alone,
+            "is not what the repository's address makes of it; write it anew: python3 run.py address (in a notebook "
+            "that does not lie under notebooks/, leave it out)",
+        )
     for cell in cells:
         for fault in notebooks.cell_faults(cell):
             post.refuse(cell, fault)
@@ -122,7 +127,7 @@ def refuse_what_is_stored(post: Post) -> None:
                 post.refuse(
                     cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text"
                 )
-            if any(str(ROOT) in text for text in notebooks.texts(output)):
+            if any(HERE.search(text) for text in notebooks.texts(output)):
                 post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
     stale = notebooks.stale_cell(post.notebook)
     if stale is not None and stale < len(cells):
@@ -157,7 +162,8 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
-        rows.append(row("Made with", [{"text": listed(notebooks.packages(post.notebook))}]))
+        if packages := notebooks.packages(post.notebook):
+            rows.append(row("Made with", [{"text": listed(packages)}]))
     rows.append(row("Published with", [{"text": listed({name: version(name) for name in PUBLISHERS})}]))
     if post and (network := network_of(post)):
         rows.append(network)
@@ -211,7 +217,7 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
     outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
     sources = (cell.source for cell in post.notebook.cells)
     named = "\n".join([*sources, *(text for output in outputs for text in notebooks.texts(output))])
-    used = {name for name in photo_table() if name in named}
+    used = {name for name in photo_table() if re.search(rf"(?<![\w.-]){re.escape(name)}", named)}
     if re.search(r"photos/?[\"']\)?\.(iterdir|glob)", code):
         used = set(photo_table())
     if "boxes.json" in code:
@@ -222,10 +228,12 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
 
 
 def own_photos(post: Post) -> list[str]:
-    """The names of picture files that a notebook reads or shows, and of which data/README.md says nothing."""
+    """The names of picture files that a notebook names literally, and of which data/README.md says nothing."""
     named = {unquote(name) for cell in post.notebook.cells for name in PICTURE_FILE.findall(cell.source)}
     files = [(post.path.parent / name).resolve() for name in sorted(named)]
-    return [file.name for file in files if file.is_file() and not file.is_relative_to(ROOT / "data")]
+    of_the_course = {(PHOTOS / name).resolve() for name in photo_table()}
+    made_of_them = (ROOT / "data", ROOT / "data" / "mosaics")
+    return [f.name for f in files if f.is_file() and f not in of_the_course and f.parent not in made_of_them]
 
 
 def credits(names: set[str]) -> list[list[dict[str, str]]]:
