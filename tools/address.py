@@ -13,7 +13,9 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import nbformat
@@ -56,10 +58,15 @@ class AddressError(Exception):
     """What a person can mend, said in one line."""
 
 
+@cache
+def project() -> dict[str, Any]:
+    """The [project] table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
 def repository() -> str:
     """The repository's address."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"].rstrip("/").removesuffix(".git")
+    return project()["urls"]["Repository"].rstrip("/").removesuffix(".git")
 
 
 def name() -> str:
@@ -75,20 +82,21 @@ def name() -> str:
 
 def colab(path: Path) -> str:
     """Where Colab opens a notebook of the repository."""
-    return f"{COLAB}/{name()}/blob/{BRANCH}/{quote(_inside(path))}"
+    return f"{COLAB}/{name()}/blob/{BRANCH}/{quote(inside(path))}"
 
 
 def binder(path: Path) -> str:
     """Where Binder opens it, in JupyterLab."""
-    return f"{BINDER}/{name()}/{BRANCH}?urlpath=lab/tree/{quote(_inside(path))}"
+    return f"{BINDER}/{name()}/{BRANCH}?urlpath=lab/tree/{quote(inside(path))}"
 
 
 def source(path: Path) -> str:
     """The folder or file of the repository, as its host shows it."""
-    return f"{repository()}/{'tree' if path.is_dir() else 'blob'}/{BRANCH}/{quote(_inside(path))}"
+    return f"{repository()}/{'tree' if path.is_dir() else 'blob'}/{BRANCH}/{quote(inside(path))}"
 
 
-def _inside(path: Path) -> str:
+def inside(path: Path) -> str:
+    """The path in the repository."""
     return path.resolve().relative_to(ROOT).as_posix()
 
 
@@ -99,7 +107,7 @@ def cell(path: Path) -> NotebookNode:
     """The first code cell of a notebook that lies at this place of the repository; JupyterLab shows it folded."""
     folder = path.resolve().parent
     up = Path(os.path.relpath(ROOT, folder)).as_posix()
-    text = CELL.format(up=up, repository=repository(), folder=_inside(folder))
+    text = CELL.format(up=up, repository=repository(), folder=inside(folder))
     tagged = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
     return nbformat.v4.new_code_cell(text, metadata=tagged)
 

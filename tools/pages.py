@@ -355,9 +355,12 @@ class _Exporter(TemplateExporter):
 
     def export(self) -> str:
         """The text of the page; its faults are added to those of the post."""
+        alone = notebooks.ALONE_TAG  # what Colab needs is no part of the lesson
+        shown = NotebookNode(self.post.notebook)
+        shown.cells = [cell for cell in self.post.notebook.cells if alone not in notebooks.tags_of(cell)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Your element with mimetype")  # such an output is refused
-            return str(self.from_notebook_node(self.post.notebook, {"about": self.about, "post": self.post})[0])
+            return str(self.from_notebook_node(shown, {"about": self.about, "post": self.post})[0])
 
 
 class PageExporter(_Exporter):

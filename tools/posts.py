@@ -18,7 +18,6 @@ import re
 import shlex
 import shutil
 import sys
-import tomllib
 from contextlib import suppress
 from datetime import date
 from functools import cache
@@ -51,12 +50,6 @@ class PostsError(Exception):
 
 
 # What is said about the course in one place
-
-
-@cache
-def project() -> dict[str, Any]:
-    """The [project] table of pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @cache
@@ -152,13 +145,13 @@ def _is_here(path: Path) -> bool:
 
 def inside(path: Path) -> str:
     """The path in the repository; only the name of a file that lies elsewhere."""
-    return path.resolve().relative_to(ROOT).as_posix() if _is_here(path) else path.name
+    return address.inside(path) if _is_here(path) else path.name
 
 
 def colophon(post: Post | None, command: str) -> list[Row]:
     """Where a page comes from, and how to make it again; without a post, of the contents."""
-    name = f"{project()['name']} {project()['version']}"
-    rows = [row("Version", [{"text": name, "url": address.repository()}])]
+    course = address.project()
+    rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository()}])]
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))

@@ -1,3 +1,29 @@
+// A figure that is shown smaller than it is: a tap on it shows it in full, and its box scrolls. A button says so where much is lost.
+for (const picture of document.querySelectorAll("figure img")) {
+  const figure = picture.parentElement, wide = Number(picture.getAttribute("width"));
+  const button = figure.appendChild(document.createElement("button"));
+  button.className = "zoom";
+  const show = large => {
+    figure.classList.toggle("large", large);
+    button.textContent = large ? "Fit" : "Enlarge";
+    button.ariaLabel = large ? "Fit the figure to the page" : "Enlarge the figure";
+  };
+  const mark = () => {
+    const shrunk = wide > figure.clientWidth + 1;
+    picture.classList.toggle("shrunk", shrunk);
+    button.hidden = wide < 1.25 * figure.clientWidth;
+    show(shrunk && figure.matches(".large"));
+  };
+  const turn = () => {
+    show(picture.matches(".shrunk") && !figure.matches(".large"));
+    reach();
+  };
+  picture.addEventListener("click", turn);
+  button.addEventListener("click", turn);
+  addEventListener("resize", mark);
+  mark();
+}
+
 // A box that scrolls must be reachable by keyboard, and only such a box.
 const boxes = [...document.querySelectorAll(".scrolls, figure")];
 const reach = () => {
@@ -16,30 +42,6 @@ const reach = () => {
 reach();
 addEventListener("resize", reach);
 addEventListener("toggle", reach, true);
-
-// A figure that is shown smaller than it is: a tap on it shows it in full, and its box scrolls. A button says so where much is lost.
-for (const picture of document.querySelectorAll("figure img")) {
-  const figure = picture.parentElement, wide = Number(picture.getAttribute("width"));
-  const button = figure.appendChild(document.createElement("button"));
-  button.className = "zoom";
-  const show = large => {
-    figure.classList.toggle("large", large);
-    button.textContent = large ? "Fit" : "Enlarge";
-    button.ariaLabel = large ? "Fit the figure to the page" : "Enlarge the figure";
-    reach();
-  };
-  const mark = () => {
-    const shrunk = wide > figure.clientWidth + 1;
-    picture.classList.toggle("shrunk", shrunk);
-    button.hidden = wide < 1.25 * figure.clientWidth;
-    show(shrunk && figure.matches(".large"));
-  };
-  const turn = () => show(picture.matches(".shrunk") && !figure.matches(".large"));
-  picture.addEventListener("click", turn);
-  button.addEventListener("click", turn);
-  addEventListener("resize", mark);
-  mark();
-}
 
 // The explorer in place of its picture, as high as it says it is, and its border.
 const frames = [...document.querySelectorAll(".explorer iframe")];
