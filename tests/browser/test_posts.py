@@ -105,15 +105,17 @@ def test_without_scripts_the_pictures_are_left(opened):
     assert page.locator(".explorer > img").is_visible() and not page.locator(".explorer iframe").is_visible()
 
 
-def test_the_search_finds_sections(opened, shots):
-    page = opened("03_gap_weights")
+@VIEWPORTS
+def test_the_search_finds_sections(opened, shots, viewport):
+    page = opened("03_gap_weights", viewport=viewport)
     page.get_by_role("searchbox").fill("flatten head")
     page.keyboard.press("Enter")
     page.wait_for_url("**/index.html?q=flatten*")
     links = page.locator("#results li a")
     assert links.count() > 2 and "sections" in page.inner_text("[role=status]")
     assert page.locator("#results mark").count() and not page.locator("#chapters").is_visible()
-    page.screenshot(path=shots / "post_search.png")
+    assert links.nth(1).bounding_box()["y"] < viewport["height"] - 100, "answers stand where one looks"
+    page.screenshot(path=shots / f"post_search_{viewport['width']}.png")
     snippet = page.locator("#results li p").first.inner_text()
     assert 60 < len(snippet) < 230, snippet
     page.fill("[name=q]", "zzzz")
