@@ -197,6 +197,7 @@ def test_everything_by_keyboard(opened, exp, shots):
 def test_the_cells_as_numbers(opened, exp):
     page = opened(exp)
     page.locator("summary").first.click()
+    page.locator("table tr").nth(7).wait_for()  # filled by an event that follows the click
     found = np.array(
         [
             [float(t.replace("\u2212", "-")) for t in row.split()[1:]]
