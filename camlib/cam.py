@@ -7,7 +7,8 @@ For features F (C, h, w), global average pooling and a linear classifier (W, b):
 import torch
 from torch import Tensor
 
-from camlib.errors import CamError, check_index
+from camlib.errors import CamError
+from camlib.targets import class_index
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
@@ -24,25 +25,26 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
     """
     tensors = isinstance(features, Tensor) and isinstance(weight, Tensor)
     if not tensors or features.ndim != 4 or weight.ndim != 2 or features.shape[1] != weight.shape[1]:
-        found = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (features, weight)]
+        kinds = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in (features, weight)]
         raise CamError(
             f"class_activation_maps takes features (B, C, h, w) and weight (K, C) with the same C; "
-            f"got {found[0]} and {found[1]}."
+            f"got {kinds[0]} and {kinds[1]}."
         )
-    return torch.einsum("kc,bchw->bkhw", weight, features)
+    with torch.autocast(features.device.type, enabled=False):  # maps keep their precision inside a caller's autocast
+        return torch.einsum("kc,bchw->bkhw", weight, features)
 
 
 def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
-    """What speaks for class a against class b: features (B, C, h, w), weight (K, C) -> (B, h, w).
+    """The evidence for class a over class b: features (B, C, h, w), weight (K, C) -> (B, h, w).
 
     Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. The same as `map_a - map_b`, from one weight row.
     """
-    a, b = (check_index(k, len(weight)) for k in (a, b))
+    a, b = (class_index(k, len(weight)) for k in (a, b))
     return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
 
 
 def residual(maps: Tensor, bias: Tensor, logits: Tensor) -> float:
-    """How far the identity is missed: max over B and K of |mean(map) + bias - logit|, in logits.
+    """By how much the identity fails: max over B and K of |mean(map) + bias - logit|, in logits.
 
     maps (B, K, h, w), bias (K,), logits (B, K).
 

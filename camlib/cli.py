@@ -15,7 +15,7 @@ from camlib.errors import CamError
 from camlib.folder import Journal, ahead, explained, find_photos, stems
 
 if TYPE_CHECKING:
-    from camlib.explain import Explanation
+    from camlib.explanation import Explanation
     from camlib.models import Classifier
 
 SIDE_BY_SIDE = 6  # classes in a figure, above which they are too small to be seen
@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   camlib cat.jpg --target "tiger cat" --target lynx
   camlib cat.jpg --top 2 --figure             the same side by side, with the photo and the scale
   camlib cat.jpg --open                       every class, to be explored in the browser
-  camlib photos/ --out maps --json            a folder; a JSON line per picture; stopped, it goes on where it was
+  camlib cat.jpg --top 5 --raw                the maps also as numbers, for NumPy
+  camlib photos/ --out maps --json            a folder; a JSON line per picture; after a stop it resumes
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input
 """
@@ -40,14 +41,11 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
+    p.add_argument("photos", nargs="*", type=Path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
     p.add_argument(
-        "--method",
-        default="cam",
-        metavar="M",
-        help="how to explain: cam (default, exact), grad_cam, hires_cam, layer_cam, grad_cam_plus_plus, score_cam",
+        "--method", default="cam", metavar="M", help="how to explain (default cam); --method list shows them all"
     )
     p.add_argument(
         "--model",
@@ -63,10 +61,18 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
     )
     p.add_argument("--figure", action="store_true", help="also write a figure per photo: it, its classes and the scale")
+    p.add_argument(
+        "--raw",
+        action="store_true",
+        help="also write the maps as numbers: a .npz per photo, and a .json that explains it",
+    )
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
     p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
     p.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is one"
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="auto takes CUDA or Apple's GPU (mps) where there is one",
     )
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="photos per forward pass (default 8)")
     p.add_argument(
@@ -74,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
         type=_positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="threads that read and as many that write pictures, beside the network (default %(default)s)",
+        help="reader threads, and as many writer threads (default %(default)s)",
     )
     p.add_argument(
         "--shard", type=_shard, metavar="I/N", help="only the I-th of N equal parts of the photos, 1/N to N/N"
     )
-    p.add_argument("--redo", action="store_true", help="also photos that an earlier run into the same folder finished")
+    p.add_argument("--redo", action="store_true", help="redo photos that an earlier run finished")
     p.add_argument("--json", action="store_true", help="print a JSON line per picture instead of the table")
     p.add_argument("--version", action="version", version=_version())
     return p
@@ -87,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.method == "list":
+        return _list_methods()
+    if not args.photos:
+        parser().error("the following arguments are required: PHOTO|FOLDER")
     args.html |= args.open
     if args.target and args.top:
         parser().error("--target names the classes, --top counts them: give one of the two")
@@ -113,10 +123,11 @@ def _run(args: argparse.Namespace) -> int:
     names = stems(files)
     part, parts = args.shard or (1, 1)
     mine = files[part - 1 :: parts]
-    from camlib.explain import check_method
-    from camlib.models import load_model  # torch takes seconds: usage errors come first
+    from camlib.methods import find_method  # torch takes seconds: usage errors come first
+    from camlib.models import load_model
 
-    clf = check_method(load_model(args.model, device=_device(args.device)), args.method)
+    find_method(args.method)
+    clf = load_model(args.model, device=_device(args.device))
     for target in args.target or []:
         clf.index(_target(target))
     try:
@@ -124,13 +135,13 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as e:
         raise CamError(f"{args.out}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
     bad: dict[Path, CamError] = {}
-    for file, found in _rows(clf, mine, names, args, resume=len(files) > 1 and not args.redo):
-        if isinstance(found, CamError):
-            bad[file] = found
+    for file, rows in _rows(clf, mine, names, args, resume=len(files) > 1 and not args.redo):
+        if isinstance(rows, CamError):
+            bad[file] = rows
         else:
-            _print(file, found, args.json)
+            _print(file, rows, args.json)
             if args.open:
-                _open(Path(found[0]["page"]))
+                _open(Path(rows[0]["page"]))
                 args.open = False
     if len(files) == 1:
         for error in bad.values():
@@ -152,57 +163,63 @@ def _rows(
     from tqdm import tqdm
 
     from camlib import __version__
+    from camlib.methods import find_method
 
-    asked = ("method", "model", "view", "size", "target", "top", "figure", "html")
+    deciding = ("method", "model", "view", "size", "target", "top", "figure", "raw", "html")
     shard = "-of-".join(map(str, args.shard or ()))
-    journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in asked}, shard)
+    journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in deciding}, shard)
     done = {file: rows for file in files if resume and (rows := journal.rows(file)) is not None}
 
     def write(pair: "tuple[Path, Explanation | CamError]") -> "tuple[Path, list[Row] | CamError]":
-        file, found = pair
-        if isinstance(found, CamError):
-            return file, found
+        file, exp = pair
+        if isinstance(exp, CamError):
+            return file, exp
         try:
-            return file, _write(found, file, names[file], args)
+            return file, _write(exp, file, names[file], args)
         except CamError as e:
             return file, e
 
     todo = [file for file in files if file not in done]
-    options: dict[str, Any] = {"method": args.method, "view": args.view, "sizes": args.size, "batch": args.batch}
+    options: dict[str, Any] = {"view": args.view, "sizes": args.size, "batch": args.batch}
     quiet = len(files) < 2 or not sys.stderr.isatty()
     with (
         tqdm(total=len(files), initial=len(done), unit="photo", disable=quiet) as bar,
         ThreadPoolExecutor(args.workers) as readers,
         ThreadPoolExecutor(args.workers) as writers,
     ):
-        written = ahead(writers, write, explained(clf, todo, readers, **options), 2 * args.workers)
+        written = ahead(
+            writers, write, explained(clf, todo, readers, find_method(args.method), **options), 2 * args.workers
+        )
         for file in files:
             if file in done:
                 yield file, done[file]
                 continue
-            _, found = next(written)
-            if len(names) > 1 and not isinstance(found, CamError):
-                journal.add(file, found)
-            yield file, found
+            _, result = next(written)
+            if len(names) > 1 and not isinstance(result, CamError):
+                journal.add(file, result)
+            yield file, result
             bar.update()
 
 
 def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> list[Row]:
     """One picture per class, all of a photo on one scale; a row of the table for each."""
-    targets = [exp.classifier.index(_target(t)) for t in args.target] if args.target else None
-    order = exp.top(len(exp.logits)) if targets else exp.top(args.top or 1)
-    chosen = [p for p in order if targets is None or p.index in targets]
-    limit = exp.largest([p.index for p in chosen])
+    targets = {exp.classifier.index(_target(t)) for t in args.target or []}
+    chosen = [p for p in exp.top(len(exp.logits)) if p.index in targets] if targets else exp.top(args.top or 1)
+    indices = [p.index for p in chosen]
+    limit = exp.largest(indices)
     more = {}
     if args.figure:
-        more["figure"] = str(_write_figure(exp, [p.index for p in chosen], limit, args.out / f"{stem}.figure.jpg"))
+        more["figure"] = str(_write_figure(exp, indices, limit, args.out / f"{stem}.figure.jpg"))
+    if args.raw:
+        more["raw"] = str(exp.save(args.out / f"{stem}.npz", indices))
     if args.html:
         more["page"] = str(exp.to_html(args.out / f"{stem}.html", file.name))
     rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
         cells = exp.map(p.index)
-        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": round(p.probability, 6)}
+        probability = None if p.probability is None else round(p.probability, 6)
+        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
         row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
         rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
@@ -210,7 +227,7 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
 
 def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
     """Sharp on a screen with two pixels where others have one."""
-    from camlib.explain import write_whole
+    from camlib.files import write_whole
     from camlib.plot import encode
 
     return write_whole(path, lambda file: file.write(encode(exp.plot(targets, limit), dpi=200)))
@@ -224,9 +241,12 @@ def _print(file: Path, rows: list[Row], as_json: bool) -> None:
     print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
-        print(f"  {name:<32}{100 * row['probability']:>10.2f} %{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
+        percent = "–" if row["probability"] is None else f"{100 * row['probability']:.2f} %"
+        print(f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
     if "figure" in rows[0]:
         print(f"  side by side: {rows[0]['figure']}")
+    if "raw" in rows[0]:
+        print(f"  numbers: {rows[0]['raw']}")
     if "page" in rows[0]:
         print(f"  every class: {rows[0]['page']}")
 
@@ -238,12 +258,20 @@ def _open(page: Path) -> None:
         print(f"camlib: no browser could be started; open {page} in one", file=sys.stderr)
 
 
+def _list_methods() -> int:
+    from camlib.methods import METHODS
+
+    for name, method in METHODS.items():
+        print(f"{name:<20} {method.summary}")
+    return 0
+
+
 def _device(name: str) -> str:
     if name != "auto":
         return name
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _target(text: str) -> int | str:
@@ -262,10 +290,10 @@ def _positive(text: str) -> int:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
+    parts = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 2/8")
-    return int(found[1]), int(found[2])
+    return int(parts[1]), int(parts[2])
 
 
 def _version() -> str:

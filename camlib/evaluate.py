@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from camlib.errors import CamError
-from camlib.hooks import eval_mode, forward
+from camlib.network import scores, untouched
+from camlib.targets import class_index
 
 Box = Sequence[float]
 
@@ -152,12 +153,13 @@ def _curve(module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: 
         raise CamError(f"steps={steps}: at least one.")
     order = heat.flatten().argsort(descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view(heat.shape)
-    found = []
-    with torch.no_grad(), eval_mode(module):
+    curve = []
+    with torch.no_grad(), untouched(module):
         for shares in torch.linspace(0, 1, steps + 1).split(16):
             changed = [torch.where(rank < round(float(share) * rank.numel()), end[0], start[0]) for share in shares]
-            found.append(forward(module, torch.stack(changed)).softmax(1)[:, target])
-    return torch.cat(found).cpu()
+            z = scores(module, torch.stack(changed))
+            curve.append(z.softmax(1)[:, class_index(target, z.shape[1])])
+    return torch.cat(curve).cpu()
 
 
 def _checked(heat: Tensor) -> Tensor:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from camlib.errors import CamError
 
 if TYPE_CHECKING:
-    from camlib.explain import Explanation, Prepared
-    from camlib.models import Classifier
+    from camlib.explanation import Explanation
+    from camlib.inputs import Input
+    from camlib.methods import Method
+    from camlib.models import Classifier, Kind
 
 LONGEST_STEM = 120  # characters: file names end at 255 bytes, and the class comes behind
 
@@ -25,7 +27,7 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
     """The picture files named, and those in the folders named but not in `out`, each once and in order."""
     from camlib.images import SUFFIXES
 
-    found: dict[Path, None] = {}
+    photos: dict[Path, None] = {}
     for path in paths:
         inside = [path]
         if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
@@ -33,8 +35,8 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
             inside = sorted(f for f in pictures if out.resolve() not in f.resolve().parents)
             if not inside:
                 raise CamError(f"{path}: no picture files in this folder ({', '.join(SUFFIXES)}).")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        photos |= dict.fromkeys(inside)
+    return list(photos)
 
 
 def stems(files: Sequence[Path]) -> dict[Path, str]:
@@ -77,39 +79,39 @@ def explained(
     clf: "Classifier",
     files: Iterable[Path],
     pool: ThreadPoolExecutor,
+    method: "Method",
     *,
-    method: str = "cam",
-    view: Any = "crop",
-    sizes: Any = None,
+    view: "Kind" = "crop",
+    sizes: int | Sequence[int] | None = None,
     batch: int = 8,
 ) -> "Iterator[tuple[Path, Explanation | CamError]]":
-    """Every photo with its explanation, or with what is wrong with it, in order.
+    """Every photo with its explanation, or with the error that it gets, in order.
 
     The pool decodes and resizes the next two batches while the network works; no more than that is held in memory.
     """
-    from camlib.explain import prepare
+    from camlib.inputs import prepare
 
-    def ready(file: Path) -> "tuple[Path, Prepared | CamError]":
+    def ready(file: Path) -> "tuple[Path, Input | CamError]":
         try:
             return file, prepare(clf, file, view, sizes)
         except CamError as e:
             return file, e
 
-    read = ahead(pool, ready, files, 2 * batch)
-    while chunk := list(islice(read, batch)):
-        good = [one for _, one in chunk if not isinstance(one, CamError)]
-        found = iter(_explained(clf, good, method))
-        yield from ((file, one if isinstance(one, CamError) else next(found)) for file, one in chunk)
+    waiting = ahead(pool, ready, files, 2 * batch)
+    while chunk := list(islice(waiting, batch)):
+        explanations = iter(_explained(clf, [given for _, given in chunk if not isinstance(given, CamError)], method))
+        for file, given in chunk:
+            yield file, given if isinstance(given, CamError) else next(explanations)
 
 
-def _explained(clf: "Classifier", ready: "list[Prepared]", method: str) -> "list[Explanation | CamError]":
+def _explained(clf: "Classifier", inputs: "list[Input]", method: "Method") -> "list[Explanation | CamError]":
     """Together, or one by one where one of them spoils the batch."""
-    from camlib.explain import explain_prepared
+    from camlib.pipeline import explain_prepared
 
     try:
-        return list(explain_prepared(clf, ready, method))
+        return list(explain_prepared(clf, inputs, method))
     except CamError as e:
-        return [e] if len(ready) == 1 else [one for photo in ready for one in _explained(clf, [photo], method)]
+        return [e] if len(inputs) == 1 else [result for given in inputs for result in _explained(clf, [given], method)]
 
 
 class Journal:
@@ -153,7 +155,7 @@ class Journal:
 
 def _state(photo: Path) -> list[int]:
     try:
-        found = photo.stat()
+        state = photo.stat()
     except (OSError, ValueError):
         return []
-    return [found.st_size, found.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns]

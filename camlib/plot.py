@@ -1,13 +1,17 @@
 """Pictures that tell the truth: evidence keeps its sign, zero stays clear, one scale for what stands side by side."""
 
 import io
-from collections.abc import Sequence
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from camlib import fonts
 from camlib.errors import CamError
 from camlib.images import check_photo
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 COLORMAP = "coolwarm"  # red speaks for the class, blue against it; perceptual, and told apart by colour-blind readers
 ALPHA = 0.85
 UNIT = "logit evidence per cell"
+FONT_SIZE, LINE = 10, 0.17  # of titles: points, and inches from line to line
 ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 from -limit to limit, and one for where the network never looked
 
 
@@ -94,6 +99,9 @@ def figure(
     """The photo, then one overlay per heat map, all on one scale with its colour bar. box: what the network saw.
 
     The scale reaches from -limit to limit, by default the largest |value| of all the maps.
+
+    Titles and unit may be in any script (see `camlib.fonts`) and are drawn as they are: "$" starts no formula. A title
+    too wide for its panel is set in two lines, and shortened where that is not enough; a percentage at its end stays.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -101,12 +109,18 @@ def figure(
     limit = limit or max(_limit(np.asarray(heat, dtype=np.float32), None) for heat in heats)
     h, w = photo.shape[:2]
     width = 3.0 if h <= w else 2.4
-    fig = Figure(figsize=(width * (len(heats) + 1) + 0.7, width * h / w + 0.5), layout="constrained", dpi=100)
+    names = ["photo, network's view dashed" if box else "photo", *(fonts.printable(str(title)) for title in titles)]
+    unit = fonts.printable(unit)
+    text: dict[str, Any] = {"fontfamily": fonts.families([*names, unit], stacklevel=3), "parse_math": False}
+    fitted = [_fit(name, 0.9 * 72 * width, text["fontfamily"]) for name in names]
+    more = max(new.count("\n") - name.count("\n") for new, name in zip(fitted, names, strict=True))
+    size = (width * (len(heats) + 1) + 0.7, width * h / w + 0.5 + LINE * more)  # a panorama has no room to spare
+    fig = Figure(figsize=size, layout="constrained", dpi=100)
     axes = fig.subplots(1, len(heats) + 1, squeeze=False)[0]
     pictures = [photo, *(overlay(photo, heat, limit, **style) for heat in heats)]
-    for ax, picture, title in zip(axes, pictures, ["photo", *titles], strict=True):
+    for ax, picture, title in zip(axes, pictures, fitted, strict=True):
         ax.imshow(picture)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title, fontsize=FONT_SIZE, **text)
         ax.axis("off")
     if box:
         left, top, right, bottom = box
@@ -114,9 +128,99 @@ def figure(
             (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linestyle="--"
         )
         axes[0].add_patch(frame)
-        axes[0].set_title("photo, network's view dashed", fontsize=10)
-    fig.colorbar(mappable(limit, **style), ax=list(axes), label=unit, shrink=0.9)
+    fig.colorbar(mappable(limit, **style), ax=list(axes), shrink=0.9).set_label(fonts.in_order(unit), **text)
     return fig
+
+
+def _fit(title: str, width: float, family: list[str] | None) -> str:
+    """The title in lines of at most `width` points: as it is, in two lines, or shortened; a percentage stays."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=family, size=FONT_SIZE)
+
+    def fits(text: str) -> bool:
+        return text_to_path.get_text_width_height_descent(text, font, False)[0] <= width
+
+    return "\n".join(fitted for line in title.split("\n") for fitted in _lines(line, fits))
+
+
+def _lines(line: str, fits: Callable[[str], bool]) -> list[str]:
+    percentage = re.search(r", \d+(\.\d+)? %$", line)  # as Explanation.plot writes it: "tiger cat, 38.1 %"
+    name, rest = (line[: percentage.start()], percentage.group()) if percentage else (line, "")
+    if fits(line):
+        return [fonts.in_order(name, rest)]
+    if rest and fits(name):
+        return [fonts.in_order(name, ","), rest.removeprefix(", ")]
+    start = _end_of_word(name, _longest(name, fits))
+    first, name = name[:start].rstrip(), name[start:].lstrip()
+    if not fits(name + rest):
+        name = name[: _longest(name, lambda part: fits(f"{part}…{rest}"))].rstrip() + "…"
+    return [fonts.in_order(first), fonts.in_order(name, rest)]
+
+
+def _longest(text: str, fits: Callable[[str], bool]) -> int:
+    """How many characters fit, at least one; an accent is not parted from its letter."""
+    end = max(1, bisect_left(range(min(len(text), 200)), True, key=lambda n: not fits(text[: n + 1])))
+    while 1 < end < len(text) and (unicodedata.category(text[end])[0] == "M" or "\u200d" in text[end - 1 : end + 1]):
+        end -= 1  # "\u200d" joins several emoji to one
+    return end
+
+
+def _end_of_word(text: str, end: int) -> int:
+    """Where to break a line, in the second half of text[:end]; end itself where no word ends there, as in Chinese."""
+    for n in range(end, end // 2, -1) if end < len(text) else ():
+        if text[n].isspace() or text[n - 1] in " -_/,;":
+            return n
+    return end
+
+
+def side_by_side(
+    photo: np.ndarray,
+    heats: "Sequence[np.ndarray | Tensor]",
+    titles: Sequence[str],
+    units: Sequence[str],
+    box: tuple[float, float, float, float] | None = None,
+    **style: Any,
+) -> "Figure":
+    """The photo, then one overlay per heat map, each on its own scale with its own colour bar below it.
+
+    For maps that share no unit, such as those of different methods. box: what the network saw.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
+    h, w = photo.shape[:2]
+    width = 3.0 if h <= w else 2.4
+    family = fonts.families([*titles, *units], stacklevel=3)
+    text: dict[str, Any] = {"fontfamily": family, "parse_math": False}
+    columns = len(heats) + 1
+    fig = Figure(figsize=(width * columns, width * h / w + 1.15), layout="constrained", dpi=100)
+    axes = fig.subplots(1, columns, squeeze=False)[0]
+    axes[0].imshow(photo)
+    axes[0].set_title("photo, network's view dashed" if box else "photo", fontsize=FONT_SIZE)
+    if box:
+        left, top, right, bottom = box
+        frame = Rectangle(
+            (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linestyle="--"
+        )
+        axes[0].add_patch(frame)
+    for ax, heat, title, unit in zip(axes[1:], heats, titles, units, strict=True):
+        limit = _limit(np.asarray(heat, dtype=np.float32), None)
+        ax.imshow(overlay(photo, heat, limit, **style))
+        ax.set_title(_fit(fonts.printable(title), 0.9 * 72 * width, family), fontsize=FONT_SIZE, **text)
+        bar = fig.colorbar(mappable(limit, **style), ax=ax, orientation="horizontal", shrink=0.9, pad=0.04)
+        bar.set_label(fonts.in_order(fonts.printable(unit)), fontsize=9, **text)
+        bar.locator = MaxNLocator(5, symmetric=True)
+    for ax in axes:
+        ax.axis("off")
+    return fig
+
+
+def picture(fig: "Figure") -> Image.Image:
+    """The figure as a Pillow image, RGB."""
+    return Image.open(io.BytesIO(encode(fig))).convert("RGB")
 
 
 def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "ScalarMappable":

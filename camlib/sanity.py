@@ -41,7 +41,7 @@ def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterato
             for parameter in find_layer(module, layer).parameters():
                 shuffled = torch.randperm(parameter.numel(), generator=draw).to(parameter.device)
                 parameter.copy_(parameter.flatten()[shuffled].view_as(parameter))
-        yield layer, replace(clf, module=module, _cache={})
+        yield layer, replace(clf, module=module)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib.errors import CamError
-from camlib.geometry import upsample
-from camlib.hooks import eval_mode
+from camlib.network import eval_mode
+from camlib.views import upsample
 
 SHAPES = ("disc", "ring", "square", "triangle", "cross")
 SIDE = 64  # pixels of a picture

@@ -1,0 +1,82 @@
+"""Gradients through networks that were not written for them: frozen backbones, weights that change, checkpointing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+
+from camlib.errors import LayerError, ModelError, first_line
+
+
+class Unfrozen(TorchFunctionMode):
+    """Inside, `detach()` and `torch.no_grad()` no longer cut the graph, as a frozen backbone in a forward does."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "_set_grad_enabled":
+            return None
+        if name in ("detach", "detach_") or func == Tensor.data.__get__:  # type: ignore[attr-defined]
+            return args[0].view_as(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def weights_as_they_are(module: nn.Module) -> saved_tensors_hooks:
+    """A graph recorded inside keeps copies of the weights that it needs, so that later training does not change it."""
+    storages: set[int] = set()
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not storages:
+            storages.update(_storage(t) for t in [*module.parameters(), *module.buffers()])
+        return tensor.detach().clone() if _storage(tensor) in storages else tensor
+
+    return saved_tensors_hooks(pack, lambda tensor: tensor)
+
+
+def _storage(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # a sparse tensor has no storage of its own
+        return id(tensor)
+
+
+def gradients(score: Tensor, inputs: Sequence[Tensor], name: str) -> list[Tensor | None]:
+    """The gradients of a sum of scores; None for an input on which it does not depend. The graph is kept.
+
+    Raises `ModelError` with the reason where autograd cannot differentiate the network. name: of the network.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            return list(torch.autograd.grad(score, inputs, retain_graph=True, allow_unused=True))
+    except RuntimeError as e:
+        raise ModelError(_reason(e, name)) from e
+
+
+def _reason(error: RuntimeError, name: str) -> str:
+    text = str(error)
+    if "use_reentrant" in text or "Checkpointing is not compatible with .grad()" in text:
+        return (
+            f"{name} uses reentrant checkpointing, through which no gradient of a feature map can be taken. Use "
+            "torch.utils.checkpoint.checkpoint(…, use_reentrant=False), or switch checkpointing off."
+        )
+    if "modified by an inplace operation" in text:
+        return (
+            f"{name} changes in place what its own gradient needs, so it cannot be differentiated: {first_line(error)}."
+        )
+    return f"{name} cannot be differentiated: {first_line(error)}."
+
+
+def no_gradient(module: nn.Module, quantised_layer: str | None) -> LayerError:
+    """The error for a network whose scores carry no graph."""
+    name = type(module).__name__
+    if quantised_layer is not None:
+        return LayerError(
+            f"{name} has quantised layers ({quantised_layer}), through which no gradient flows. Explain the network "
+            "that it was quantised from."
+        )
+    return LayerError(
+        f"The scores of {name} are not differentiable: somewhere they are rounded, compared, sorted or computed "
+        "outside PyTorch. Methods that need no gradient remain: cam where the network has an exact map, and score_cam."
+    )

@@ -1,0 +1,153 @@
+"""The evidence for every class in prepared inputs, by any method: one forward pass, and maps that no training changes."""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from camlib.errors import CamError, CamWarning, ModelError
+from camlib.forward_pass import ForwardPass
+from camlib.hooks import Layer, layer_name
+from camlib.methods import Method, one_map
+from camlib.models import Classifier
+from camlib.network import RANDOM, fingerprint
+from camlib.views import View
+
+
+@dataclass(eq=False)
+class ClassMaps:
+    """The maps (h, w) of one view by class: all of them, or each computed when it is first needed.
+
+    every: (K, h, w), where a method gives all at once. compute: gives the map of a class index otherwise; its results are
+    held in `known`. A pickle holds no network, so it has the maps that are known by then.
+    """
+
+    every: Tensor | None = None
+    compute: Callable[[int], Tensor] | None = None
+    known: dict[int, Tensor] = field(default_factory=dict)
+
+    def stack(self, indices: Iterable[int]) -> Tensor:
+        """(n, h, w): the maps of n classes."""
+        indices = list(indices)
+        if self.every is not None:
+            return self.every[indices]
+        for k in indices:
+            if k not in self.known:
+                self.known[k] = self._computed(k)
+        return torch.stack([self.known[k] for k in indices])
+
+    def _computed(self, k: int) -> Tensor:
+        if self.compute is None:
+            raise CamError(
+                f"This explanation was loaded from a file, which holds the maps of the classes {sorted(self.known)}; "
+                "explain the photo again for another class."
+            )
+        return self.compute(k)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"every": self.every, "compute": None, "known": self.known}
+
+
+@dataclass(frozen=True, eq=False)
+class ViewResult:
+    """What the network gave for one view of a photo: the feature map (1, C, h, w), the logits (1, K), and the maps."""
+
+    view: View
+    features: Tensor
+    logits: Tensor
+    maps: ClassMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The results of the views of one photo by one method."""
+
+    method: Method
+    layer: str
+    results: tuple[ViewResult, ...]
+    bias: Tensor | None  # (K,): what the maps' means leave of the logits; None where no identity holds
+    of_this_photo: bool = False  # the unit of the maps is this photo's own
+
+
+def evidence(
+    clf: Classifier,
+    views: Sequence[Sequence[View]],
+    tensors: Sequence[Sequence[Tensor]],
+    method: Method,
+    layer: Layer | None = None,
+) -> list[Evidence]:
+    """The evidence for the classes in each photo. views, tensors (1, C, h, w): of each photo, one or several.
+
+    Raises `HeadError` where the network has no exact map and the method is "cam", `LayerError`, `ModelError`.
+    """
+    if method.name == "cam":
+        return _exact(clf, views, tensors, method)
+    return [_by_gradients(clf, v, t, method, layer) for v, t in zip(views, tensors, strict=True)]
+
+
+def _exact(
+    clf: Classifier, views: Sequence[Sequence[View]], tensors: Sequence[Sequence[Tensor]], method: Method
+) -> list[Evidence]:
+    """Inputs of the same size go through the network together."""
+    inputs = [x for group in tensors for x in group]
+    results: list[tuple[Tensor, Tensor, Tensor]] = [(x, x, x) for x in inputs]
+    for size in dict.fromkeys(x.shape for x in inputs):
+        members = [n for n, x in enumerate(inputs) if x.shape == size]
+        exact = clf.places.exact(clf.module, torch.cat([inputs[n] for n in members]), clf.probe, clf.output)
+        clf.check_scores(exact.logits)
+        for row, n in enumerate(members):  # copies, so that one explanation does not hold the whole batch
+            rows = slice(row, row + 1)
+            results[n] = (exact.features[rows].clone(), exact.logits[rows].clone(), exact.maps[row].clone())
+    pieces = iter(results)
+    return [
+        Evidence(
+            method,
+            exact.head.layer,
+            tuple(_view_result(view, *next(pieces)) for view in group),
+            exact.bias,
+            exact.head.of_this_photo,
+        )
+        for group in views
+    ]
+
+
+def _view_result(view: View, features: Tensor, logits: Tensor, maps: Tensor) -> ViewResult:
+    return ViewResult(view, features, logits, ClassMaps(every=maps))
+
+
+def _by_gradients(
+    clf: Classifier, views: Sequence[View], tensors: Sequence[Tensor], method: Method, layer: Layer | None
+) -> Evidence:
+    """One input at a time: a photo's gradient needs a graph of its own."""
+    results, name, random = [], "", False
+    for view, x in zip(views, tensors, strict=True):
+        ran = clf.places.forward(clf.module, x, layer, clf.output)
+        clf.check_scores(ran.scores)
+        if not ran.scores.isfinite().all():
+            raise ModelError(f"The scores of {clf.name} are not finite for this photo; no map can be drawn.")
+        results.append(ViewResult(view, ran.features, ran.scores, ClassMaps(compute=_maps_of(ran, method))))
+        name, random = layer_name(ran.layer.layer), random or ran.layer.random
+    if random:
+        warnings.warn(
+            RANDOM.format(name=clf.name) + " This map holds for one seeded draw of it.", CamWarning, stacklevel=2
+        )
+    return Evidence(method, name, tuple(results), None)
+
+
+def _maps_of(ran: ForwardPass, method: Method) -> Callable[[int], Tensor]:
+    """Gives the map of a class, of the network as it is now: the graph holds copies of the weights that it needs."""
+    if method.formula is not None:
+        return lambda k: one_map(ran, method, [k])[0]
+    before = fingerprint(ran.module)  # for methods that run the network again
+
+    def compute(k: int) -> Tensor:
+        if fingerprint(ran.module) != before:
+            raise CamError(
+                f"The network has changed since this explanation was made, and {method.name!r} runs it again for each "
+                "class; explain the photo again."
+            )
+        return one_map(ran, method, [k])[0]
+
+    return compute

@@ -1,0 +1,419 @@
+"""An explanation: what the network gave for one photo, the maps of its classes, and every way to see or keep them."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from camlib import page
+from camlib.cam import residual
+from camlib.errors import CamError
+from camlib.evidence import Evidence, ViewResult, evidence
+from camlib.files import write_whole
+from camlib.methods import METHODS, Method, find_method
+from camlib.models import Classifier
+from camlib.outputs import in_words, probabilities, resolve_activation
+from camlib.plot import figure, overlay, side_by_side
+from camlib.targets import Target, Targets
+from camlib.views import View, place
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+PICTURES |= {".bmp": "BMP", ".gif": "GIF"}
+KEPT = 10  # classes whose maps a pickle holds, where a method computes each anew
+Offset = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and what the network says about it.
+
+    probability: from 0 to 1; None where the scores have no probabilities. logit: the network's score.
+    """
+
+    index: int
+    label: str
+    probability: float | None
+    logit: float
+
+    def __str__(self) -> str:
+        return in_words(self.label, self.logit, self.probability)
+
+
+class NoNetwork(nn.Module):
+    """Stands in the classifier of an explanation that was loaded from a file."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise CamError("This explanation was loaded from a file, which holds no network; explain the photo again.")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a network gave for one photo: logits, and a map for every class.
+
+    With the method "cam" the maps are verified: mean(map) + bias == logit. The other methods have no such identity, so
+    `maps`, `bias`, `rest`, `share` and `residual` refuse. Tensors stay on the classifier's device until something is
+    drawn. With several sizes the logits and maps are the means over the resolutions; the maps then have the cells of the
+    finest. Nothing here changes when the network is trained further. A pickle holds arrays, labels and the recipe, not
+    the network.
+    """
+
+    classifier: Classifier
+    photo: np.ndarray  # (H, W, 3) uint8
+    evidence: Evidence
+    prepared: Tensor | None = None  # the input (1, C, h, w), where it was given as a tensor
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.evidence.method.name
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer whose output is the feature map."""
+        return self.evidence.layer
+
+    @property
+    def results(self) -> tuple[ViewResult, ...]:
+        """For each resolution: the view, the feature map (1, C, h, w), the logits (1, K) and the maps."""
+        return self.evidence.results
+
+    @property
+    def view(self) -> View:
+        """How the network saw the photo; the finest view where there are several."""
+        return max(self.results, key=lambda result: result.features.shape[-1]).view
+
+    @property
+    def unit(self) -> str:
+        """What the values of a map are, for a colour bar."""
+        return self.evidence.method.unit + ", by this photo's weights" * self.evidence.of_this_photo
+
+    @property
+    def additive(self) -> bool:
+        """Whether the maps of two classes may be subtracted."""
+        return self.evidence.method.additive
+
+    def __repr__(self) -> str:
+        h, w = self.photo.shape[:2]
+        cells = "×".join(str(max(r.features.shape[axis] for r in self.results)) for axis in (2, 3))
+        return f"Explanation({self.top(1)[0]}; {self.method} by {self.classifier.name}, {cells} cells, photo {w}×{h})"
+
+    # --- what the network says ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(K,) float32: the network's scores."""
+        return torch.stack([r.logits[0] for r in self.results]).mean(0)
+
+    @cached_property
+    def probabilities(self) -> Tensor | None:
+        """(K,) float64 on the CPU: a softmax or sigmoid of the logits, see `camlib.load_model`; None where there are none."""
+        return probabilities(self.logits, self.classifier.activation)
+
+    def prediction(self, target: Target) -> Prediction:
+        """What the network says about one class."""
+        k = self.classifier.index(target)
+        p = None if self.probabilities is None else self.probabilities[k].item()
+        return Prediction(k, self.classifier.labels[k], p, self.logits[k].item())
+
+    def top(self, n: int = 5) -> list[Prediction]:
+        """The n classes with the largest scores."""
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise CamError(f"top({n!r}): a whole number from 1 on is needed.")
+        order = self.logits.cpu().argsort(descending=True, stable=True)[:n].tolist()
+        return [self.prediction(k) for k in order]
+
+    # --- the maps ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def maps(self) -> Tensor:
+        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit."""
+        self._exact()
+        return self._mean_maps(list(range(len(self.classifier.labels))))
+
+    @property
+    def bias(self) -> Tensor:
+        """(K,) float32: the part of each logit that lies on no cell."""
+        return self._exact()
+
+    def _exact(self) -> Tensor:
+        if self.evidence.bias is None:
+            raise CamError(
+                f"The maps of {self.method!r} do not sum to the logits, so there are no bias, rest, share, residual, nor "
+                "maps of all classes at once. Use exp.map(CLASS), or explain with method='cam'."
+            )
+        return self.evidence.bias
+
+    def map(self, target: Targets) -> Tensor:
+        """(h, w): the signed evidence for a class, by index or label; (n, h, w) for a list of n classes."""
+        chosen = self.classifier.choose(target)
+        return chosen.shaped(self._mean_maps(chosen.indices))
+
+    def heatmap(self, target: Targets, offset: Offset = (0.0, 0.0)) -> Tensor:
+        """(H, W): the map on the photo, bilinear; NaN where the network saw nothing. (n, H, W) for a list of n classes.
+
+        offset: see `camlib.place`.
+        """
+        chosen = self.classifier.choose(target)
+        return chosen.shaped(self._place(chosen.indices, offset))
+
+    def contrast(self, a: Target, b: Target) -> Tensor:
+        """(h, w): the evidence for class a over class b; its mean plus bias[a] - bias[b] is logit a - logit b."""
+        i, j = self.classifier.index(a), self.classifier.index(b)
+        if not self.additive:
+            known = ", ".join(name for name, method in METHODS.items() if method.additive)
+            raise CamError(f"The maps of {self.method!r} are not additive; contrast takes {known}.")
+        first, second = self._mean_maps([i, j])
+        return first - second
+
+    def rest(self, target: Target) -> float:
+        """The part of a class's logit that lies on no cell: mean(map) + rest == logit."""
+        return float(self._exact()[self.classifier.index(target)])
+
+    def share(self, target: Target) -> float:
+        """The part of a class's logit that lies on the map, relative to the logit."""
+        return float(self.map(target).mean() / self.logits[self.classifier.index(target)])
+
+    def residual(self) -> float:
+        """max over all classes of |mean(map) + bias - logit|, in logits."""
+        return residual(self.maps[None], self.bias, self.logits[None])
+
+    def largest(self, targets: Targets) -> float:
+        """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
+        return max(float(self._place([k])[0].abs().nan_to_num().max()) for k in self.classifier.choose(targets).indices)
+
+    def _mean_maps(self, indices: list[int]) -> Tensor:
+        return _share([r.maps.stack(indices) for r in self.results])
+
+    def _place(self, indices: list[int], offset: Offset = (0.0, 0.0)) -> Tensor:
+        """(n, H, W): each resolution laid on the photo smoothly, then their mean."""
+        placed = [place(r.maps.stack(indices), r.view, offset) for r in self.results]
+        return placed[0] if len(placed) == 1 else torch.stack(placed).mean(0)
+
+    # --- pictures ----------------------------------------------------------------------------------------------------
+
+    def overlay(
+        self, target: Targets | None = None, limit: float | None = None, offset: Offset = (0.0, 0.0), **style: Any
+    ) -> np.ndarray:
+        """(H, W, 3) uint8: a class's evidence (by default the best's) on the photo, see `camlib.overlay`.
+
+        (n, H, W, 3) for a list of n classes, all on one scale.
+        """
+        target = self._best() if target is None else target
+        heats = self.heatmap(target, offset).cpu()
+        if heats.ndim == 2:
+            return overlay(self.photo, heats, limit, **style)
+        limit = float(heats.abs().nan_to_num().max()) if limit is None else limit
+        return np.stack([overlay(self.photo, heat, limit, **style) for heat in heats])
+
+    def plot(
+        self,
+        targets: Targets | None = None,
+        limit: float | None = None,
+        offset: Offset = (0.0, 0.0),
+        **style: Any,
+    ) -> "Figure":
+        """A figure: the photo and the overlays of classes (by default the best two) on one scale, with alt text."""
+        indices = self._indices(targets)
+        names = [str(self.prediction(k)) for k in indices]
+        heats = self._place(indices, offset).cpu()
+        fig = figure(self.photo, list(heats), names, self.view.box, limit, self.unit, **style)
+        fig.set_label(_alt_text(names, heats))
+        return fig
+
+    def compare(self, *methods: str, target: Target | None = None, layer: Any = None, **style: Any) -> "Figure":
+        """A figure: one class (by default the best) by several methods, each on its own labelled scale.
+
+        methods: names of methods. layer: the feature map of those that take one, see `camlib.explain`.
+
+        Raises `CamError` where the network has changed since this explanation was made.
+        """
+        if not methods:
+            raise CamError("compare takes the names of methods, such as exp.compare('cam', 'grad_cam').")
+        k = self._best() if target is None else self.classifier.index(target)
+        others = [self if name == self.method else self._by(find_method(name), layer) for name in methods]
+        heats = [other._place([k])[0].cpu() for other in others]
+        titles = [f"{name}: {self.prediction(k)}" for name in methods]
+        fig = side_by_side(self.photo, heats, titles, [other.unit for other in others], self.view.box, **style)
+        fig.set_label(_alt_text([f"{self.prediction(k)} by {name}" for name in methods], torch.stack(heats)))
+        return fig
+
+    def _by(self, method: Method, layer: Any) -> "Explanation":
+        """The same photo and views by another method, with the network as it is now."""
+        views = [r.view for r in self.results]
+        given = self.prepared
+        tensors = [self.classifier.preprocess(self.photo, v) if given is None else given for v in views]
+        (other,) = evidence(self.classifier, [views], [tensors], method, None if method.name == "cam" else layer)
+        again = replace(self, evidence=other)
+        if not torch.allclose(again.logits, self.logits, rtol=1e-3, atol=1e-3 * float(self.logits.abs().max())):
+            raise CamError("The network has changed since this explanation was made; explain the photo again.")
+        return again
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(
+        self, path: str | os.PathLike, target: Targets | None = None, limit: float | None = None, **style: Any
+    ) -> Path:
+        """Write a class (by default the best), whole or not at all; the suffix says what.
+
+        .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or the figure of several classes. .npy: the signed map (h, w)
+        float32, or (n, h, w) of a list of classes. .npz: these maps, all logits, and where the map lies on the photo.
+        Beside numbers stands a manifest, `PATH.json`, which says what they are. limit, style: see `overlay`.
+
+        Raises `CamError` for another suffix, and where the file cannot be written.
+        """
+        from PIL import Image
+
+        path = Path(path)
+        suffix = path.suffix.lower()
+        target = self._best() if target is None else target
+        if suffix in (".npy", ".npz"):
+            return self._save_numbers(path, target)
+        if suffix not in PICTURES:
+            raise CamError(
+                f"{path}: written are pictures (.png, .jpg, .webp, .tif, .bmp, .gif) and numbers (.npy, .npz)."
+            )
+        chosen = self.classifier.choose(target)
+        if not chosen.single:
+            from camlib.plot import picture
+
+            image = picture(self.plot(chosen.indices, limit, **style))
+        else:
+            image = Image.fromarray(self.overlay(chosen.indices[0], limit, **style))
+        kind = PICTURES[suffix]
+        options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}}.get(kind, {})
+        return write_whole(path, lambda file: image.save(file, kind, **options))
+
+    def _save_numbers(self, path: Path, target: Targets) -> Path:
+        chosen = self.classifier.choose(target)
+        maps = self.map(target).cpu().numpy()
+        if path.suffix.lower() == ".npy":
+            write_whole(path, lambda file: np.save(file, maps))
+        else:
+            view = self.view
+            arrays: dict[str, Any] = {
+                "maps": maps,
+                "classes": np.array(chosen.indices),
+                "labels": np.array([self.classifier.labels[k] for k in chosen.indices]),
+                "logits": self.logits.cpu().numpy(),
+                "box": np.array(view.box),  # left, top, right, bottom of the window on the photo, in its pixels
+            }
+            if self.evidence.bias is not None:
+                arrays["bias"] = self.evidence.bias.cpu().numpy()
+            if self.probabilities is not None:
+                arrays["probabilities"] = self.probabilities.numpy()
+            write_whole(path, lambda file: np.savez_compressed(file, **arrays))
+        text = json.dumps(self.manifest(chosen.indices), ensure_ascii=False, indent=2) + "\n"
+        write_whole(path.with_name(path.name + ".json"), lambda file: file.write(text.encode()))
+        return path
+
+    def manifest(self, targets: Targets | None = None) -> dict[str, Any]:
+        """What was explained and how, for JSON: network, method, layer, unit, views, and what is said of the classes."""
+        from camlib import __version__
+
+        classes = []
+        for k in self._indices(targets):
+            says = self.prediction(k)
+            entry = {"index": k, "label": says.label, "probability": says.probability, "logit": says.logit}
+            if self.evidence.bias is not None:
+                entry["bias"] = float(self.evidence.bias[k])
+            classes.append(entry)
+        views = [
+            {
+                "resized": v.resized,
+                "offset": v.offset,
+                "size": v.size,
+                "box": v.box,
+                "cells": list(r.features.shape[2:]),
+            }
+            for r in self.results
+            for v in [r.view]
+        ]
+        recipe = {name: getattr(self.classifier, name) for name in ("size", "resize", "interpolation", "mean", "std")}
+        return {
+            "camlib": __version__,
+            "network": self.classifier.name,
+            "method": self.method,
+            "layer": self.layer,
+            "unit": self.unit,
+            "activation": resolve_activation(self.classifier.activation, self.logits),
+            "recipe": recipe,
+            "photo": list(self.photo.shape[:2]),
+            "views": views,
+            "classes": classes,
+        }
+
+    def to_html(self, path: str | os.PathLike, name: str | None = None) -> Path:
+        """Write a page to explore every class's map without kernel or network, see `camlib.to_html`."""
+        return Path(page.to_html(self, path, names=None if name is None else [name]))
+
+    def _repr_html_(self) -> str:
+        """The same page as a notebook's output."""
+        return page.framed(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        for r in self.results:
+            if r.maps.compute is not None and self.evidence.method.formula is not None:
+                r.maps.stack([p.index for p in self.top(KEPT)])
+        method = replace(self.evidence.method, formula=None)
+        return {
+            "classifier": replace(self.classifier, module=NoNetwork(), output=None),
+            "photo": self.photo,
+            "evidence": replace(self.evidence, method=method),
+            "prepared": None,
+        }
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _best(self) -> int:
+        return int(self.logits.argmax())
+
+    def _indices(self, targets: Targets | None) -> list[int]:
+        if targets is None:
+            return [p.index for p in self.top(min(2, len(self.logits)))]
+        return self.classifier.choose(targets).indices
+
+
+def _share(maps: Sequence[Tensor]) -> Tensor:
+    """The mean of maps (…, h, w) of several resolutions on the finest grid, keeping each one's mean over the cells.
+
+    A coarse cell's evidence goes to the fine cells that it overlaps, by area, so mean + bias == logit stays exact.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    h, w = (max(m.shape[axis] for m in maps) for axis in (-2, -1))
+    return torch.stack([_overlap(h, m.shape[-2], m) @ m @ _overlap(w, m.shape[-1], m).T for m in maps]).mean(0)
+
+
+def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
+    """(fine, coarse): the share of each fine cell that lies in each coarse cell."""
+    edges, cells = torch.arange(fine + 1, device=like.device) * coarse, torch.arange(coarse, device=like.device) * fine
+    low = torch.maximum(edges[:-1, None], cells)
+    high = torch.minimum(edges[1:, None], cells + fine)
+    return (high - low).clamp(min=0).to(like.dtype) / coarse
+
+
+def _alt_text(names: Sequence[str], heats: Tensor) -> str:
+    parts = []
+    for name, heat in zip(names, heats, strict=True):
+        y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
+        row = _third(y / heat.shape[0], ("top", "middle", "bottom"))
+        column = _third(x / heat.shape[1], ("left", "centre", "right"))
+        parts.append(f"{name} strongest at the {row} {column}")
+    count = len(names)
+    return f"The photo, and heat maps of {count} class{'es' * (count > 1)} on it: {'; '.join(parts)}."
+
+
+def _third(fraction: float, names: tuple[str, str, str]) -> str:
+    return names[min(2, int(3 * fraction))]

@@ -1,0 +1,127 @@
+"""One forward pass with the graph from a layer's output to the scores: what every method by gradients starts from."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from camlib.autograd import Unfrozen, gradients, no_gradient, weights_as_they_are
+from camlib.errors import CamError, LayerError
+from camlib.hooks import Layer, capture, layer_name
+from camlib.layers import PASSED_ON, SQUASHED, FeatureLayer, by_shape, check_input, locate
+from camlib.network import Restless, quantised, scores, untouched
+from camlib.outputs import Output
+
+
+class CutGraph(LayerError):
+    """No gradient reaches the layer: the scores do not depend on it, or the network cuts the graph behind it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardPass:
+    """The feature map of a layer, the scores, and the graph that leads to them from it."""
+
+    module: nn.Module
+    x: Tensor  # (B, C, H, W)
+    layer: FeatureLayer
+    output: Output | None
+    value: Tensor  # the layer's output: a leaf of the graph
+    graph: Tensor  # scores (B, K), with the graph
+
+    @property
+    def scores(self) -> Tensor:
+        """(B, K) float32."""
+        return self.graph.detach().float()
+
+    @property
+    def features(self) -> Tensor:
+        """(B, C, h, w) float32: the feature map, A in the papers."""
+        return self.layer.grid.read(self.value.detach().float(), self.x)
+
+    def gradient(self, indices: list[int]) -> Tensor:
+        """∂ score / ∂ features, (B, C, h, w) float32, each picture's for its own class. indices: B class indices."""
+        own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
+        (gradient,) = gradients(own, [self.value], type(self.module).__name__)
+        if gradient is None:
+            raise CutGraph(
+                f"The scores of {type(self.module).__name__} do not depend on the output of "
+                f"{layer_name(self.layer.layer)!r}, as far as autograd can see."
+            )
+        return self.layer.grid.read(gradient.float(), self.x)
+
+    def __reduce__(self) -> NoReturn:
+        raise CamError("A forward pass holds a graph, which can be neither copied nor pickled; keep its maps.")
+
+
+def run_forward(
+    module: nn.Module,
+    x: Tensor,
+    layer: Layer | FeatureLayer | None = None,
+    output: Output | None = None,
+    keep_weights: bool = False,
+    restless: Restless | None = None,
+) -> ForwardPass:
+    """Run x (B, C, H, W) through a network in evaluation mode; only what comes after the layer is recorded.
+
+    layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: the graph holds copies of the
+    weights that it needs, for gradients that are taken after the network may have changed. restless: the buffers to
+    restore, see `camlib.network.untouched`.
+
+    Raises `LayerError` where there is no such feature map, `ModelError` where x is not taken.
+    """
+    check_input(module, x)
+    with torch.inference_mode(False):
+        x = x.detach().clone()
+        if isinstance(layer, FeatureLayer):
+            return _record(module, x, layer, output, keep_weights)
+        if layer is not None:
+            attempt = _record_by_shape(module, x, layer, output, keep_weights, restless)
+            if attempt is not None:
+                return attempt
+        return _record(module, x, locate(module, x, layer, output), output, keep_weights)
+
+
+def _record_by_shape(
+    module: nn.Module, x: Tensor, layer: Layer, output: Output | None, keep_weights: bool, restless: Restless | None
+) -> ForwardPass | None:
+    """The pass of a layer that runs once and whose shape leaves no doubt; None for any other, which `locate` tests."""
+    with torch.no_grad(), untouched(module, restless), capture(module, layer, live=True) as captured:
+        graph = _scores(module, x, output, keep_weights)
+    value = captured.get(layer)
+    target = module.get_submodule(layer) if isinstance(layer, str) else layer
+    doubtful = isinstance(target, SQUASHED + PASSED_ON) or captured.runs.get(layer) != 1
+    if value is None or doubtful or (grid := by_shape(value, x)) is None or not graph.requires_grad:
+        return None
+    return ForwardPass(module, x, FeatureLayer(layer, None, grid), output, value, graph)
+
+
+def _record(
+    module: nn.Module, x: Tensor, layer: FeatureLayer, output: Output | None, keep_weights: bool
+) -> ForwardPass:
+    frozen = layer.frozen
+    with (
+        torch.enable_grad() if frozen else torch.no_grad(),
+        untouched(module, layer.restless),
+        Unfrozen() if frozen else nullcontext(),
+        capture(module, layer.layer, live=True, call=layer.call) as captured,
+    ):
+        graph = _scores(module, x, output, keep_weights)
+    value = captured[layer.layer]
+    name = layer_name(layer.layer)
+    if layer.call is None and captured.runs[layer.layer] > 1:
+        raise LayerError(f"{name} runs {captured.runs[layer.layer]} times on this input, and ran once before.")
+    if not graph.requires_grad:
+        raise no_gradient(module, quantised(module))
+    if len(value) != len(x):
+        raise LayerError(f"The output of {name} has {len(value)} rows for {len(x)} pictures.")
+    features = layer.grid.read(value, x)
+    if features[0, 0].numel() == 1:
+        raise LayerError(f"The output of {name!r} has one cell for this input; give a larger input.")
+    return ForwardPass(module, x, layer, output, value, graph)
+
+
+def _scores(module: nn.Module, x: Tensor, output: Output | None, keep_weights: bool) -> Tensor:
+    with weights_as_they_are(module) if keep_weights else nullcontext():
+        return scores(module, x, output)

@@ -1,0 +1,448 @@
+"""Which layer, which of its runs, and which axes: find the feature map of a network by how it follows the photo.
+
+A feature map is a grid of cells that lie where their part of the photo lies. Shapes cannot tell: 49 tokens may be a 7×7
+grid or 49 words, and (1, 64, 7, 7) may be attention. So the photo is disturbed in its upper, lower, left and right half,
+and each cell must respond to its own half more than to the other.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import log
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from camlib.autograd import Unfrozen, gradients, no_gradient
+from camlib.errors import LayerError, ModelError
+from camlib.hooks import Layer, find_layer, layer_name
+from camlib.network import Restless, check_network, is_random, quantised, restless_buffers, run_hooked, untouched
+from camlib.outputs import Output, as_scores
+
+Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
+EXTRA_TOKENS = 8  # at most so many class and register tokens stand before the tokens of the grid
+DISTURBANCE = 0.03  # of the photo's own spread: a strong one would drown what a trained network responds to
+AT_ONCE = 6  # layers that are tested together, from the last to the first
+AGREEMENT = 0.5  # least correlation of a cell's row and column with the half of the photo that it responds to
+SMALL, AGREEMENT_SMALL = 16, 0.8  # with so few cells, chance reaches more
+SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are no feature maps
+PASSED_ON = (nn.Dropout, nn.Identity)  # whose output is no new feature map
+POOLED = tuple(  # VGG pools its last map to 7×7 whatever the photo's size
+    kind for name, kind in vars(nn).items() if "Pool2d" in name and isinstance(kind, type)
+)
+
+
+# --- how to read an output -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How to read a layer's output as a feature map (B, C, h, w).
+
+    layout: "nchw" (B, C, h, w); "nhwc" (B, h, w, C); "nlc" tokens (B, extra + h · w, C); "ncl" (B, C, h · w).
+    extra: class and register tokens before those of the grid. ratio: h / w of tokens, relative to that of the input.
+    """
+
+    layout: Layout = "nchw"
+    extra: int = 0
+    ratio: float = 1.0
+
+    def read(self, value: Tensor, x: Tensor) -> Tensor:
+        """A layer's output as a feature map (B, C, h, w), for the input x (B, C, H, W)."""
+        if self.layout == "nchw":
+            return value
+        if self.layout == "nhwc":
+            return value.permute(0, 3, 1, 2)
+        tokens = value[:, self.extra :].transpose(1, 2) if self.layout == "nlc" else value
+        return tokens.unflatten(2, self._cells(tokens.shape[2], x))
+
+    def _cells(self, count: int, x: Tensor) -> tuple[int, int]:
+        """(h, w) with h · w == count, nearest to the proportions that were measured."""
+        wanted = self.ratio * x.shape[2] / x.shape[3]
+        pairs = [(h, count // h) for h in range(1, count + 1) if count % h == 0]
+        return min(pairs, key=lambda pair: abs(log(pair[0] / pair[1] / wanted)))
+
+
+def readings(value: Tensor, x: Tensor) -> Iterator[Grid]:
+    """The ways in which an output might be a grid of at least two cells, no finer than the input x (B, C, H, W)."""
+    high, wide = x.shape[2:]
+    if value.ndim == 4:
+        layouts: tuple[tuple[Layout, tuple[int, ...]], ...] = (
+            ("nchw", tuple(value.shape[2:])),
+            ("nhwc", tuple(value.shape[1:3])),
+        )
+        yield from (Grid(layout) for layout, (h, w) in layouts if h * w > 1 and h <= high and w <= wide)
+    if value.ndim == 3:
+        for extra in range(min(EXTRA_TOKENS, value.shape[1] - 4) + 1):
+            yield from (Grid("nlc", extra, r) for r in _proportions(value.shape[1] - extra, high, wide))
+        yield from (Grid("ncl", 0, r) for r in _proportions(value.shape[2], high, wide))
+
+
+def _proportions(cells: int, high: int, wide: int) -> Iterator[float]:
+    """h / w, relative to the input's, for every h · w == cells with sides of two or more, up to twice stretched."""
+    for h in range(2, cells // 2 + 1):
+        w = cells // h
+        ratio = h / w * wide / high
+        if h * w == cells and h <= high and w <= wide and 0.5 <= ratio <= 2:
+            yield ratio
+
+
+def by_shape(value: Tensor, x: Tensor) -> Grid | None:
+    """(B, C, h, w) with the input's proportions, where no other reading has them; None where the shape does not say."""
+    if value.ndim != 4 or len(value) != len(x):
+        return None
+    fitting = [g for g in readings(value, x) if _fits(g.read(value, x).shape[2:], x)]
+    return fitting[0] if len(fitting) == 1 and fitting[0].layout == "nchw" else None
+
+
+def _fits(grid: torch.Size, x: Tensor) -> bool:
+    """Whether (h, w) has the input's proportions; strides round up, which counts where cells are few."""
+    h, w = grid
+    high, wide = x.shape[2:]
+    return abs(h * wide - w * high) <= max(high, wide) * max(1, min(h, w) / 8)
+
+
+# --- does it follow the photo? ---------------------------------------------------------------------------------------
+
+
+def disturbed(x: Tensor, seed: int = 0) -> list[Tensor]:
+    """The photo x (1, C, H, W) with a little noise in its upper, lower, left and right half."""
+    draw = torch.Generator().manual_seed(seed)
+    h, w = x.shape[2:]
+    coarse = torch.randn(1, x.shape[1], (h + 7) // 8, (w + 7) // 8, generator=draw)
+    noise = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :h, :w]
+    noise = (noise + torch.randn(1, x.shape[1], h, w, generator=draw)).to(x)
+    noise = noise * DISTURBANCE * max(float(x.float().std()), 0.1)
+    halves = [(slice(0, h // 2), slice(None)), (slice(h // 2, h), slice(None))]
+    halves += [(slice(None), slice(0, w // 2)), (slice(None), slice(w // 2, w))]
+    pictures = []
+    for rows, columns in halves:
+        picture = x.detach().clone()
+        picture[..., rows, columns] += noise[..., rows, columns]
+        pictures.append(picture)
+    return pictures
+
+
+def agreement(responses: Tensor) -> float:
+    """How well the cells of a grid follow the photo, -1 to 1, from their responses (4, h, w) to the four halves.
+
+    The response to the lower half, relative to that to the upper one, must grow with the row; that to the right half
+    with the column. Returned is the smaller correlation of the two. An axis of one cell is not tested.
+
+    >>> upper_left = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    >>> halves = torch.tensor([[[1., 1.], [0., 0.]], [[0., 0.], [1., 1.]], [[1., 0.], [1., 0.]], [[0., 1.], [0., 1.]]])
+    >>> agreement(halves), agreement(halves.flip(2))
+    (1.0, -1.0)
+    """
+    top, bottom, left, right = responses.double().cpu()
+    h, w = top.shape
+    rows, columns = (v.double() for v in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))
+    pairs = [(bottom - top, bottom + top, rows)] if h > 1 else []
+    pairs += [(right - left, right + left, columns)] if w > 1 else []
+    results = []
+    for difference, total, position in pairs:
+        alive = total > 0  # a cell that responds to nothing says nothing
+        if alive.sum() < 2:
+            return -1.0
+        results.append(_correlation(difference[alive] / total[alive], position[alive]))
+    return min(results)
+
+
+def follows(responses: Tensor) -> bool:
+    """Whether the cells of a grid follow the photo, from their responses (4, h, w) to its halves; see `agreement`."""
+    return agreement(responses) >= (AGREEMENT_SMALL if responses[0].numel() <= SMALL else AGREEMENT)
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    size = float(a.norm() * b.norm())
+    return float(a @ b) / size if size > 1e-12 else 0.0
+
+
+def best_reading(change: Tensor, x: Tensor) -> Grid | None:
+    """The reading under which an output follows the photo; None where none does.
+
+    change (4, …): how much each element of the output changed with the upper, lower, left and right half.
+    """
+    fitting = []
+    for grid in readings(change[:1], x):
+        responses = torch.stack([grid.read(c[None], x).sum((0, 1)) for c in change])
+        stretched = abs(log(grid.ratio)) > 0.1  # rare among tokens, so chance needs more to pass for one
+        if agreement(responses) >= AGREEMENT_SMALL if stretched else follows(responses):
+            fitting.append((stretched, -agreement(responses), grid))
+    return min(fitting, key=lambda fit: fit[:2])[2] if fitting else None
+
+
+# --- which layer -----------------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """One run of a layer within a forward pass, counted from 0."""
+
+    layer: str
+    call: int
+
+
+@dataclass(frozen=True)
+class FeatureLayer:
+    """A run of a layer whose output is a feature map of the photo, and what to mind when the network is run.
+
+    call: None where the layer runs once. frozen: the network cuts the graph behind the layer (`torch.no_grad()`,
+    `detach()`). recomputes: it runs parts again for the gradient (checkpointing). random: it answers one input in two
+    ways. restless: the buffers that it changes in evaluation mode.
+    """
+
+    layer: Layer
+    call: int | None
+    grid: Grid
+    frozen: bool = False
+    recomputes: bool = False
+    random: bool = False
+    restless: Restless = ()
+
+
+def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = None) -> str:
+    """The name of the layer that Grad-CAM is for: the last one whose output is a feature map that the scores depend on.
+
+    module: any network. x (B, C, H, W): an input; its first picture is used. output: see `camlib.load_model`.
+
+    Found by value, without a table of architectures, see `locate`. In a vision transformer the last layers' patch tokens
+    no longer reach the class token, so that their gradient is zero and an earlier layer is taken.
+
+    Raises `LayerError` where there is none, `ModelError` where the network does not take x.
+
+    >>> find_feature_layer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)),
+    ...                    torch.rand(1, 3, 8, 8))
+    '1'
+    """
+    return layer_name(locate(module, x, output=output).layer)
+
+
+def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Output | None = None) -> FeatureLayer:
+    """The run of a layer whose output is a feature map of the photo, and how to read it.
+
+    layer: None takes the last that qualifies: the scores depend on two or more of its cells, the cells follow the photo,
+    and it is neither a pooling nor a gate. A map of one channel or one row is taken only where there is no other. Of a
+    layer that runs several times the last such run is taken. Where two runs qualify and neither feeds the other, the
+    network sees the photo side by side with itself, and no single run explains the scores: that is refused.
+
+    Costs about a dozen forward passes of one picture, so keep the result.
+
+    Raises `LayerError`, with the reason, where there is none; `ModelError` where the network cannot be run.
+    """
+    check_input(module, x)
+    with torch.inference_mode(False):
+        x = x[:1].detach().clone()
+        restless = restless_buffers(module, x)
+        name = None if layer is None else name_of(module, layer)
+        trace = _trace(module, x, name, output, restless)
+        run, grid = _choose(module, x, trace, restless, name)
+        return FeatureLayer(
+            run.layer if layer is None else layer,
+            run.call if trace.runs[run.layer] > 1 else None,
+            grid,
+            trace.frozen,
+            trace.recomputes,
+            is_random(module, x, output, restless),
+            restless,
+        )
+
+
+def check_input(module: nn.Module, x: Tensor) -> None:
+    """Raise a `ModelError` unless module is a network with gradients and x a float tensor (B, C, H, W)."""
+    check_network(module)
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or not len(x):
+        kind = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise ModelError(f"The input is a float tensor (B, C, H, W); got {kind}.")
+    if any(p.is_inference() for p in module.parameters()):
+        raise ModelError(
+            "This network was made inside torch.inference_mode(), so it has no gradients; make or load it outside."
+        )
+
+
+def name_of(module: nn.Module, layer: Layer) -> str:
+    """The name of a layer that is given by name or as a module; a `LayerError` where the network has no such layer."""
+    target = find_layer(module, layer)
+    return next(name for name, m in module.named_modules() if m is target)
+
+
+@dataclass
+class _Trace:
+    """What one forward and backward pass showed."""
+
+    runs: dict[str, int]  # how often each layer ran
+    reached: dict[Run, Tensor]  # (1, …) bool: the elements of its output on which the scores depend, in order
+    values: dict[Run, Tensor]  # those outputs, in the graph
+    reasons: dict[Run, str]  # why a run's output is out of the question
+    frozen: bool = False
+    recomputes: bool = False
+
+    def feeds(self, a: Run, b: Run, name: str) -> bool:
+        """Whether the later of two runs of a layer depends on the output of the earlier."""
+        first, second = sorted((a, b))
+        return gradients(self.values[second].sum(), [self.values[first]], name)[0] is not None
+
+
+def _trace(module: nn.Module, x: Tensor, only: str | None, output: Output | None, restless: Restless) -> _Trace:
+    trace = _differentiate(module, x, only, output, restless, frozen=False)
+    if not trace.reached:  # a frozen backbone in the network's own forward cuts the graph
+        trace = _differentiate(module, x, only, output, restless, frozen=True)
+    return trace
+
+
+def _differentiate(
+    module: nn.Module, x: Tensor, only: str | None, output: Output | None, restless: Restless, frozen: bool
+) -> _Trace:
+    trace = _Trace({}, {}, {}, {}, frozen)
+
+    def after(name: str, call: int, m: nn.Module, value: Any) -> None:
+        trace.runs[name] = call + 1
+        if only in (None, name):
+            run = Run(name, call)
+            if reason := _unfit(m, value, by_name=only is not None):
+                trace.reasons[run] = reason
+            elif value.requires_grad:
+                trace.values[run] = value
+                value.register_hook(lambda gradient: _note(trace, run, gradient))
+
+    with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
+        photo = x.clone().requires_grad_()
+        scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+        if not scores.requires_grad:
+            if frozen:
+                raise no_gradient(module, quantised(module))
+            return trace
+        signs = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
+        again: list[nn.Module] = []
+        handles = [m.register_forward_pre_hook(lambda m, _: again.append(m)) for m in module.modules()]
+        try:
+            gradients((scores * signs).sum(), [photo], type(module).__name__)
+        finally:
+            for handle in handles:
+                handle.remove()
+    trace.recomputes = bool(again)
+    trace.reached = {run: trace.reached[run] for run in trace.values if run in trace.reached}
+    return trace
+
+
+def _note(trace: _Trace, run: Run, gradient: Tensor | None) -> None:
+    if gradient is not None:  # None: what follows passes no gradient on
+        trace.reached[run] = gradient != 0
+
+
+def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
+    """Why an output cannot be a feature map, as the end of "its output …"; None where it may be one."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}, not one tensor"
+    if value.ndim not in (3, 4) or not value.is_floating_point():
+        return f"has the shape {tuple(value.shape)} and type {value.dtype}, which is no grid of cells"
+    if len(value) != 1:
+        return f"has {len(value)} rows for one picture: the network cuts it into pieces, repeats it or sets others beside it"
+    if by_name:
+        return None
+    node = value.grad_fn.name() if value.grad_fn is not None else ""
+    if isinstance(m, SQUASHED + PASSED_ON + POOLED) or node.startswith(("Sigmoid", "Softmax", "Hardsigmoid")):
+        return "is a gate, a pooling or passed on"
+    if isinstance(m, nn.Linear) and value.ndim == 3:
+        return "holds queries, keys or values"
+    return None
+
+
+def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, only: str | None) -> tuple[Run, Grid]:
+    order = list(reversed(trace.reached))
+    grids: dict[Run, Grid | None] = {}
+    second_choice: tuple[Run, Grid] | None = None
+    side_by_side: list[str] = []
+    for run in order:
+        if run not in grids:
+            waiting = [r for r in order if r not in grids][:AT_ONCE]
+            grids |= _grids(module, x, waiting, restless)
+        grid = grids[run]
+        if grid is None or int(grid.read(trace.reached[run], x).any(1).sum()) < 2:
+            continue
+        others = [r for r in order if r.layer == run.layer and r != run]
+        grids |= _grids(module, x, [r for r in others if r not in grids], restless)
+        name = type(module).__name__
+        if any(grids[r] and not trace.feeds(r, run, name) for r in others):
+            side_by_side.append(run.layer)
+            continue
+        _, channels, h, w = grid.read(trace.reached[run], x).shape
+        if only is not None or (channels > 1 and min(h, w) > 1):
+            return run, grid
+        second_choice = second_choice or (run, grid)
+    if second_choice:
+        return second_choice
+    if not trace.reached and (layer := quantised(module)):
+        raise no_gradient(module, layer)
+    raise LayerError(_why_not(module, x, trace, only, side_by_side))
+
+
+def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless) -> dict[Run, Grid | None]:
+    """How the output of each run follows the photo; None where it does not."""
+    if not runs:
+        return {}
+    plain = _outputs(module, x, runs, restless)
+    changes: dict[Run, list[Tensor]] = {run: [] for run in runs}
+    for picture in disturbed(x):
+        for run, value in _outputs(module, picture, runs, restless).items():
+            changes[run].append((value.float() - plain[run].float()).abs()[0])
+    return {run: best_reading(torch.stack(parts), x) if len(parts) == 4 else None for run, parts in changes.items()}
+
+
+def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless) -> dict[Run, Tensor]:
+    values: dict[Run, Tensor] = {}
+
+    def after(name: str, call: int, _: nn.Module, value: Any) -> None:
+        if (run := Run(name, call)) in wanted:
+            values[run] = value.clone()
+
+    wanted = set(runs)
+    with torch.no_grad(), untouched(module, restless):
+        run_hooked(module, x, after)
+    return values
+
+
+def _why_not(module: nn.Module, x: Tensor, trace: _Trace, only: str | None, side_by_side: list[str]) -> str:
+    """The sentence that says why no layer, or not this one, gives a feature map."""
+    name = type(module).__name__
+    if side_by_side:
+        layers = ", ".join(dict.fromkeys(side_by_side[:3]))
+        return (
+            f"{name} runs {layers} {trace.runs[side_by_side[0]]} times, side by side on one photo (as in test-time "
+            "augmentation, a Siamese network or several crops), so that no single run explains the scores. Explain the "
+            "network inside, or name a layer behind the place where the runs meet."
+        )
+    if only is None:
+        return _none_at_all(name, x, trace)
+    if only not in trace.runs:
+        return f"{name} does not run its layer {only!r} on this input."
+    reason = next((text for run, text in trace.reasons.items() if run.layer == only), None)
+    runs = f", which runs {trace.runs[only]} times," if trace.runs[only] > 1 else ""
+    if trace.reached:
+        shapes = " and ".join(str(tuple(t.shape)) for t in trace.reached.values())
+        return (
+            f"The output of {only!r}{runs} is no feature map of the photo: its shape is {shapes} for an input of "
+            f"{tuple(x.shape)}, and there are not two cells or more that follow the photo's positions and count for the "
+            "scores. Name an earlier layer, or give a larger input."
+        )
+    if reason:
+        return f"The output of {only!r}{runs} {reason}. Name another layer."
+    return f"The scores of {name} do not depend on the output of {only!r}{runs} for this photo."
+
+
+def _none_at_all(name: str, x: Tensor, trace: _Trace) -> str:
+    rows = [text for text in trace.reasons.values() if "rows for one picture" in text]
+    if not trace.reached and rows:
+        return (
+            f"{name} has no feature map of the photo as a whole: the output of its layers {rows[-1]}. Explain the "
+            "network inside, one piece at a time."
+        )
+    if not trace.reached:
+        return f"No layer of {name} gives a grid of cells (B, C, h, w) or tokens on which the scores depend."
+    layers = ", ".join(f"{run.layer} {tuple(t.shape)}" for run, t in list(trace.reached.items())[:-4:-1])
+    return (
+        f"No layer of {name} gives a feature map of the photo (input {tuple(x.shape)}): the scores depend on {layers}"
+        f"{' and others' if len(trace.reached) > 3 else ''}, but no two cells of these follow the photo's positions. "
+        "Give a larger input, or name a layer if you know of one."
+    )

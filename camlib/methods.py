@@ -1,0 +1,156 @@
+"""The table of methods: each turns a feature map A and its gradient G into a map. One entry makes a method known.
+
+With A (C, h, w) the feature map and G = ∂ score / ∂ A, the methods by gradients are sums over the channels of weights
+times A; they differ in the weights. For a network that ends in GAP and a linear layer G is W[k] / (h · w) in every cell,
+so that h · w · Grad-CAM is the class activation map. Elsewhere no identity holds for them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from camlib.errors import CamError, near
+from camlib.forward_pass import ForwardPass
+from camlib.geometry import upsample
+from camlib.network import scores, untouched
+
+Formula = Callable[[Tensor, Tensor], Tensor]
+"""A, G (B, C, h, w) -> map (B, h, w)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a class's map is made.
+
+    formula: of A and G, see `Formula`; None for methods that need more than these. unit: what a cell's value is, for
+    colour bars. additive: the maps of two classes may be subtracted. summary: one line for lists of methods.
+    """
+
+    name: str
+    formula: Formula | None
+    unit: str
+    additive: bool
+    summary: str
+
+
+METHODS: dict[str, Method] = {}
+"""Every method that `explain`, the command line, the explorer and the documentation know, by its name."""
+
+
+def register(
+    name: str,
+    formula: Formula | None,
+    *,
+    unit: str = "weighted activation per cell",
+    additive: bool = False,
+    summary: str = "a method of your own",
+) -> Method:
+    """Make a method known everywhere by its name.
+
+    name: a new name. formula: from A and G, float32 (B, C, h, w) each, to the map (B, h, w). unit, additive, summary:
+    see `Method`.
+
+    Raises `CamError` for a name that is taken or no identifier, or where formula is not callable.
+
+    >>> method = register("input_gradient", lambda A, G: (A * G).sum(1).relu(), summary="A · G, positive part")
+    >>> "input_gradient" in METHODS
+    True
+    >>> del METHODS["input_gradient"]
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise CamError(f"A method's name is an identifier such as 'my_cam'; got {name!r}.")
+    if name in METHODS:
+        raise CamError(f"There is a method {name!r} already; choose another name.")
+    if formula is not None and not callable(formula):
+        raise CamError(f"A formula is a function of A and G that returns the map; got {type(formula).__name__}.")
+    METHODS[name] = Method(name, formula, unit, additive, summary)
+    return METHODS[name]
+
+
+def find_method(name: object) -> Method:
+    """The method of that name; a `CamError` with near matches where there is none.
+
+    >>> find_method("grad_cam").additive
+    True
+    """
+    if isinstance(name, str) and name in METHODS:
+        return METHODS[name]
+    hint = near(name, METHODS) if isinstance(name, str) else ""
+    raise CamError(f"No method {name!r}.{hint} Known: {', '.join(METHODS)}.")
+
+
+def grad_cam_formula(A: Tensor, G: Tensor) -> Tensor:
+    """Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2, before its ReLU."""
+    return (G.mean((2, 3), keepdim=True) * A).sum(1)
+
+
+def hires_cam_formula(A: Tensor, G: Tensor) -> Tensor:
+    """Draelos & Carin 2020, arXiv 2011.08891."""
+    return (G * A).sum(1)
+
+
+def layer_cam_formula(A: Tensor, G: Tensor) -> Tensor:
+    """Jiang et al. 2021, IEEE Transactions on Image Processing 30."""
+    return (G.clamp(min=0) * A).sum(1)
+
+
+def grad_cam_plus_plus_formula(A: Tensor, G: Tensor) -> Tensor:
+    """Chattopadhyay et al. 2018, arXiv 1710.11063, equations 5, 10 and 19, without the factor exp(score)."""
+    below = 2 * G**2 + A.sum((2, 3), keepdim=True) * G**3
+    alpha = torch.where(below == 0, 0, G**2 / torch.where(below == 0, 1, below))
+    return ((alpha * G.clamp(min=0)).sum((2, 3), keepdim=True) * A).sum(1)
+
+
+LOGITS, ACTIVATION = "logit evidence per cell", "gradient × activation per cell"
+register("cam", None, unit=LOGITS, additive=True, summary="exact: the classifier's weights times the feature map")
+register(
+    "grad_cam", grad_cam_formula, unit=ACTIVATION, additive=True, summary="channels weighted by their mean gradient"
+)
+register("hires_cam", hires_cam_formula, unit=ACTIVATION, additive=True, summary="cells weighted by their own gradient")
+register("layer_cam", layer_cam_formula, summary="as hires_cam, positive gradients only")
+register("grad_cam_plus_plus", grad_cam_plus_plus_formula, summary="as grad_cam, positive gradients weighted")
+register("score_cam", None, summary="channels weighted by the score through them; no gradient, slow")
+
+
+def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 32, progress: bool = True) -> Tensor:
+    """The map (B, h, w) of one class for each picture of a forward pass. batch, progress: of `score_cam`.
+
+    Raises `CamError` where a formula gives something else than a map.
+    """
+    if method.name == "score_cam":
+        return _score_cam(ran, indices, batch, progress)
+    if method.formula is None:
+        raise CamError(f"{method.name!r} is not a method by gradients; use camlib.explain.")
+    features = ran.features
+    result = method.formula(features, ran.gradient(indices))
+    if not isinstance(result, Tensor) or result.shape != (len(features), *features.shape[2:]):
+        kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise CamError(
+            f"The formula of {method.name!r} must give a map (B, h, w), here {(len(features), *features.shape[2:])}; it "
+            f"gave {kind}."
+        )
+    return result.detach().float()
+
+
+def _score_cam(ran: ForwardPass, indices: list[int], batch: int, progress: bool) -> Tensor:
+    """Wang et al. 2020, arXiv 1910.01279, equations 5 to 7."""
+    from tqdm import tqdm
+
+    A = ran.features
+    weights = A.new_empty(A.shape[:2])
+    with (
+        torch.no_grad(),
+        untouched(ran.module, ran.layer.restless),
+        tqdm(total=weights.numel(), unit="mask", disable=not progress) as bar,
+    ):
+        for n, channels in enumerate(A):
+            for start in range(0, len(channels), batch):
+                masks = upsample(channels[start : start + batch, None], ran.x.shape[2:])  # (batch, 1, H, W)
+                low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+                masks = (masks - low) / torch.where(high > low, high - low, 1)  # a constant channel masks everything
+                masked = scores(ran.module, ran.x[n] * masks.to(ran.x), ran.output)
+                weights[n, start : start + batch] = masked[:, indices[n]].float()
+                bar.update(len(masks))
+    return torch.einsum("bc,bchw->bhw", weights.softmax(1), A)

@@ -1,0 +1,271 @@
+"""Run a network that belongs to somebody else, and leave it as it was."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from camlib.errors import CamError, ModelError
+from camlib.outputs import Output, as_scores
+
+Restless = tuple[str, ...]
+"""The names of the buffers that a network changes when it runs in evaluation mode, such as a counter."""
+
+
+def check_network(module: object, deep: bool = True) -> None:
+    """Raise a `ModelError` if module is not an nn.Module, or one whose layers cannot be watched or run.
+
+    deep: check the submodules too.
+    """
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"A network is a torch.nn.Module, not {type(module).__name__}; pass clf.module instead of a Classifier."
+        )
+    parts = list(walk(module)) if deep else [module]
+    if any(isinstance(m, torch.jit.ScriptModule) for m in parts):
+        raise ModelError(
+            f"{type(module).__name__} is TorchScript, whose layers cannot be watched; explain the network that it was "
+            "made from, with the same weights (load_state_dict)."
+        )
+    if any(p is not None and is_lazy(p) for m in parts for p in m._parameters.values()):
+        raise ModelError(
+            f"{type(module).__name__} has lazy layers that have never run, so it has no weights yet; run it once first."
+        )
+
+
+def walk(module: nn.Module) -> Iterator[nn.Module]:
+    """Every module of a network once: `module.modules()` in half the time, which every explanation would wait for."""
+    seen: set[int] = set()
+    waiting: list[nn.Module | None] = [module]
+    while waiting:
+        m = waiting.pop()
+        if m is not None and id(m) not in seen:
+            seen.add(id(m))
+            waiting.extend(m._modules.values())
+            yield m
+
+
+def quantised(module: nn.Module) -> str | None:
+    """The name of the first quantised layer, through which no gradient flows; None where there is none."""
+    names = (name for name, m in module.named_modules() if ".quantized" in type(m).__module__)
+    return next(names, None)
+
+
+# --- as it was -------------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_evaluated: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Run the block in evaluation mode; the last block that ends puts every module's own training flag back.
+
+    Threads may share a network: the flags are those from before the first of them.
+    """
+    with _lock:
+        depth, training = _evaluated.get(module, (0, []))
+        if depth == 0:
+            training = [m for m in walk(module) if m.training]
+            for m in training:
+                m.training = False
+        _evaluated[module] = depth + 1, training
+    try:
+        yield
+    finally:
+        with _lock:
+            depth, training = _evaluated.pop(module)
+            if depth > 1:
+                _evaluated[module] = depth - 1, training
+            else:
+                for m in training:
+                    m.training = True
+
+
+@contextmanager
+def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[None]:
+    """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
+
+    restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: of the random numbers
+    that the network draws inside, if it draws any: the same input then gets the same answer.
+    """
+    buffers = [] if restless == () else list(_buffers(module))
+    before = [(m, name, b, b.detach().clone()) for m, name, b in buffers if restless is None or name in restless]
+    grad = torch.is_grad_enabled()
+    with _random_numbers(module, seed), eval_mode(module):
+        try:
+            yield
+        finally:
+            torch.set_grad_enabled(grad)
+            for m, name, buffer, value in before:
+                m._buffers[name.rpartition(".")[2]] = buffer
+                if not torch.equal(buffer, value):
+                    with torch.no_grad():
+                        buffer.copy_(value)
+
+
+def _buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    for path, m in module.named_modules():
+        for name, buffer in m._buffers.items():
+            if buffer is not None:
+                yield m, f"{path}.{name}", buffer
+
+
+@contextmanager
+def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
+    """Seeded random numbers inside the block, for the CPU and the network's own device; the caller's continue after."""
+    device = device_of(module)
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    on_device = torch.get_device_module(device) if device.type in ("cuda", "mps") else None
+    device_state = on_device.get_rng_state() if on_device else None
+    if on_device:
+        on_device.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        if on_device:
+            on_device.set_rng_state(device_state)
+
+
+def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
+    """The buffers that one forward pass in evaluation mode changes; they are put back."""
+    before = [(m, name, buffer, buffer.detach().clone()) for m, name, buffer in _buffers(module)]
+    changed = []
+    with torch.no_grad(), untouched(module):
+        forward(module, x)
+        for m, name, buffer, value in before:
+            now = m._buffers[name.rpartition(".")[2]]
+            if now is not buffer or not _same(now, value):
+                changed.append(name)
+    return tuple(changed)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a network's first parameter or buffer; the CPU where it has none."""
+    tensor = next(module.parameters(), next(module.buffers(), None))
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The type of a network's first floating-point parameter, which its input must have; float32 where it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A digest of all parameters and buffers, however they were changed. It reads every byte: some 3 ms per 10 MB."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def forward(module: nn.Module, x: Tensor) -> Any:
+    """module(x); whatever a network raises for an input that it does not take becomes a `ModelError` that says so.
+
+    Of a network that `torch.compile` has fused, the layers no longer run one by one and no hook is called; the network
+    that it was made from has the same parameters, and is run instead.
+    """
+    module = getattr(module, "_orig_mod", module)
+    try:
+        return module._call_impl(x)  # what module(x) calls, unless module.compile() has put something in its place
+    except CamError:
+        raise
+    except Exception as e:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        hint = _hint(module, e)
+        raise ModelError(f"{type(module).__name__} fails on an input of {shape}: {str(e).rstrip('.')}.{hint}") from e
+
+
+def _hint(module: nn.Module, error: Exception) -> str:
+    """What to do about a network that does not take a batch of pictures, as the end of a sentence."""
+    text = str(error)
+    if isinstance(error, TypeError) and "required positional argument" in text:
+        return (
+            " camlib explains networks of one input; hold the others in a small nn.Module whose forward takes the "
+            "picture alone."
+        )
+    for m in module.modules():  # the first convolution says which kind of input the network takes
+        if isinstance(m, (nn.Conv1d, nn.Conv3d)):
+            kind = "signals (B, C, L)" if isinstance(m, nn.Conv1d) else "volumes (B, C, D, H, W)"
+            return f" Its first convolution is a {type(m).__name__}, for {kind}; camlib explains networks of pictures."
+        if isinstance(m, nn.Conv2d):
+            break
+    return ""
+
+
+def scores(module: nn.Module, x: Tensor, output: Output | None = None) -> Tensor:
+    """The scores (B, K) that a network gives for x (B, C, H, W); see `camlib.outputs` for output."""
+    return as_scores(forward(module, x), len(x), type(module).__name__, output)
+
+
+def is_random(module: nn.Module, x: Tensor, output: Output | None = None, restless: Restless | None = None) -> bool:
+    """Whether the network answers one input in two ways in evaluation mode, as with a dropout that never stops."""
+    answers = []
+    for seed in (0, 1):
+        with torch.no_grad(), untouched(module, restless, seed):
+            answers.append(scores(module, x, output))
+    return not torch.equal(*answers)
+
+
+RANDOM = (
+    "{name} answers the same input differently each time: something random stays on in evaluation mode, such as "
+    "F.dropout(x), whose default is training=True. Write F.dropout(x, training=self.training), or use nn.Dropout."
+)
+
+
+def run_hooked(
+    module: nn.Module,
+    x: Tensor,
+    after: Callable[[str, int, nn.Module, Any], None],
+    before: Callable[[str, int, nn.Module, Tensor], None] | None = None,
+) -> Any:
+    """One forward pass, watched: after(name, call, module, output) is called whenever a submodule has run.
+
+    call counts the runs of a module within this forward pass, from 0. before(name, call, module, first input) is called
+    when it starts. Only the calling thread's passes are watched. Run it inside `untouched`.
+    """
+    owner = threading.get_ident()
+    calls: dict[str, int] = {}
+
+    def pre_hook(name: str) -> Callable:
+        def hook(m: nn.Module, args: tuple) -> None:
+            if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
+                before(name, calls.get(name, -1) + 1, m, args[0])  # type: ignore[misc]
+
+        return hook
+
+    def post_hook(name: str) -> Callable:
+        def hook(m: nn.Module, _args: tuple, output: Any) -> None:
+            if threading.get_ident() == owner:
+                call = calls[name] = calls.get(name, -1) + 1
+                after(name, call, m, output)
+
+        return hook
+
+    handles = []
+    try:
+        for name, m in module.named_modules():
+            if name:
+                if before:
+                    handles.append(m.register_forward_pre_hook(pre_hook(name)))
+                handles.append(m.register_forward_hook(post_hook(name)))
+        return forward(module, x)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,162 @@
+"""What a network may give, decided in one place: scores (B, K), and the probabilities that they stand for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from camlib.errors import ModelError
+
+Output = Callable[[Any], Any]
+"""Turns what a network gives into scores (B, K), such as `lambda y: y.logits`."""
+
+Activation = Literal["auto", "softmax", "sigmoid", "identity"] | None
+"""How scores become probabilities; "identity": they are probabilities already; None: there are none (a regression)."""
+
+ACTIVATIONS = ("auto", "softmax", "sigmoid", "identity", None)
+EXTREME = 30  # a lone output beyond ±30 is no log-odds (1 in 10^13): more likely an age, a price or a temperature
+SAME_VALUES = (  # autograd nodes that pass the values of a tensor on; between these, the last operation is still the last
+    "View ReshapeAlias UnsafeView Squeeze Unsqueeze ToCopy Clone Alias Slice Select Index Expand Permute T Transpose "
+    "Contiguous Unbind Split Detach"
+).split()
+OWN_ACTIVATION = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
+
+
+def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None) -> Tensor:
+    """The scores (B, K) in a network's output.
+
+    output: what the network gave for `batch` pictures. adapter: see `Output`; without it a tensor (B, K) is taken as it
+    is, a tensor (B,) as one score for each picture, and the `logits` of an object or mapping likewise.
+
+    Raises `ModelError` for anything else, with the `output=` that would read it where that can be guessed.
+
+    >>> as_scores({"logits": torch.zeros(2, 5)}, 2, "net").shape
+    torch.Size([2, 5])
+    """
+    given = output
+    if adapter is not None:
+        try:
+            output = adapter(output)
+        except Exception as e:  # the caller's own function
+            raise ModelError(
+                f"output= fails on what {name} gives ({_kind(given)}): {type(e).__name__}: {e}. It must turn that into "
+                "scores (B, K)."
+            ) from e
+    elif not isinstance(output, Tensor):
+        logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        output = logits if isinstance(logits, Tensor) and logits.ndim == 2 else output
+    if isinstance(output, Tensor) and output.ndim == 1 and len(output) == batch:
+        output = output[:, None]
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        what = f"output= makes {_kind(output)} of what {name} gives" if adapter else f"{name} gives {_kind(output)}"
+        raise ModelError(f"{what}; scores (B, K) are needed, one row for each picture.{_advice(output)}")
+    if len(output) != batch:
+        raise ModelError(f"{name} gives {len(output)} rows of scores for {batch} picture{'s' * (batch != 1)}.")
+    if not output.shape[1]:
+        raise ModelError(f"{name} gives no scores: its output is {tuple(output.shape)}. Give it a classifier first.")
+    if not output.is_floating_point():
+        raise ModelError(f"{name} gives scores of type {output.dtype}; real floating-point numbers are needed.")
+    return output
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with the keys {', '.join(map(repr, list(value)[:6]))}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+def _advice(value: Any) -> str:
+    """The output= that would probably read a value, as the end of a sentence."""
+    if isinstance(value, Tensor):
+        shapes = {
+            0: " It lost the batch's axis, perhaps through squeeze(): output=lambda y: y.reshape(-1, 1).",
+            3: " For the mean over positions, output=lambda y: y.mean(1).",
+            4: " For a segmentation, output=lambda y: y.mean((2, 3)), or the mean over a mask.",
+        }
+        return shapes.get(value.ndim, "")
+    inner = "y.logits" if isinstance(getattr(value, "logits", None), Tensor) else None
+    if isinstance(value, Mapping):
+        inner = next((f"y[{key!r}]" for key, v in value.items() if isinstance(v, Tensor)), None)
+        value = next((v for v in value.values() if isinstance(v, Tensor)), None)
+    elif isinstance(value, (tuple, list)):
+        inner = next((f"y[{n}]" for n, v in enumerate(value) if isinstance(v, Tensor)), None)
+        value = next((v for v in value if isinstance(v, Tensor)), None)
+    elif inner:
+        value = value.logits
+    if inner is None:
+        return " Pass output=, a function that makes scores of it."
+    mean = ".mean((2, 3))" if isinstance(value, Tensor) and value.ndim == 4 else ""
+    return f" Pass output=, for example output=lambda y: {inner}{mean}."
+
+
+def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
+    """The activation in which a network ends, by its scores (B, K) and the graph behind them; None where there is none.
+
+    >>> own_activation(torch.zeros(1, 3, requires_grad=True).softmax(1)[:, :2])
+    'softmax'
+    """
+    values = scores.detach()
+    if values.shape[1] > 1 and bool((values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-4).all()):
+        return "softmax"
+    node = scores.grad_fn
+    while node is not None:
+        kind = node.name().removesuffix("0").removesuffix("Backward")
+        if kind in OWN_ACTIVATION:
+            return OWN_ACTIVATION[kind]  # type: ignore[return-value]
+        if kind not in SAME_VALUES:
+            return None
+        node = node.next_functions[0][0]
+    return None
+
+
+def check_activation(activation: Any, own: str | None, name: str) -> Activation:
+    """The activation of a network that ends in `own` (see `own_activation`); a `ModelError` where the two contradict."""
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"activation={activation!r}: 'softmax', 'sigmoid', 'identity', or None for a regression.")
+    if own is None:
+        return activation
+    if activation in ("softmax", "sigmoid"):
+        raise ModelError(
+            f"{name} ends in a {own} of its own, so its outputs are probabilities already; leave out "
+            f"activation={activation!r}, or give the network without that {own}."
+        )
+    return "identity" if activation == "auto" else activation
+
+
+def resolve_activation(activation: Activation, scores: Tensor) -> Activation:
+    """The activation for scores (K,): "auto" becomes softmax for two or more of them, sigmoid for one.
+
+    A lone score beyond ±30 is hardly the logarithm of odds; "auto" then gives no probability. Pass "sigmoid" or None to
+    load_model to say which it is.
+    """
+    if activation != "auto":
+        return activation
+    if len(scores) > 1:
+        return "softmax"
+    return "sigmoid" if abs(float(scores[0])) <= EXTREME else None
+
+
+def probabilities(scores: Tensor, activation: Activation) -> Tensor | None:
+    """Probabilities (K,) float64 on the CPU of scores (K,); None where they have none.
+
+    >>> probabilities(torch.tensor([0.0]), "sigmoid")
+    tensor([0.5000], dtype=torch.float64)
+    """
+    scores = scores.detach().cpu().double()  # the CPU first: Apple's GPU has no float64
+    activation = resolve_activation(activation, scores)
+    if activation is None:
+        return None
+    return {"softmax": lambda: scores.softmax(0), "sigmoid": scores.sigmoid, "identity": scores.clone}[activation]()
+
+
+def in_words(label: str, score: float, probability: float | None) -> str:
+    """A class for titles and alternative texts: its label and its probability, or its score where it has none.
+
+    >>> in_words("tiger cat", 12.5, 0.381), in_words("age", 59.57, None)
+    ('tiger cat, 38.1 %', 'age, 59.57')
+    """
+    return f"{label}, {score:.2f}" if probability is None else f"{label}, {100 * probability:.1f} %"

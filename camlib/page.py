@@ -1,0 +1,211 @@
+"""Every class of a photo under the cursor: one HTML file that needs nothing else.
+
+A map is a few dozen numbers, so the maps of all classes fit into the page, and the page itself does the rest: it lays a
+map on the photo as `camlib.place` does and colours it as `camlib.overlay` does.
+"""
+
+import base64
+import html
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from camlib.errors import CamError
+from camlib.evidence import Evidence, ViewResult
+from camlib.files import write_whole
+from camlib.models import Classifier
+from camlib.plot import ALPHA, COLORMAP
+
+SIDE = 1024  # pixels: a larger photo is scaled down to it
+PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, all the rest is below 75 kB
+FEW = 10  # classes of a method that computes each map anew
+STEPS = 65535  # of a cell's value between the ends of its map
+COLOURS = {
+    COLORMAP: "Red for, blue against",
+    "PuOr_r": "Orange for, purple against",
+    "PiYG_r": "Pink for, green against",
+    "viridis": "Viridis: yellow for, violet against",
+    "cividis": "Cividis: yellow for, dark blue against",
+    "inferno": "Inferno: pale yellow for, black against",
+}
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """What a page needs of an explanation."""
+
+    @property
+    def classifier(self) -> Classifier: ...
+    @property
+    def photo(self) -> np.ndarray: ...
+    @property
+    def evidence(self) -> Evidence: ...
+    @property
+    def results(self) -> tuple[ViewResult, ...]: ...
+    @property
+    def logits(self) -> Tensor: ...
+    @property
+    def probabilities(self) -> Tensor | None: ...
+    @property
+    def unit(self) -> str: ...
+    def overlay(self) -> np.ndarray: ...
+    def top(self, n: int) -> list[Any]: ...
+
+
+def to_html(
+    exps: Explained | Sequence[Explained],
+    path: str | os.PathLike | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    side: int = SIDE,
+    start: int = 0,
+) -> str | Path:
+    """A page with the photos and the maps of all classes, to be explored without a kernel and without network.
+
+    exps: one explanation or several. path: the file to write, whole or not at all; without it the page's text is
+    returned. names: what the photos are called. side: pixels of a photo's longer side, at most. start: the photo that
+    is shown first.
+
+    The page's pixels are those of `camlib.overlay`, to one gray level. A page of a 1024-pixel photo has at most 700 kB:
+    cells have 16 bits between the ends of their map, and where the maps have more than 135 cells, the most probable
+    classes are kept. Methods other than "cam" compute each map anew, so the page has their ten most probable classes.
+
+    Raises `CamError` for wrong arguments, for maps that are not finite, and where the file cannot be written.
+
+    >>> from camlib import explain, load_model
+    >>> page = to_html(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray"])
+    >>> "https://" in page, len(page) < 700_000
+    (False, True)
+    """
+    page = page_of([exps] if isinstance(exps, Explained) else list(exps), names, side, start)
+    if path is None:
+        return page
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise CamError(f"{path}: pages are written as .html.")
+    return write_whole(path, lambda file: file.write(page.encode()))
+
+
+def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, side: int = SIDE, start: int = 0) -> str:
+    if not several or not all(isinstance(exp, Explained) for exp in several):
+        raise CamError("An explorer shows an Explanation or several: camlib.explain(clf, photo) makes one.")
+    if names is None:
+        names = ["photo"] if len(several) == 1 else [f"photo {n}" for n in range(1, len(several) + 1)]
+    if isinstance(names, str) or len(names) != len(several):
+        raise CamError(f"names={names!r}: one name for each of the {len(several)} photos is needed.")
+    if side < 1 or not 0 <= start < len(several):
+        raise CamError(f"side={side}, start={start}: a number of pixels, and one of the {len(several)} photos, from 0.")
+    title = ", ".join(names).encode(errors="replace").decode()  # a file name need not be text
+    parts = {"title": html.escape(f"{title}: what the network saw"), "data": _json(_data(several, names, side, start))}
+    template = files("camlib").joinpath("page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], template)  # in one pass: names may look so
+
+
+def framed(exp: Explained, side: int = 640) -> str:
+    """The page for a notebook's output: in a frame of its own, over a picture for where scripts are not trusted."""
+    picture = _picture(Image.fromarray(exp.overlay()), side)[0]
+    alt = html.escape(f"Evidence for {exp.top(1)[0]} on the photo")
+    image = f'<img src="{picture}" alt="{alt}" style="grid-area: 1/1">'
+    return f'<div style="display: grid">{image}{frame(page_of([exp], side=side))}</div>'
+
+
+def frame(page: str, height: int = 860) -> str:
+    # sandbox: the page's scripts run, but reach neither the notebook nor its server
+    style = f"grid-area: 1/1; width: 100%; height: {height}px; border: 0; resize: vertical"
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" title="Class map explorer" '
+        f'style="{style}"></iframe>'
+    )
+
+
+def _json(data: Any) -> str:
+    """JSON that a <script> element may hold: nothing in it can end the element."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _data(exps: Sequence[Explained], names: Sequence[str], side: int, start: int) -> dict[str, Any]:
+    from matplotlib import colormaps
+
+    labels = list(dict.fromkeys(exp.classifier.labels for exp in exps))
+    ends = {name: [[round(255 * c, 4) for c in colormaps[name](end)[:3]] for end in (0.0, 1.0)] for name in COLOURS}
+    return {
+        "alpha": ALPHA,
+        "colours": [{"name": name, "title": title, "ends": ends[name]} for name, title in COLOURS.items()],
+        "labels": labels,
+        "photos": [
+            _photo(exp, str(name), side) | {"labels": labels.index(exp.classifier.labels)}
+            for exp, name in zip(exps, names, strict=True)
+        ],
+        "start": start,
+    }
+
+
+def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:
+    """A photo, what the network says of it, and the maps of as many classes as there is room for."""
+    picture, (height, width) = _picture(Image.fromarray(exp.photo), side)
+    logits = exp.logits.float().cpu()
+    cells = sum(r.features.shape[2] * r.features.shape[3] for r in exp.results)
+    exact = exp.evidence.bias is not None
+    room = max(FEW, MAP_BYTES // (2 * cells)) if exact else FEW
+    classes = sorted(logits.argsort(descending=True, stable=True)[:room].tolist())
+    count = Counter(exp.classifier.labels)
+    return {
+        "name": name,
+        "picture": picture,
+        "size": [height, width],
+        "network": exp.classifier.name,
+        "method": exp.evidence.method.name,
+        "unit": exp.unit,
+        "additive": exp.evidence.method.additive,
+        "classes": classes,
+        "several": [k for k in classes if count[exp.classifier.labels[k]] > 1],  # shown with their index
+        "logits": _base64(logits[classes].numpy()),
+        "probabilities": _base64(exp.probabilities[classes].float().numpy()) if exp.probabilities is not None else None,
+        "bias": _base64(exp.evidence.bias[classes].cpu().numpy()) if exp.evidence.bias is not None else None,
+        "views": [_view(r, classes) for r in exp.results],
+    }
+
+
+def _view(result: ViewResult, classes: list[int]) -> dict[str, Any]:
+    """A view of the photo, and the maps that lie in it."""
+    maps, view = result.maps.stack(classes).float().cpu().numpy(), result.view
+    return {"resized": view.resized, "offset": view.offset, "size": view.size, "cells": maps.shape[1:]} | _encoded(maps)
+
+
+def _encoded(maps: np.ndarray) -> dict[str, str]:
+    """Maps (K, h, w) as 16 bits between each map's own ends: off by at most 1/131070 of the distance between these."""
+    flat = maps.reshape(len(maps), -1)
+    if not np.isfinite(flat).all():
+        raise CamError("Some maps are not finite; the page cannot show them.")
+    low, high = flat.min(1).astype(np.float64), flat.max(1).astype(np.float64)
+    step = np.where(high > low, high - low, 1) / STEPS
+    steps = np.rint((flat - low[:, None]) / step[:, None]).astype("<u2")
+    return {"steps": _base64(steps), "ends": _base64(np.stack([low, high], 1).astype("<f4"))}
+
+
+def _picture(image: Image.Image, side: int) -> tuple[str, tuple[int, int]]:
+    """The image as a JPEG in an address of its own, and its (height, width); coarser where it would be too large."""
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    for quality in (90, 80, 70, 55, 40):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= PHOTO_BYTES:
+            break
+    else:
+        return _picture(image, max(image.size) * 3 // 4)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), (image.height, image.width)
+
+
+def _base64(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -1,0 +1,83 @@
+"""Where a network has its feature maps: found when first needed, checked at every use, found again when a check fails."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from camlib.cam import class_activation_maps
+from camlib.errors import HeadError, LayerError
+from camlib.forward_pass import ForwardPass, run_forward
+from camlib.heads import Head, find_head
+from camlib.hooks import Layer
+from camlib.layers import FeatureLayer, locate
+from camlib.network import walk
+from camlib.outputs import Output
+
+Structure = tuple[tuple[int, type], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ExactMaps:
+    """What one forward pass gives for the method "cam", verified."""
+
+    features: Tensor  # (B, C, h, w)
+    logits: Tensor  # (B, K)
+    maps: Tensor  # (B, K, h, w)
+    bias: Tensor  # (K,)
+    head: Head
+
+
+@dataclass(eq=False)
+class Places:
+    """The head and the feature layers of one network, as guesses: nothing here is believed without a check.
+
+    An exact map is verified by its identity on each input, with the weights that the network has then. A feature layer
+    is looked up again when the network's modules have changed.
+    """
+
+    head: Head | None = None
+    layers: dict[Layer | None, tuple[Structure, FeatureLayer]] = field(default_factory=dict)
+
+    def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
+        """The maps of all classes for x (B, C, H, W). probe: makes an input on which a head can be found.
+
+        Raises `HeadError` where the network, as it is now, has no exact map.
+        """
+        if self.head is not None:
+            try:
+                return _run(self.head, module, x)
+            except (HeadError, LayerError):
+                pass  # the network has changed, or this input has no map: the search below says which
+        self.head = find_head(module, probe(), output)
+        return _run(self.head, module, x)
+
+    def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
+        """A forward pass with the graph from a feature map on, whose gradients stay those of the network as it is now."""
+        now = tuple((id(m), type(m)) for m in walk(module))
+        structure, place = self.layers.get(layer, (None, None))
+        if place is not None and structure == now:
+            try:
+                return _pass(module, x, place, output)
+            except LayerError:
+                pass
+        place = locate(module, x, layer, output)
+        self.layers[layer] = now, place
+        return _pass(module, x, place, output)
+
+
+def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None) -> ForwardPass:
+    if place.recomputes:  # a backward pass would run the network as it is by then, so it gets one of its own
+        module = copy.deepcopy(module).eval()
+    return run_forward(module, x, place, output, keep_weights=True)
+
+
+def _run(head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
+    features, logits = head.run(module, x)
+    with torch.no_grad():
+        head = head.reread(module)
+        head.verify(features, logits)
+        maps = class_activation_maps(features, head.weight.float())
+    return ExactMaps(features, logits.float(), maps, head.bias.float().clone(), head)

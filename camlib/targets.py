@@ -1,0 +1,149 @@
+"""What a target may be, decided in one place: class indices, labels, tensors of indices, and the names of classes."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from camlib.errors import ModelError, TargetError, near
+
+Target = int | str | Tensor | np.integer
+"""One class: an index, a label, or a 0-d tensor or NumPy integer with an index."""
+
+Targets = Target | Sequence[Target]
+"""One class or several."""
+
+
+class Chosen(NamedTuple):
+    """Class indices, and whether the caller named one class or a list of them."""
+
+    indices: list[int]
+    single: bool
+
+    def shaped(self, results: Tensor, axis: int = 0) -> Tensor:
+        """Results of all the classes along an axis; without that axis where the caller named a single class."""
+        return results.select(axis, 0) if self.single else results
+
+
+def class_names(labels: Any, count: int) -> tuple[str, ...]:
+    """The names of the classes 0 to count - 1, as strings.
+
+    labels: None (then "class 0", "class 1", …), an ordered collection of names, or a mapping from index to name such as
+    Hugging Face's `config.id2label`. A set has no order, and a mapping from name to index is the wrong way round: both
+    are refused.
+
+    Raises `ModelError` for labels that are not one name for each class.
+
+    >>> class_names({1: "dog", 0: "cat"}, 2)
+    ('cat', 'dog')
+    """
+    if labels is None:
+        return tuple(f"class {k}" for k in range(count))
+    if isinstance(labels, Mapping):
+        labels = _in_order(labels)
+    elif isinstance(labels, Set):
+        raise ModelError("labels is a set, which has no order: pass a list with the name of class 0 first.")
+    elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        raise ModelError(f"labels is a list of names, one for each class; got {labels!r}.")
+    names = tuple(str(label) for label in labels)
+    if len(names) != count:
+        raise ModelError(f"{len(names)} labels for a network with {count} output{'s' * (count != 1)}.")
+    return names
+
+
+def _in_order(labels: Mapping[Any, Any]) -> list[str]:
+    """The names of an index → name mapping, by index."""
+    try:
+        names = {int(key): str(name) for key, name in labels.items()}  # JSON turns the keys into strings
+    except (TypeError, ValueError):
+        names = {}
+    if sorted(names) == list(range(len(labels))):
+        return [names[k] for k in range(len(names))]
+    if all(isinstance(value, Integral) for value in labels.values()):
+        raise ModelError(
+            "labels maps names to indices; pass the names in the order of the indices: "
+            "labels=sorted(class_to_idx, key=class_to_idx.get)."
+        )
+    raise ModelError(f"labels as a mapping needs the keys 0 to {len(labels) - 1}; got {list(labels)[:5]}.")
+
+
+def class_index(target: Any, count: int, labels: Sequence[str] = (), name: str = "this network") -> int:
+    """The index of one class, from 0 to count - 1.
+
+    target: an index (int, NumPy integer, 0-d tensor or array) or, where labels are given, a label in any case. name:
+    what an error calls the network.
+
+    Raises `TargetError` for anything else, with near matches for a label.
+
+    >>> class_index("DOG", 2, ["cat", "dog"])
+    1
+    """
+    if isinstance(target, str):
+        return _labelled(target, labels, name)
+    if isinstance(target, (Tensor, np.ndarray)):
+        if target.ndim or str(target.dtype).split(".")[-1].rstrip("0123456789") not in ("int", "uint"):
+            what = f"{type(target).__name__} of shape {tuple(target.shape)} and type {target.dtype}"
+            raise TargetError(f"A target is one class index, or a list of them; got a {what}.")
+        target = int(target)
+    if isinstance(target, (bool, np.bool_)) or not isinstance(target, Integral):
+        kinds = "a class index or a label" if labels else "a class index"
+        raise TargetError(f"A target is {kinds}, not {target!r} ({type(target).__name__}).")
+    if not 0 <= int(target) < count:
+        raise TargetError(f"No class {target}: {name} has {count} class{'es' * (count != 1)}, 0 to {count - 1}.")
+    return int(target)
+
+
+def _labelled(label: str, labels: Sequence[str], name: str) -> int:
+    if not labels:
+        raise TargetError(
+            f"{label!r} is a label, and here only class indices are known; labels belong to a Classifier."
+        )
+    exact = [k for k, known in enumerate(labels) if known == label]
+    hits = exact or [k for k, known in enumerate(labels) if known.lower() == label.strip().lower()]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise TargetError(f"{label!r} is the label of the classes {hits}; give one of these indices.")
+    hint = near(label.strip(), labels) or f" Examples: {', '.join(labels[:5])}."
+    raise TargetError(f"{name} has no class {label!r}.{hint}")
+
+
+def choose(targets: Any, count: int, labels: Sequence[str] = (), name: str = "this network") -> Chosen:
+    """One target or several, as class indices.
+
+    targets: what `class_index` takes, or a list, tuple or 1-d tensor or array of it.
+
+    >>> choose(["dog", 0], 2, ["cat", "dog"])
+    Chosen(indices=[1, 0], single=False)
+    """
+    if isinstance(targets, str) or not isinstance(targets, Iterable) or getattr(targets, "ndim", 1) == 0:
+        return Chosen([class_index(targets, count, labels, name)], True)
+    indices = [class_index(target, count, labels, name) for target in targets]
+    if not indices:
+        raise TargetError("No targets: give at least one class.")
+    return Chosen(indices, False)
+
+
+def choose_for_batch(targets: Any, count: int, batch: int) -> tuple[list[list[int]], bool]:
+    """Class indices for each picture of a batch: (T lists of B indices, whether the T axis is left out).
+
+    targets: one class for all pictures, a list of T classes for all pictures, or a tensor or array (B,) with one class
+    for each picture.
+
+    >>> import torch
+    >>> choose_for_batch([4, 1], 5, batch=3)
+    ([[4, 4, 4], [1, 1, 1]], False)
+    >>> choose_for_batch(torch.tensor([4, 1, 0]), 5, batch=3)
+    ([[4, 1, 0]], True)
+    """
+    if isinstance(targets, (Tensor, np.ndarray)) and targets.ndim == 1:
+        if len(targets) != batch:
+            raise TargetError(
+                f"A tensor of targets has one class for each picture: got {len(targets)} for a batch of {batch}. "
+                "For several classes of every picture, pass a list."
+            )
+        return [[class_index(target, count) for target in targets]], True
+    indices, single = choose(targets, count)
+    return [[k] * batch for k in indices], single
