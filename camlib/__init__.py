@@ -10,7 +10,7 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.2.0"
+from camlib.version import __version__
 
 if TYPE_CHECKING:
     from camlib import evaluate, sanity, shapes
@@ -51,7 +51,7 @@ _HOME = {
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("evaluate", "sanity", "shapes")  # used as camlib.evaluate.iou
-__all__ = sorted([*_MODULE, *_SUBMODULES])
+__all__ = sorted([*_MODULE, *_SUBMODULES, "__version__"])
 
 
 def __getattr__(name: str) -> object:

@@ -162,7 +162,7 @@ def _rows(
     """
     from tqdm import tqdm
 
-    from camlib import __version__
+    from camlib.version import __version__
     from camlib.methods import find_method
 
     deciding = ("method", "model", "view", "size", "target", "top", "figure", "raw", "html")
@@ -297,6 +297,6 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _version() -> str:
-    from camlib import __version__
+    from camlib.version import __version__
 
     return f"camlib {__version__}"

@@ -320,7 +320,7 @@ class Explanation:
 
     def manifest(self, targets: Targets | None = None) -> dict[str, Any]:
         """What was explained and how, for JSON: network, method, layer, unit, views, and what is said of the classes."""
-        from camlib import __version__
+        from camlib.version import __version__
 
         classes = []
         for k in self._indices(targets):

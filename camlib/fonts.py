@@ -35,9 +35,8 @@ PACKAGES = {  # Debian's package and the font to download; other scripts: fonts-
     EMOJI: ("fonts-symbola", "Noto Emoji"),  # not fonts-noto-color-emoji: matplotlib draws outlines only
     OTHER: ("fonts-noto-core", "Noto Sans"),
 }
-NO_LETTERS = re.compile(
-    "Last Resort|STIXNonUni|STIXSize|cm[a-z]+10$"
-)  # matplotlib's own: placeholders, parts of formulas
+# Fonts that come with matplotlib, of placeholders and of parts of formulas
+NO_LETTERS = re.compile("Last Resort|STIXNonUni|STIXSize|cm[a-z]+10$")
 _LRM, _FSI, _PDI = "\u200e", "\u2068", "\u2069"  # left-to-right mark; first strong isolate and its end
 
 

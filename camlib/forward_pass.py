@@ -42,7 +42,8 @@ class ForwardPass:
 
     def gradient(self, indices: list[int]) -> Tensor:
         """∂ score / ∂ features, (B, C, h, w) float32, each picture's for its own class. indices: B class indices."""
-        own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
+        with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
+            own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
         (gradient,) = gradients(own, [self.value], type(self.module).__name__)
         if gradient is None:
             raise CutGraph(

@@ -193,10 +193,13 @@ def side_by_side(
 
     h, w = photo.shape[:2]
     width = 3.0 if h <= w else 2.4
-    family = fonts.families([*titles, *units], stacklevel=3)
+    names, units = ([fonts.printable(text) for text in texts] for texts in (titles, units))
+    family = fonts.families([*names, *units], stacklevel=3)
     text: dict[str, Any] = {"fontfamily": family, "parse_math": False}
+    fitted = [_fit(name, 0.9 * 72 * width, family) for name in names]
+    more = max((title.count("\n") for title in fitted), default=0)
     columns = len(heats) + 1
-    fig = Figure(figsize=(width * columns, width * h / w + 1.15), layout="constrained", dpi=100)
+    fig = Figure(figsize=(width * columns, width * h / w + 1.15 + LINE * more), layout="constrained", dpi=100)
     axes = fig.subplots(1, columns, squeeze=False)[0]
     axes[0].imshow(photo)
     axes[0].set_title("photo, network's view dashed" if box else "photo", fontsize=FONT_SIZE)
@@ -206,13 +209,16 @@ def side_by_side(
             (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linestyle="--"
         )
         axes[0].add_patch(frame)
-    for ax, heat, title, unit in zip(axes[1:], heats, titles, units, strict=True):
+    for ax, heat, title, unit in zip(axes[1:], heats, fitted, units, strict=True):
         limit = _limit(np.asarray(heat, dtype=np.float32), None)
         ax.imshow(overlay(photo, heat, limit, **style))
-        ax.set_title(_fit(fonts.printable(title), 0.9 * 72 * width, family), fontsize=FONT_SIZE, **text)
+        ax.set_title(title, fontsize=FONT_SIZE, **text)
         bar = fig.colorbar(mappable(limit, **style), ax=ax, orientation="horizontal", shrink=0.9, pad=0.04)
-        bar.set_label(fonts.in_order(fonts.printable(unit)), fontsize=9, **text)
+        bar.set_label(fonts.in_order(unit), fontsize=9, **text)
         bar.locator = MaxNLocator(5, symmetric=True)
+    spacer = fig.colorbar(mappable(1.0), ax=axes[0], orientation="horizontal", shrink=0.9, pad=0.04)
+    spacer.set_label(" ", fontsize=9)
+    spacer.ax.set_visible(False)  # it keeps the photo level with the maps
     for ax in axes:
         ax.axis("off")
     return fig

@@ -191,7 +191,7 @@ def test_segmentation(names):
     with torch.no_grad():
         expected = net(x)["out"].mean((2, 3))[0]
     torch.testing.assert_close(exp.logits, expected)
-    # The last feature map is that of the class scores, and what follows it is linear without a bias: the map sums to it.
+    # The last feature map is that of the class scores; what follows is linear without a bias, so the map sums to it.
     torch.testing.assert_close(exp.map("cat").sum(), expected[0], atol=1e-5, rtol=0)
 
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-from camlib import CamError, ImageError, overlay, show
-from camlib.plot import encode, figure
+from camlib import CamError, ImageError, fonts, overlay, show
+from camlib.plot import UNIT, encode, figure, mappable
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = np.asarray(Image.fromarray(PHOTO).convert("L")).astype(int)
@@ -95,6 +98,107 @@ def test_figure_shares_one_scale_and_names_the_unit():
     bottom, top = bar.collections[-1].cmap([0.0, 1.0])[:, :3]
     assert bottom[2] > bottom[0] and top[0] > top[2], "blue below, red above, as in the overlays"
     assert figure(PHOTO, [np.ones((6, 8))], ["a"], limit=5).axes[-1].get_ylim() == (-5, 5)
+
+
+def drawn(titles, shape=(60, 80), **options):
+    """A figure, drawn, with one map for each title."""
+    fig = figure(np.zeros((*shape, 3), np.uint8), [np.ones(shape)] * len(titles), titles, **options)
+    FigureCanvasAgg(fig).draw()
+    return fig
+
+
+@pytest.mark.parametrize(
+    ("shape", "titles", "box"),
+    [
+        ((60, 80), ["tiger cat, 38.1 %", "German short-haired, 12 %"], None),
+        ((80, 60), ["tiger cat, 38.1 %", "two\nlines"], None),
+        ((80, 60), ["7 × 7 cells, naïve"], (5, 5, 50, 50)),
+        ((60, 80), ["$5, space shuttle against foxes"], (5, 5, 50, 50)),
+    ],
+)
+def test_ordinary_titles_are_drawn_as_matplotlib_draws_them(shape, titles, box):
+    (h, w), width = shape, 3.0 if shape[0] <= shape[1] else 2.4
+    photo, heat = np.zeros((h, w, 3), np.uint8), np.ones(shape)
+    size = (width * (len(titles) + 1) + 0.7, width * h / w + 0.5)
+    plain = Figure(figsize=size, layout="constrained", dpi=100)
+    axes = plain.subplots(1, len(titles) + 1)
+    first = "photo, network's view dashed" if box else "photo"
+    for ax, picture, title in zip(axes, [photo] + [overlay(photo, heat)] * len(titles), [first, *titles], strict=True):
+        ax.imshow(picture)
+        ax.set_title(title, fontsize=10)
+        ax.axis("off")
+    if box:
+        axes[0].add_patch(Rectangle((4.5, 4.5), 45, 45, fill=False, edgecolor="white", linestyle="--"))
+    plain.colorbar(mappable(1), ax=list(axes), label=UNIT, shrink=0.9)
+    assert encode(figure(photo, [heat] * len(titles), titles, box)) == encode(plain)
+
+
+@pytest.mark.parametrize("title", ["$x_{$, 3 %", "$5 or $6, 4.0 %", r"a\_b $\alpha$", "tab\there", "100 %", "{", "^_^"])
+def test_titles_and_unit_are_no_formulas(title):
+    *panels, bar = drawn([title], unit="$x_{$").axes
+    assert panels[1].get_title() == title.replace("\t", " ")
+    assert bar.get_ylabel() == "$x_{$"
+
+
+def test_labels_that_are_no_text_are_drawn(recwarn):
+    assert drawn(["cat\udc80\x00"]).axes[1].get_title() == "cat\ufffd "
+    assert not recwarn.list
+
+
+LONG = [
+    "German short-haired pointer from the far north, 38.1 %",
+    "n02123045_tabby_cat_with_a_name_as_long_as_a_path_and_longer_than_two_lines, 100 %",
+    "W" * 500 + ", 3.0 %",
+    "a title without any percentage that does not end before the panel does, not even after two lines of it",
+    "حيوان أليف طويل الشعر يعيش في البيت مع العائلة, 38.1 %",
+]
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60), (20, 100)])
+def test_long_titles_stay_within_their_panels_and_keep_their_percentages(shape):
+    fig, plain = drawn(["a", *LONG], shape), drawn([*"abcdef"], shape)
+    boxes = [ax.title.get_window_extent() for ax in fig.axes[:-1]] + [fig.axes[-1].get_window_extent()]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes[2:], boxes[3:], strict=False)), "no two touch, nor the colour bar"
+    assert all(box.y1 <= fig.bbox.y1 for box in boxes), "none is cut off"
+    for ax, title, before in zip(fig.axes[2:-1], LONG, plain.axes[2:], strict=False):
+        text = ax.get_title()
+        assert text.count("\n") == 1
+        if "%" in title:
+            assert text.endswith(title[title.rindex(",") :])
+        whole = text.translate(dict.fromkeys(map(ord, "\n\u200e\u2068\u2069 ")))
+        assert "…" in text or whole == title.replace(" ", "")
+        assert ax.get_window_extent().height == pytest.approx(before.get_window_extent().height, rel=0.02)
+
+
+def test_a_long_title_is_broken_between_words_and_not_within_a_letter():
+    german, path, accents, family, fits = (
+        ax.get_title()
+        for ax in drawn(
+            [LONG[0], LONG[1], "e\u0301" * 100, "🐱\u200d🐱" * 60, "wire-haired fox terrier, Lakeland, 38.1 %"]
+        ).axes[1:6]
+    )
+    assert german == "German short-haired pointer from the\nfar north, 38.1 %"
+    assert path.split("\n")[0][-1] == "_"
+    assert all(line[0] == "e" for line in accents.split("\n"))
+    assert accents[-2:] == "\u0301…"
+    assert all(line[0] == "🐱" and line.rstrip("…")[-1] == "🐱" for line in family.split("\n"))
+    assert fits == "wire-haired fox terrier, Lakeland,\n38.1 %", "a name that fits is not broken"
+
+
+def test_labels_in_other_scripts_are_drawn_or_warned_about(monkeypatch):
+    here = [face for face in fontManager.ttflist if "dejavu" in face.fname.lower() or "LastResort" in face.fname]
+    monkeypatch.setattr(fontManager, "ttflist", here)
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    fonts._add_new_fonts.cache_clear()
+    with pytest.warns(UserWarning) as caught:
+        fig = drawn(["बिल्ली, 38.1 %", "קט, 38.1 %"], unit="猫")
+    fonts._add_new_fonts.cache_clear()
+    (warning,) = caught
+    assert "Devanagari" in str(warning.message) and "Chinese" in str(warning.message)
+    assert warning.filename == __file__
+    texts = [ax.title for ax in fig.axes[1:3]] + [fig.axes[3].yaxis.label]
+    assert [text.get_fontfamily() for text in texts] == [["sans-serif", fonts.LAST_RESORT]] * 3
+    assert fig.axes[2].get_title() == fonts.in_order("קט", ", 38.1 %") != "קט, 38.1 %"
 
 
 def test_encoded_figures_are_the_same_every_time_and_name_no_version():
