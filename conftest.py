@@ -24,12 +24,12 @@ collect_ignore_glob = ["notebooks/exercises/*.ipynb"]  # without outputs; tests/
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("nbval"):
+    if config.getoption("nbval", default=False):
         os.environ.update(notebooks.kernel_environment())  # nbval's kernels inherit it
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix == ".ipynb" and parent.config.getoption("nbval"):
+    if file_path.suffix == ".ipynb" and parent.config.getoption("nbval", default=False):
         return StoredNotebook.from_parent(parent, path=file_path)
     return None
 
@@ -84,6 +84,6 @@ def _figure_faults(item: IPyNbCell) -> list[str]:
 
 
 def _picture_folder(config: pytest.Config) -> Path:
-    if config.cache is None:  # switched off with -p no:cacheprovider
+    if getattr(config, "cache", None) is None:  # switched off with -p no:cacheprovider
         return Path(tempfile.mkdtemp(prefix="figures-"))
     return config.cache.mkdir("figures")

@@ -10,26 +10,50 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from camlib.version import __version__
+from camlib.version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from camlib import evaluate, sanity, shapes
-    from camlib.cam import class_activation_maps, contrast, residual
-    from camlib.errors import CamError, CamWarning, HeadError, ImageError, LayerError, ModelError, TargetError
-    from camlib.explanation import Explanation, Prediction
-    from camlib.explorer import Explorer
-    from camlib.geometry import receptive_field_offset
-    from camlib.gradcam import grad_cam, grad_cam_plus_plus, gradient_map, hires_cam, layer_cam, score_cam
-    from camlib.heads import Head, find_head
-    from camlib.hooks import capture
-    from camlib.images import read_image
-    from camlib.layers import find_feature_layer
-    from camlib.methods import METHODS, Method, register
-    from camlib.models import Classifier, load_model
-    from camlib.page import to_html
-    from camlib.pipeline import explain, explain_all
-    from camlib.plot import overlay, show
-    from camlib.views import View, place, upsample
+if TYPE_CHECKING:  # "as" says that a name is meant for you: strict type checkers pass on no others
+    from camlib import evaluate as evaluate
+    from camlib import sanity as sanity
+    from camlib import shapes as shapes
+    from camlib.cam import class_activation_maps as class_activation_maps
+    from camlib.cam import contrast as contrast
+    from camlib.cam import residual as residual
+    from camlib.errors import CamError as CamError
+    from camlib.errors import CamWarning as CamWarning
+    from camlib.errors import HeadError as HeadError
+    from camlib.errors import ImageError as ImageError
+    from camlib.errors import LayerError as LayerError
+    from camlib.errors import ModelError as ModelError
+    from camlib.errors import TargetError as TargetError
+    from camlib.explanation import Explanation as Explanation
+    from camlib.explanation import Prediction as Prediction
+    from camlib.explorer import Explorer as Explorer
+    from camlib.geometry import receptive_field_offset as receptive_field_offset
+    from camlib.gradcam import grad_cam as grad_cam
+    from camlib.gradcam import grad_cam_plus_plus as grad_cam_plus_plus
+    from camlib.gradcam import gradient_map as gradient_map
+    from camlib.gradcam import hires_cam as hires_cam
+    from camlib.gradcam import layer_cam as layer_cam
+    from camlib.gradcam import score_cam as score_cam
+    from camlib.heads import Head as Head
+    from camlib.heads import find_head as find_head
+    from camlib.hooks import capture as capture
+    from camlib.images import read_image as read_image
+    from camlib.layers import find_feature_layer as find_feature_layer
+    from camlib.methods import METHODS as METHODS
+    from camlib.methods import Method as Method
+    from camlib.methods import register as register
+    from camlib.models import Classifier as Classifier
+    from camlib.models import load_model as load_model
+    from camlib.page import to_html as to_html
+    from camlib.pipeline import explain as explain
+    from camlib.pipeline import explain_all as explain_all
+    from camlib.plot import overlay as overlay
+    from camlib.plot import show as show
+    from camlib.views import View as View
+    from camlib.views import place as place
+    from camlib.views import upsample as upsample
 
 _HOME = {
     "cam": ("class_activation_maps", "contrast", "residual"),
@@ -54,18 +78,20 @@ _SUBMODULES = ("evaluate", "sanity", "shapes")  # used as camlib.evaluate.iou
 __all__ = sorted([*_MODULE, *_SUBMODULES, "__version__"])
 
 
-def __getattr__(name: str) -> object:
-    # Importing camlib stays light: torch and matplotlib come with the first name that needs them.
-    if name in _MODULE:
-        value = getattr(import_module(f"camlib.{_MODULE[name]}"), name)
-        globals()[name] = value
-        return value
-    try:
-        return import_module(f"camlib.{name}")  # any other submodule, as after `import camlib.plot`
-    except ModuleNotFoundError as e:
-        if e.name != f"camlib.{name}":
-            raise  # of a package that the submodule needs
-    raise AttributeError(f"module 'camlib' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> object:
+        # Importing camlib stays light: torch and matplotlib come with the first name that needs them.
+        if name in _MODULE:
+            value = getattr(import_module(f"camlib.{_MODULE[name]}"), name)
+            globals()[name] = value
+            return value
+        try:
+            return import_module(f"camlib.{name}")  # any other submodule, as after `import camlib.plot`
+        except ModuleNotFoundError as e:
+            if e.name != f"camlib.{name}":
+                raise  # of a package that the submodule needs
+        raise AttributeError(f"module 'camlib' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -9,16 +9,21 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from camlib.errors import LayerError, ModelError, first_line
+from camlib.outputs import OWN_ACTIVATION, SAME_VALUES, operation
 
 
 class Unfrozen(TorchFunctionMode):
-    """Inside, `detach()` and `torch.no_grad()` no longer cut the graph, as a frozen backbone in a forward does."""
+    """Inside, `detach()` and `torch.no_grad()` no longer cut the graph, as a frozen backbone in a forward does.
+
+    Of leaves, such as the weights, `detach()` is what it was: nothing lies behind them that could be cut.
+    """
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         name = getattr(func, "__name__", "")
         if name == "_set_grad_enabled":
             return None
-        if name in ("detach", "detach_") or func == Tensor.data.__get__:  # type: ignore[attr-defined]
+        cuts = name in ("detach", "detach_") or func == Tensor.data.__get__  # type: ignore[attr-defined]
+        if cuts and not args[0].is_leaf:
             return args[0].view_as(args[0])
         return func(*args, **(kwargs or {}))
 
@@ -40,6 +45,39 @@ def _storage(tensor: Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # a sparse tensor has no storage of its own
         return id(tensor)
+
+
+def cut_gates(scores: Tensor) -> bool:
+    """Let no gradient through the gates behind scores; whether there are any.
+
+    A gate is a sigmoid or softmax that multiplies something else, as an attention mask does. What leads to the scores
+    only through one decides where the network attends, and is not the evidence itself.
+    """
+    gates, waiting, visited = [], [scores.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        factors = [n for n, _ in node.next_functions]
+        waiting.extend(factors)
+        if operation(node) == "Mul" and not any(n is None or n.name().endswith("AccumulateGrad") for n in factors):
+            gates += [gate for gate in map(_gate, factors) if gate is not None]
+    for gate in gates:
+        gate.register_prehook(lambda gradients: tuple(g if g is None else torch.zeros_like(g) for g in gradients))
+    return bool(gates)
+
+
+def _gate(node: Any) -> Any:
+    """The sigmoid or softmax that a factor is, perhaps moved, scaled or enlarged; None for any other factor."""
+    while node is not None:
+        kind = operation(node)
+        if kind in OWN_ACTIVATION:
+            return node
+        behind = [n for n, _ in node.next_functions if n is not None]
+        same = kind in (*SAME_VALUES, "Add", "Sub", "Rsub", "Mul", "Div", "Mean") or kind.startswith("Upsample")
+        node = behind[0] if same and len(behind) == 1 else None
+    return None
 
 
 def gradients(score: Tensor, inputs: Sequence[Tensor], name: str) -> list[Tensor | None]:

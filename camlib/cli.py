@@ -162,8 +162,8 @@ def _rows(
     """
     from tqdm import tqdm
 
-    from camlib.version import __version__
     from camlib.methods import find_method
+    from camlib.version import __version__
 
     deciding = ("method", "model", "view", "size", "target", "top", "figure", "raw", "html")
     shard = "-of-".join(map(str, args.shard or ()))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
 
 
 class CamError(ValueError):
@@ -47,6 +49,21 @@ def near(word: str, words: Iterable[str]) -> str:
     inside = [w for w in known if len(word) > 2 and word in w]
     hits = list(dict.fromkeys(known[w] for w in [*as_word[:5], *close, *inside]))[:5]
     return f" Did you mean: {', '.join(hits)}?" if hits else ""
+
+
+def optional(module: str, what: str) -> Any:
+    """A module of a package that few functions need; a `CamError` says how to install it.
+
+    >>> optional("no_such.module", "camlib.draw")
+    Traceback (most recent call last):
+        ...
+    camlib.errors.CamError: camlib.draw needs the package no_such. Run: pip install no_such
+    """
+    try:
+        return import_module(module)
+    except ImportError as e:
+        package = module.partition(".")[0]
+        raise CamError(f"{what} needs the package {package}. Run: pip install {package}") from e
 
 
 def first_line(error: BaseException) -> str:

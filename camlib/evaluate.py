@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from camlib.errors import CamError
+from camlib.errors import CamError, optional
 from camlib.network import scores, untouched
 from camlib.targets import class_index
 
@@ -49,8 +49,7 @@ def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, i
     >>> box_from_map(torch.tensor([[0., 9., 9.], [0., 1., 0.], [5., 0., 0.]]))
     (1, 0, 3, 1)
     """
-    from scipy import ndimage
-
+    ndimage = optional("scipy.ndimage", "box_from_map")
     heat = _checked(heat)
     if not 0 <= threshold < 1:
         raise CamError(f"threshold={threshold}: a share of the maximum, from 0 to below 1.")

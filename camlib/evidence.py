@@ -1,4 +1,4 @@
-"""The evidence for every class in prepared inputs, by any method: one forward pass, and maps that no training changes."""
+"""The evidence for every class in prepared inputs, by any method: one forward pass, maps that no training changes."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +20,8 @@ from camlib.views import View
 class ClassMaps:
     """The maps (h, w) of one view by class: all of them, or each computed when it is first needed.
 
-    every: (K, h, w), where a method gives all at once. compute: gives the map of a class index otherwise; its results are
-    held in `known`. A pickle holds no network, so it has the maps that are known by then.
+    every: (K, h, w), where a method gives all at once. compute: gives the map of a class index otherwise; its results
+    are held in `known`. A pickle or copy holds no network, so it has the maps that are known by then.
     """
 
     every: Tensor | None = None
@@ -41,8 +41,8 @@ class ClassMaps:
     def _computed(self, k: int) -> Tensor:
         if self.compute is None:
             raise CamError(
-                f"This explanation was loaded from a file, which holds the maps of the classes {sorted(self.known)}; "
-                "explain the photo again for another class."
+                "This explanation is a copy, or was loaded from a file: it holds no network, and only the maps of the "
+                f"classes {sorted(self.known)}. Explain the photo again for another class."
             )
         return self.compute(k)
 

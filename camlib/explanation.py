@@ -20,7 +20,7 @@ from camlib.files import write_whole
 from camlib.methods import METHODS, Method, find_method
 from camlib.models import Classifier
 from camlib.outputs import in_words, probabilities, resolve_activation
-from camlib.plot import figure, overlay, side_by_side
+from camlib.plot import figure, overlay, picture, side_by_side
 from camlib.targets import Target, Targets
 from camlib.views import View, place
 
@@ -50,10 +50,12 @@ class Prediction:
 
 
 class NoNetwork(nn.Module):
-    """Stands in the classifier of an explanation that was loaded from a file."""
+    """Stands in the classifier of an explanation that was copied or loaded from a file."""
 
     def forward(self, x: Tensor) -> Tensor:
-        raise CamError("This explanation was loaded from a file, which holds no network; explain the photo again.")
+        raise CamError(
+            "This explanation is a copy, or was loaded from a file: it holds no network. Explain the photo again."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,9 @@ class Explanation:
 
     With the method "cam" the maps are verified: mean(map) + bias == logit. The other methods have no such identity, so
     `maps`, `bias`, `rest`, `share` and `residual` refuse. Tensors stay on the classifier's device until something is
-    drawn. With several sizes the logits and maps are the means over the resolutions; the maps then have the cells of the
-    finest. Nothing here changes when the network is trained further. A pickle holds arrays, labels and the recipe, not
-    the network.
+    drawn. With several sizes the logits and maps are the means over the resolutions; the maps then have the cells of
+    the finest. Nothing here changes when the network is trained further. A pickle or a copy (`copy.deepcopy`) holds
+    arrays, labels and the recipe, not the network.
     """
 
     classifier: Classifier
@@ -107,7 +109,9 @@ class Explanation:
     def __repr__(self) -> str:
         h, w = self.photo.shape[:2]
         cells = "×".join(str(max(r.features.shape[axis] for r in self.results)) for axis in (2, 3))
-        return f"Explanation({self.top(1)[0]}; {self.method} by {self.classifier.name}, {cells} cells, photo {w}×{h})"
+        best = self.top(1)[0]
+        says = in_words(_short(best.label), best.logit, best.probability)
+        return f"Explanation({says}; {self.method} by {_short(self.classifier.name)}, {cells} cells, photo {w}×{h})"
 
     # --- what the network says ---------------------------------------------------------------------------------------
 
@@ -118,7 +122,7 @@ class Explanation:
 
     @cached_property
     def probabilities(self) -> Tensor | None:
-        """(K,) float64 on the CPU: a softmax or sigmoid of the logits, see `camlib.load_model`; None where there are none."""
+        """(K,) float64 on the CPU: softmax or sigmoid of the logits, see `camlib.load_model`; None for a regression."""
         return probabilities(self.logits, self.classifier.activation)
 
     def prediction(self, target: Target) -> Prediction:
@@ -150,8 +154,8 @@ class Explanation:
     def _exact(self) -> Tensor:
         if self.evidence.bias is None:
             raise CamError(
-                f"The maps of {self.method!r} do not sum to the logits, so there are no bias, rest, share, residual, nor "
-                "maps of all classes at once. Use exp.map(CLASS), or explain with method='cam'."
+                f"The maps of {self.method!r} do not sum to the logits, so there are no bias, rest, share, residual, "
+                "nor maps of all classes at once. Use exp.map(CLASS), or explain with method='cam'."
             )
         return self.evidence.bias
 
@@ -182,7 +186,8 @@ class Explanation:
         return float(self._exact()[self.classifier.index(target)])
 
     def share(self, target: Target) -> float:
-        """The part of a class's logit that lies on the map, relative to the logit."""
+        """The part of a class's logit that lies on the map, relative to the logit: mean(map) / logit."""
+        self._exact()
         return float(self.map(target).mean() / self.logits[self.classifier.index(target)])
 
     def residual(self) -> float:
@@ -229,7 +234,8 @@ class Explanation:
         names = [str(self.prediction(k)) for k in indices]
         heats = self._place(indices, offset).cpu()
         fig = figure(self.photo, list(heats), names, self.view.box, limit, self.unit, **style)
-        fig.set_label(_alt_text(names, heats))
+        count = len(names)
+        fig.set_label(_alt_text(f"heat maps of {count} class{'es' * (count > 1)}", names, heats))
         return fig
 
     def compare(self, *methods: str, target: Target | None = None, layer: Any = None, **style: Any) -> "Figure":
@@ -246,7 +252,8 @@ class Explanation:
         heats = [other._place([k])[0].cpu() for other in others]
         titles = [f"{name}: {self.prediction(k)}" for name in methods]
         fig = side_by_side(self.photo, heats, titles, [other.unit for other in others], self.view.box, **style)
-        fig.set_label(_alt_text([f"{self.prediction(k)} by {name}" for name in methods], torch.stack(heats)))
+        what = f"heat maps of {self.prediction(k)} by {len(methods)} method{'s' * (len(methods) > 1)}"
+        fig.set_label(_alt_text(what, methods, heats))
         return fig
 
     def _by(self, method: Method, layer: Any) -> "Explanation":
@@ -286,8 +293,6 @@ class Explanation:
             )
         chosen = self.classifier.choose(target)
         if not chosen.single:
-            from camlib.plot import picture
-
             image = picture(self.plot(chosen.indices, limit, **style))
         else:
             image = Image.fromarray(self.overlay(chosen.indices[0], limit, **style))
@@ -319,7 +324,7 @@ class Explanation:
         return path
 
     def manifest(self, targets: Targets | None = None) -> dict[str, Any]:
-        """What was explained and how, for JSON: network, method, layer, unit, views, and what is said of the classes."""
+        """What was explained and how, for JSON: network, method, layer, unit, views, and the classes' scores."""
         from camlib.version import __version__
 
         classes = []
@@ -404,15 +409,18 @@ def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
     return (high - low).clamp(min=0).to(like.dtype) / coarse
 
 
-def _alt_text(names: Sequence[str], heats: Tensor) -> str:
+def _short(text: str, length: int = 50) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _alt_text(what: str, names: Sequence[str], heats: "Sequence[Tensor] | Tensor") -> str:
     parts = []
     for name, heat in zip(names, heats, strict=True):
         y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
         row = _third(y / heat.shape[0], ("top", "middle", "bottom"))
         column = _third(x / heat.shape[1], ("left", "centre", "right"))
         parts.append(f"{name} strongest at the {row} {column}")
-    count = len(names)
-    return f"The photo, and heat maps of {count} class{'es' * (count > 1)} on it: {'; '.join(parts)}."
+    return f"The photo, and {what} on it: {'; '.join(parts)}."
 
 
 def _third(fraction: float, names: tuple[str, str, str]) -> str:

@@ -86,8 +86,11 @@ class Explorer:
         name = self._network.value.strip()
         if name not in self._classifiers:
             self._classifiers[name] = load_model(name)
-        whole = like.view.size == like.view.resized
-        return explain(self._classifiers[name], photo, method=self._method.value, view="whole" if whole else "crop")
+        clf, method = self._classifiers[name], self._method.value
+        if like.prepared is not None and photo is like.photo and clf is like.classifier:
+            return explain(clf, like.prepared, method=method)
+        whole = like.view.size == like.view.resized and like.view != like.classifier.view(like.photo)
+        return explain(clf, photo, method=method, view="whole" if whole and like.prepared is None else "crop")
 
     def _try(self, work: Callable[[], None], start: int) -> None:
         """Do the work and show its page, or say why not and leave the page as it is."""

@@ -139,7 +139,7 @@ class Journal:
         if not entry or entry.get("options") != self.options or entry.get("state") != _state(photo):
             return None
         rows = entry.get("rows", [])
-        written = [row[kind] for row in rows for kind in ("picture", "figure", "page") if kind in row]
+        written = [row[kind] for row in rows for kind in ("picture", "figure", "raw", "page") if kind in row]
         return rows if all(Path(path).is_file() for path in written) else None
 
     def add(self, photo: Path, rows: list[dict[str, Any]]) -> None:

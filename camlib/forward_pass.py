@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen, gradients, no_gradient, weights_as_they_are
 from camlib.errors import CamError, LayerError
-from camlib.hooks import Layer, capture, layer_name
-from camlib.layers import PASSED_ON, SQUASHED, FeatureLayer, by_shape, check_input, locate
+from camlib.hooks import Layer, capture
+from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of, reading_of
 from camlib.network import Restless, quantised, scores, untouched
 from camlib.outputs import Output
 
@@ -44,11 +44,12 @@ class ForwardPass:
         """∂ score / ∂ features, (B, C, h, w) float32, each picture's for its own class. indices: B class indices."""
         with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
             own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
-        (gradient,) = gradients(own, [self.value], type(self.module).__name__)
+        with untouched(self.module, self.layer.restless):  # checkpointing may run parts of it again
+            (gradient,) = gradients(own, [self.value], type(self.module).__name__)
         if gradient is None:
             raise CutGraph(
-                f"The scores of {type(self.module).__name__} do not depend on the output of "
-                f"{layer_name(self.layer.layer)!r}, as far as autograd can see."
+                f"The scores of {type(self.module).__name__} do not depend on the output of {self.layer.layer!r}, as "
+                "far as autograd can see."
             )
         return self.layer.grid.read(gradient.float(), self.x)
 
@@ -78,24 +79,23 @@ def run_forward(
         if isinstance(layer, FeatureLayer):
             return _record(module, x, layer, output, keep_weights)
         if layer is not None:
-            attempt = _record_by_shape(module, x, layer, output, keep_weights, restless)
+            attempt = _record_named(module, x, name_of(module, layer), output, keep_weights, restless)
             if attempt is not None:
                 return attempt
         return _record(module, x, locate(module, x, layer, output), output, keep_weights)
 
 
-def _record_by_shape(
-    module: nn.Module, x: Tensor, layer: Layer, output: Output | None, keep_weights: bool, restless: Restless | None
+def _record_named(
+    module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool, restless: Restless | None
 ) -> ForwardPass | None:
-    """The pass of a layer that runs once and whose shape leaves no doubt; None for any other, which `locate` tests."""
+    """The pass of a named layer that runs once and follows the photo; None for any other, which `locate` looks into."""
     with torch.no_grad(), untouched(module, restless), capture(module, layer, live=True) as captured:
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
-    target = module.get_submodule(layer) if isinstance(layer, str) else layer
-    doubtful = isinstance(target, SQUASHED + PASSED_ON) or captured.runs.get(layer) != 1
-    if value is None or doubtful or (grid := by_shape(value, x)) is None or not graph.requires_grad:
+    if value is None or len(value) != len(x) or captured.runs[layer] != 1 or not graph.requires_grad:
         return None
-    return ForwardPass(module, x, FeatureLayer(layer, None, grid), output, value, graph)
+    grid = by_shape(module.get_submodule(layer), value, x) or reading_of(module, x, layer, restless)
+    return None if grid is None else ForwardPass(module, x, FeatureLayer(layer, None, grid), output, value, graph)
 
 
 def _record(
@@ -109,14 +109,13 @@ def _record(
         capture(module, layer.layer, live=True, call=layer.call) as captured,
     ):
         graph = _scores(module, x, output, keep_weights)
-    value = captured[layer.layer]
-    name = layer_name(layer.layer)
-    if layer.call is None and captured.runs[layer.layer] > 1:
-        raise LayerError(f"{name} runs {captured.runs[layer.layer]} times on this input, and ran once before.")
+    value, name = captured[layer.layer], layer.layer
+    if layer.call is None and captured.runs[name] > 1:
+        raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, and ran once before.")
     if not graph.requires_grad:
         raise no_gradient(module, quantised(module))
     if len(value) != len(x):
-        raise LayerError(f"The output of {name} has {len(value)} rows for {len(x)} pictures.")
+        raise LayerError(f"The output of {name!r} has {len(value)} rows for {len(x)} pictures.")
     features = layer.grid.read(value, x)
     if features[0, 0].numel() == 1:
         raise LayerError(f"The output of {name!r} has one cell for this input; give a larger input.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from camlib.forward_pass import CutGraph, run_forward
 from camlib.hooks import Layer
-from camlib.layers import find_feature_layer, locate
+from camlib.layers import check_input, find_feature_layer, locate
 from camlib.methods import find_method, one_map
 from camlib.network import untouched
 from camlib.outputs import Output
@@ -53,6 +53,7 @@ def gradient_map(
     Raises `LayerError` where there is no feature map, `TargetError`, `ModelError` where x is not taken.
     """
     chosen = find_method(method)
+    check_input(module, x)
     with untouched(module):
         ran = run_forward(module, x, layer, output, restless=())
         columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))

@@ -5,7 +5,6 @@ feature map whose spatial mean is just that; a third one proves `mean(map) + bia
 map's cells follow the photo.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -21,11 +20,13 @@ from camlib.network import (
     RANDOM,
     Restless,
     check_network,
+    copy_of,
     is_random,
     quantised,
     restless_buffers,
     run_hooked,
     scores,
+    scores_in_graph,
     untouched,
 )
 from camlib.outputs import Output, as_scores, own_activation
@@ -134,8 +135,8 @@ class Head:
             raise HeadError("The network's logits or features are not finite on this input; no map can be drawn.")
         if features.shape[1] != self.weight.shape[1] or logits.shape[1] != len(self.weight):
             raise HeadError(
-                f"The classifier's weights are {tuple(self.weight.shape)}; they do not fit {features.shape[1]} channels "
-                f"and {logits.shape[1]} logits."
+                f"The classifier's weights are {tuple(self.weight.shape)}; they do not fit {features.shape[1]} "
+                f"channels and {logits.shape[1]} logits."
             )
         off = (features.mean((2, 3)) @ self.weight.float().T + self.bias.float() - logits).abs().amax(1)
         missed = float((off / logits.abs().amax(1).clamp_min(1e-12)).max())  # each photo by its own: none hides another
@@ -174,7 +175,7 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
     check_network(module)
     if any(p.dtype in COARSE for p in module.parameters()):
         # Search in float32: the layers are the same, and the weights' values.
-        module, x = copy.deepcopy(module).float(), x.float()
+        module, x = copy_of(module).float(), x.float()
     device = x.device.type if isinstance(x, Tensor) else "cpu"
     with torch.autocast(device, enabled=False):
         return _find_head(module, x, output)
@@ -203,8 +204,8 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
         raise HeadError("No class activation map: " + RANDOM.format(name=type(module).__name__))
     if misplaced:
         raise HeadError(
-            f"No class activation map: the output of {misplaced.layer!r} has the mean that the classifier reads, but its "
-            "cells do not follow the photo's positions: they were flipped, moved or mixed before, or hold one value."
+            f"No class activation map: the output of {misplaced.layer!r} has the mean that the classifier reads, but "
+            "its cells do not follow the photo's positions: they were flipped, moved or mixed, or hold one value."
         )
     raise HeadError(_obstacle(module, x, output, trace, read))
 
@@ -311,7 +312,8 @@ def _weights(m: nn.Module) -> tuple[Tensor, Tensor] | None:
     """The weight (K, C) and bias (K,) of a linear layer or 1×1 convolution, as they are now."""
     if not _is_linear(m):
         return None
-    weight = m.weight.detach().flatten(1)  # type: ignore[operator]
+    weight = m.weight.detach()  # type: ignore[operator]
+    weight = (weight if weight.layout == torch.strided else weight.to_dense()).flatten(1)
     bias = getattr(m, "bias", None)
     return weight, weight.new_zeros(len(weight)) if bias is None else bias.detach()
 
@@ -349,7 +351,7 @@ def _without_norm(m: nn.Module, name: str, read: _Read) -> _Read | None:
 
 def _or_default(value: Tensor | None, default: float, like: Tensor) -> Tensor:
     """(C,): the parameter of a normalisation, or what stands for it where it has none."""
-    return like.new_full(like.shape[1:], default) if value is None else value.detach().to(like)
+    return like.new_full(like.shape[1:], default) if value is None else value.detach().flatten().to(like)
 
 
 def _off(a: Tensor, b: Tensor) -> float:
@@ -436,8 +438,8 @@ def _cure(module: nn.Module, x: Tensor, output: Output | None) -> str:
     """What to do about a network whose output no linear layer gives, as the end of a sentence."""
     if layer := quantised(module):
         return f" It has quantised layers ({layer}); explain the network that it was quantised from."
-    with torch.enable_grad(), untouched(module):
-        own = own_activation(scores(module, x, output))
+    with untouched(module):
+        own = own_activation(scores_in_graph(module, x, output))
     if own:
         return f" The outputs are probabilities: give the network without the {own} at its end."
     return f" {OTHERS}"

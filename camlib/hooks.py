@@ -15,7 +15,7 @@ Layer = str | nn.Module
 
 
 class Captured(dict[Layer, Tensor]):
-    """What `capture` recorded: layer → tensor, by the name or module that was given; `runs` counts each layer's runs."""
+    """What `capture` recorded: layer → tensor, by the name or module that was given; `runs` counts a layer's runs."""
 
     def __init__(self) -> None:
         super().__init__()

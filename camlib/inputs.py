@@ -33,8 +33,8 @@ class Input:
 def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Sequence[int] | None = None) -> Input:
     """The network's input for an image, once for each of the sizes.
 
-    image: see `ImageLike`. A floating-point tensor is taken as prepared: resized, normalised, on any device. Its view is
-    the identity, and the picture shown is un-normalised. Everything else is a picture, read, resized, cropped and
+    image: see `ImageLike`. A floating-point tensor is taken as prepared: resized, normalised, on any device. Its view
+    is the identity, and the picture shown is un-normalised. Everything else is a picture, read, resized, cropped and
     normalised as the classifier's recipe says. view, sizes: see `camlib.explain`.
 
     Raises `ImageError` for anything else, naming its layout; `ModelError` or `CamError` for a wrong view or sizes.
@@ -73,14 +73,14 @@ def as_photo(image: Any) -> np.ndarray:
             image = image[:, :, 0]
         if image.size and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 4)):
             return from_pil(Image.fromarray(np.ascontiguousarray(image)))
-    return np.array(check_photo(image))  # a copy: the caller may use the buffer again, as for a video's next frame
+    return np.array(check_photo(image), order="C")  # a copy: the caller may use the buffer again for the next frame
 
 
 def _channels_last(picture: Tensor) -> np.ndarray:
     if picture.dtype != torch.uint8 or picture.ndim not in (2, 3):
         raise ImageError(
-            f"A tensor {tuple(picture.shape)} of {picture.dtype} is neither a picture (uint8, (3, H, W)) nor a prepared "
-            "input (floating point, (C, H, W))."
+            f"A tensor {tuple(picture.shape)} of {picture.dtype} is neither a picture (uint8, (3, H, W)) nor a "
+            "prepared input (floating point, (C, H, W))."
         )
     first = picture.ndim == 3 and picture.shape[0] in (1, 3)
     if first and picture.shape[2] in (1, 3):
@@ -93,7 +93,8 @@ def _channels_last(picture: Tensor) -> np.ndarray:
 def _prepared(clf: Classifier, x: Tensor) -> Input:
     if x.ndim == 4 and len(x) != 1:
         raise ImageError(
-            f"A batch of {len(x)} pictures {tuple(x.shape)}: camlib.explain takes one, camlib.explain_all takes them all."
+            f"A batch of {len(x)} pictures {tuple(x.shape)}: camlib.explain takes one, camlib.explain_all takes them "
+            "all."
         )
     x = x[None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[1] != clf.channels or 0 in x.shape:
@@ -130,8 +131,8 @@ def each(images: Any) -> Iterator[Any]:
         raise CamError(f"explain_all takes several images; give [{str(images)!r}].")
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
         raise CamError(
-            f"explain_all takes several images, such as a batch (B, C, H, W); this is one of {tuple(images.shape)}. Give "
-            "it to camlib.explain, or in a list."
+            f"explain_all takes several images, such as a batch (B, C, H, W); this is one of {tuple(images.shape)}. "
+            "Give it to camlib.explain, or in a list."
         )
     if isinstance(images, Image.Image) or not isinstance(images, Iterable):
         raise CamError(f"explain_all takes several images; give a list of them, not a {type(images).__name__}.")

@@ -1,8 +1,8 @@
 """Which layer, which of its runs, and which axes: find the feature map of a network by how it follows the photo.
 
 A feature map is a grid of cells that lie where their part of the photo lies. Shapes cannot tell: 49 tokens may be a 7×7
-grid or 49 words, and (1, 64, 7, 7) may be attention. So the photo is disturbed in its upper, lower, left and right half,
-and each cell must respond to its own half more than to the other.
+grid or 49 words, and (1, 64, 7, 7) may be attention. So the photo is disturbed in its upper, lower, left and right
+half, and each cell must respond to its own half more than to the other.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from camlib.autograd import Unfrozen, gradients, no_gradient
+from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient
 from camlib.errors import LayerError, ModelError
-from camlib.hooks import Layer, find_layer, layer_name
-from camlib.network import Restless, check_network, is_random, quantised, restless_buffers, run_hooked, untouched
+from camlib.hooks import Layer, find_layer
+from camlib.network import Restless, check_network, is_random, quantised, restless_buffers, run_hooked, untouched, walk
 from camlib.outputs import Output, as_scores
 
 Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
@@ -31,6 +31,7 @@ PASSED_ON = (nn.Dropout, nn.Identity)  # whose output is no new feature map
 POOLED = tuple(  # VGG pools its last map to 7×7 whatever the photo's size
     kind for name, kind in vars(nn).items() if "Pool2d" in name and isinstance(kind, type)
 )
+OF_MAPS = (nn.Conv2d, nn.BatchNorm2d, *POOLED)  # layers that take maps (B, C, h, w) and nothing else
 
 
 # --- how to read an output -------------------------------------------------------------------------------------------
@@ -88,18 +89,22 @@ def _proportions(cells: int, high: int, wide: int) -> Iterator[float]:
             yield ratio
 
 
-def by_shape(value: Tensor, x: Tensor) -> Grid | None:
-    """(B, C, h, w) with the input's proportions, where no other reading has them; None where the shape does not say."""
-    if value.ndim != 4 or len(value) != len(x):
+def by_shape(m: nn.Module, value: Tensor, x: Tensor) -> Grid | None:
+    """(B, C, h, w) of the input's proportions, where no other reading has them and m cannot hold attention weights.
+
+    For a layer that somebody names and that runs once, this saves the passes that `locate` needs: a call of `grad_cam`
+    with layer= then costs little more than the forward pass. None where the shape leaves a doubt, and where m is not
+    built of convolutions, so that attention (B, heads, L, L) or channels-last maps may be meant.
+    """
+    if value.ndim != 4 or len(value) != len(x) or not any(isinstance(part, OF_MAPS) for part in walk(m)):
         return None
-    fitting = [g for g in readings(value, x) if _fits(g.read(value, x).shape[2:], x)]
+    fitting = [grid for grid in readings(value, x) if _fits(grid.read(value, x).shape[2:], x)]
     return fitting[0] if len(fitting) == 1 and fitting[0].layout == "nchw" else None
 
 
 def _fits(grid: torch.Size, x: Tensor) -> bool:
     """Whether (h, w) has the input's proportions; strides round up, which counts where cells are few."""
-    h, w = grid
-    high, wide = x.shape[2:]
+    (h, w), (high, wide) = grid, x.shape[2:]
     return abs(h * wide - w * high) <= max(high, wide) * max(1, min(h, w) / 8)
 
 
@@ -135,7 +140,7 @@ def agreement(responses: Tensor) -> float:
     >>> agreement(halves), agreement(halves.flip(2))
     (1.0, -1.0)
     """
-    top, bottom, left, right = responses.double().cpu()
+    top, bottom, left, right = responses.cpu().double()  # the CPU first: Apple's GPU has no float64
     h, w = top.shape
     rows, columns = (v.double() for v in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))
     pairs = [(bottom - top, bottom + top, rows)] if h > 1 else []
@@ -193,7 +198,7 @@ class FeatureLayer:
     ways. restless: the buffers that it changes in evaluation mode.
     """
 
-    layer: Layer
+    layer: str
     call: int | None
     grid: Grid
     frozen: bool = False
@@ -207,8 +212,8 @@ def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = Non
 
     module: any network. x (B, C, H, W): an input; its first picture is used. output: see `camlib.load_model`.
 
-    Found by value, without a table of architectures, see `locate`. In a vision transformer the last layers' patch tokens
-    no longer reach the class token, so that their gradient is zero and an earlier layer is taken.
+    Found by value, without a table of architectures, see `locate`. In a vision transformer the last layers' patch
+    tokens no longer reach the class token, so that their gradient is zero and an earlier layer is taken.
 
     Raises `LayerError` where there is none, `ModelError` where the network does not take x.
 
@@ -216,16 +221,17 @@ def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = Non
     ...                    torch.rand(1, 3, 8, 8))
     '1'
     """
-    return layer_name(locate(module, x, output=output).layer)
+    return locate(module, x, output=output).layer
 
 
 def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Output | None = None) -> FeatureLayer:
     """The run of a layer whose output is a feature map of the photo, and how to read it.
 
-    layer: None takes the last that qualifies: the scores depend on two or more of its cells, the cells follow the photo,
-    and it is neither a pooling nor a gate. A map of one channel or one row is taken only where there is no other. Of a
-    layer that runs several times the last such run is taken. Where two runs qualify and neither feeds the other, the
-    network sees the photo side by side with itself, and no single run explains the scores: that is refused.
+    layer: None takes the last that qualifies: the scores depend on two or more of its cells, the cells follow the
+    photo, and it is neither a pooling nor part of a gate. A map of one channel or one row, and one behind a gate, is
+    taken only where there is no other. Of a layer that runs several times the last such run is taken. Where two runs
+    qualify and neither feeds the other, the network sees the photo side by side with itself, and no single run explains
+    the scores: that is refused.
 
     Costs about a dozen forward passes of one picture, so keep the result.
 
@@ -237,9 +243,15 @@ def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Out
         restless = restless_buffers(module, x)
         name = None if layer is None else name_of(module, layer)
         trace = _trace(module, x, name, output, restless)
-        run, grid = _choose(module, x, trace, restless, name)
+        try:
+            run, grid = _choose(module, x, trace, restless, name)
+        except LayerError:
+            if not trace.gated:
+                raise
+            trace = _trace(module, x, name, output, restless, through_gates=True)
+            run, grid = _choose(module, x, trace, restless, name)
         return FeatureLayer(
-            run.layer if layer is None else layer,
+            run.layer,
             run.call if trace.runs[run.layer] > 1 else None,
             grid,
             trace.frozen,
@@ -277,6 +289,7 @@ class _Trace:
     reasons: dict[Run, str]  # why a run's output is out of the question
     frozen: bool = False
     recomputes: bool = False
+    gated: bool = False  # no gradient passed through its gates
 
     def feeds(self, a: Run, b: Run, name: str) -> bool:
         """Whether the later of two runs of a layer depends on the output of the earlier."""
@@ -284,15 +297,29 @@ class _Trace:
         return gradients(self.values[second].sum(), [self.values[first]], name)[0] is not None
 
 
-def _trace(module: nn.Module, x: Tensor, only: str | None, output: Output | None, restless: Restless) -> _Trace:
-    trace = _differentiate(module, x, only, output, restless, frozen=False)
+def _trace(
+    module: nn.Module,
+    x: Tensor,
+    only: str | None,
+    output: Output | None,
+    restless: Restless,
+    through_gates: bool = False,
+) -> _Trace:
+    through_gates = through_gates or only is not None
+    trace = _differentiate(module, x, only, output, restless, through_gates, frozen=False)
     if not trace.reached:  # a frozen backbone in the network's own forward cuts the graph
-        trace = _differentiate(module, x, only, output, restless, frozen=True)
+        trace = _differentiate(module, x, only, output, restless, through_gates, frozen=True)
     return trace
 
 
 def _differentiate(
-    module: nn.Module, x: Tensor, only: str | None, output: Output | None, restless: Restless, frozen: bool
+    module: nn.Module,
+    x: Tensor,
+    only: str | None,
+    output: Output | None,
+    restless: Restless,
+    through_gates: bool,
+    frozen: bool,
 ) -> _Trace:
     trace = _Trace({}, {}, {}, {}, frozen)
 
@@ -313,6 +340,7 @@ def _differentiate(
             if frozen:
                 raise no_gradient(module, quantised(module))
             return trace
+        trace.gated = not through_gates and cut_gates(scores)
         signs = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
         again: list[nn.Module] = []
         handles = [m.register_forward_pre_hook(lambda m, _: again.append(m)) for m in module.modules()]
@@ -338,7 +366,7 @@ def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
     if value.ndim not in (3, 4) or not value.is_floating_point():
         return f"has the shape {tuple(value.shape)} and type {value.dtype}, which is no grid of cells"
     if len(value) != 1:
-        return f"has {len(value)} rows for one picture: the network cuts it into pieces, repeats it or sets others beside it"
+        return f"has {len(value)} rows for one picture: the network cuts it up, repeats it or sets others beside it"
     if by_name:
         return None
     node = value.grad_fn.name() if value.grad_fn is not None else ""
@@ -378,7 +406,13 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
     raise LayerError(_why_not(module, x, trace, only, side_by_side))
 
 
-def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless) -> dict[Run, Grid | None]:
+def reading_of(module: nn.Module, x: Tensor, name: str, restless: Restless | None) -> Grid | None:
+    """How the output of a layer that runs once follows the first picture of x; None where it does not."""
+    run = Run(name, 0)
+    return _grids(module, x[:1], [run], restless)[run]
+
+
+def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Grid | None]:
     """How the output of each run follows the photo; None where it does not."""
     if not runs:
         return {}
@@ -390,7 +424,7 @@ def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless) ->
     return {run: best_reading(torch.stack(parts), x) if len(parts) == 4 else None for run, parts in changes.items()}
 
 
-def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless) -> dict[Run, Tensor]:
+def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Tensor]:
     values: dict[Run, Tensor] = {}
 
     def after(name: str, call: int, _: nn.Module, value: Any) -> None:
@@ -423,8 +457,8 @@ def _why_not(module: nn.Module, x: Tensor, trace: _Trace, only: str | None, side
         shapes = " and ".join(str(tuple(t.shape)) for t in trace.reached.values())
         return (
             f"The output of {only!r}{runs} is no feature map of the photo: its shape is {shapes} for an input of "
-            f"{tuple(x.shape)}, and there are not two cells or more that follow the photo's positions and count for the "
-            "scores. Name an earlier layer, or give a larger input."
+            f"{tuple(x.shape)}, and no two of its cells follow the photo's positions and count for the scores: they "
+            "are too few, or flipped, turned or mixed. Name an earlier layer, or give a larger input."
         )
     if reason:
         return f"The output of {only!r}{runs} {reason}. Name another layer."
@@ -440,9 +474,14 @@ def _none_at_all(name: str, x: Tensor, trace: _Trace) -> str:
         )
     if not trace.reached:
         return f"No layer of {name} gives a grid of cells (B, C, h, w) or tokens on which the scores depend."
+    if not any(bool(t.any()) for t in trace.reached.values()):
+        return (
+            f"The scores of {name} have no gradient on this input: what stands between is rounded, clipped or saturated. "
+            "Methods that need no gradient remain: cam where the network has an exact map, and score_cam."
+        )
     layers = ", ".join(f"{run.layer} {tuple(t.shape)}" for run, t in list(trace.reached.items())[:-4:-1])
     return (
         f"No layer of {name} gives a feature map of the photo (input {tuple(x.shape)}): the scores depend on {layers}"
-        f"{' and others' if len(trace.reached) > 3 else ''}, but no two cells of these follow the photo's positions. "
-        "Give a larger input, or name a layer if you know of one."
+        f"{' and others' if len(trace.reached) > 3 else ''}, but their cells do not follow the photo's positions: they "
+        "are too few, or the network flips, turns or mixes them. Give a larger input, or the network behind that step."
     )

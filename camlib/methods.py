@@ -1,8 +1,8 @@
 """The table of methods: each turns a feature map A and its gradient G into a map. One entry makes a method known.
 
 With A (C, h, w) the feature map and G = ∂ score / ∂ A, the methods by gradients are sums over the channels of weights
-times A; they differ in the weights. For a network that ends in GAP and a linear layer G is W[k] / (h · w) in every cell,
-so that h · w · Grad-CAM is the class activation map. Elsewhere no identity holds for them.
+times A; they differ in the weights. For a network that ends in GAP and a linear layer G is W[k] / (h · w) in every
+cell, so that h · w · Grad-CAM is the class activation map. Elsewhere no identity holds for them.
 """
 
 from collections.abc import Callable
@@ -122,14 +122,15 @@ def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 3
     if method.name == "score_cam":
         return _score_cam(ran, indices, batch, progress)
     if method.formula is None:
-        raise CamError(f"{method.name!r} is not a method by gradients; use camlib.explain.")
+        advice = "use camlib.explain" if method.name == "cam" else "it was registered without a formula"
+        raise CamError(f"{method.name!r} is not a method by gradients; {advice}.")
     features = ran.features
     result = method.formula(features, ran.gradient(indices))
     if not isinstance(result, Tensor) or result.shape != (len(features), *features.shape[2:]):
         kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise CamError(
-            f"The formula of {method.name!r} must give a map (B, h, w), here {(len(features), *features.shape[2:])}; it "
-            f"gave {kind}."
+            f"The formula of {method.name!r} must give a map (B, h, w), here {(len(features), *features.shape[2:])}; "
+            f"it gave {kind}."
         )
     return result.detach().float()
 

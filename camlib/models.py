@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from camlib import zoo
 from camlib.errors import ImageError, ModelError, near
 from camlib.heads import Head
-from camlib.network import check_network, device_of, dtype_of, scores, untouched
+from camlib.network import check_network, device_of, dtype_of, scores_in_graph, untouched
 from camlib.outputs import Activation, Output, check_activation, own_activation
 from camlib.places import Places
 from camlib.targets import Chosen, Target, choose, class_index, class_names
@@ -173,20 +174,19 @@ def load_model(
 
     device: None leaves a module where it is, and puts a named network on the CPU.
 
-    Returns a `Classifier`. Raises `ModelError` for options that do not fit, and where weights are not to be had; it then
-    says what works instead.
+    Returns a `Classifier`. Raises `ModelError` for options that do not fit, and where weights are not to be had; it
+    then says what works instead.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> load_model(net, labels=["cat", "dog"], size=64).labels
     ('cat', 'dog')
     """
-    described = {"labels": labels, "size": size, "interpolation": interpolation, "mean": mean, "std": std}
-    described |= {"resize": None if resize == "auto" else resize, "activation": None if activation == "auto" else 0}
+    recipe = (labels, size, interpolation, mean, std)
     if isinstance(model, nn.Module):
         clf = _own(model, labels, size, resize, interpolation, mean, std, activation, output)
     elif not isinstance(model, str):
         raise ModelError(f"A model is a name or a torch.nn.Module, not {type(model).__name__}.")
-    elif any(value is not None for value in described.values()):
+    elif (resize, activation) != ("auto", "auto") or any(option is not None for option in recipe):
         raise ModelError(
             f"{model!r} brings its own labels, size, resize, interpolation, mean, std and activation; these options "
             "describe a module of yours. To change one of them, use dataclasses.replace(clf, …)."
@@ -210,8 +210,8 @@ def as_device(device: str | torch.device) -> torch.device:
         raise ModelError("device='cuda': PyTorch finds no CUDA device on this machine; use device='cpu'.")
     if wanted.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device='mps': PyTorch finds no Apple GPU on this machine; use device='cpu'.")
-    if wanted.type == "cuda" and wanted.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
+    if wanted.index is None and wanted.type in ("cuda", "mps"):  # as the tensors there say it
+        return torch.device(wanted.type, torch.cuda.current_device() if wanted.type == "cuda" else 0)
     return torch.device("cpu") if wanted.type == "cpu" else wanted
 
 
@@ -243,8 +243,8 @@ def _own(
         raise ModelError(f"std={std!r}: numbers above 0 are needed.")
     if means is not None and max(map(abs, means)) > 1.5 or stds is not None and max(stds) > 1.5:
         raise ModelError(
-            f"mean={mean!r}, std={std!r}: these are for pixels from 0 to 1. If yours are for pixels from 0 to 255, divide "
-            "them by 255."
+            f"mean={mean!r}, std={std!r}: these are for pixels from 0 to 1. If yours are for pixels from 0 to 255, "
+            "divide them by 255."
         )
     name = type(module).__name__
     channels, logits = _first_scores(module, side, size is None, means, stds, output)
@@ -277,8 +277,8 @@ def _first_scores(
     for channels in dict.fromkeys([*given, 3, first, 1]):
         x = torch.zeros(1, channels, side, side, device=device_of(module), dtype=dtype_of(module))
         try:
-            with torch.inference_mode(False), torch.enable_grad(), untouched(module):
-                return channels, scores(module, x, output)
+            with untouched(module):
+                return channels, scores_in_graph(module, x, output)
         except ModelError as e:
             if e.__cause__ is None:
                 raise  # it ran: its output is the obstacle
@@ -295,7 +295,7 @@ def _numbers(what: str, values: Any) -> tuple[float, ...] | None:
         return None
     if isinstance(values, (Tensor, np.ndarray)):
         values = values.tolist()
-    if isinstance(values, (int, float)):
+    if isinstance(values, Real):
         values = (values,)
     try:
         numbers = tuple(float(v) for v in values)
@@ -313,12 +313,13 @@ def _defaults(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _resize(resize: Any, side: int) -> int | tuple[int, int]:
+    pair = isinstance(resize, Iterable) and not isinstance(resize, str)
+    resize = tuple(resize) if pair else resize
     if resize is None or (resize == "auto" and side < SMALL_PICTURES):
         return side
     if resize == "auto":
         return round(side * 256 / 224)
-    pair = isinstance(resize, Iterable) and not isinstance(resize, str)
-    sides = tuple(resize) if pair else (resize,)
+    sides = resize if pair else (resize,)
     whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in sides)
     if not whole or (pair and len(sides) != 2):
         raise ModelError(f"resize={resize!r}: pixels of the shorter side, (height, width), or None.")

@@ -1,17 +1,18 @@
 """Run a network that belongs to somebody else, and leave it as it was."""
 
+import copy
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from camlib.errors import CamError, ModelError
+from camlib.autograd import Unfrozen
+from camlib.errors import CamError, ModelError, first_line
 from camlib.outputs import Output, as_scores
 
 Restless = tuple[str, ...]
@@ -33,9 +34,15 @@ def check_network(module: object, deep: bool = True) -> None:
             f"{type(module).__name__} is TorchScript, whose layers cannot be watched; explain the network that it was "
             "made from, with the same weights (load_state_dict)."
         )
-    if any(p is not None and is_lazy(p) for m in parts for p in m._parameters.values()):
+    parameters = [p for m in parts for p in m._parameters.values() if p is not None]
+    if any(is_lazy(p) for p in parameters):
         raise ModelError(
             f"{type(module).__name__} has lazy layers that have never run, so it has no weights yet; run it once first."
+        )
+    if any(p.is_meta for p in parameters):
+        raise ModelError(
+            f"{type(module).__name__} has parameters on the meta device, which hold no numbers; load its weights "
+            "first, such as by load_state_dict(…, assign=True)."
         )
 
 
@@ -51,6 +58,17 @@ def walk(module: nn.Module) -> Iterator[nn.Module]:
             yield m
 
 
+def copy_of(module: nn.Module) -> nn.Module:
+    """A deep copy of a network; a `ModelError` with the reason where it cannot be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as e:  # whatever its attributes raise
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied (copy.deepcopy: {first_line(e)}), which is needed because it "
+            "computes in half precision or with checkpointing."
+        ) from e
+
+
 def quantised(module: nn.Module) -> str | None:
     """The name of the first quantised layer, through which no gradient flows; None where there is none."""
     names = (name for name, m in module.named_modules() if ".quantized" in type(m).__module__)
@@ -60,31 +78,28 @@ def quantised(module: nn.Module) -> str | None:
 # --- as it was -------------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_evaluated: WeakKeyDictionary[nn.Module, tuple[int, list[nn.Module]]] = WeakKeyDictionary()
+_evaluated: dict[nn.Module, int] = {}  # modules that were in training, and how many blocks they are in
 
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Run the block in evaluation mode; the last block that ends puts every module's own training flag back.
 
-    Threads may share a network: the flags are those from before the first of them.
+    Threads may share a network, or parts of two networks: the flags are those from before the first of them.
     """
     with _lock:
-        depth, training = _evaluated.get(module, (0, []))
-        if depth == 0:
-            training = [m for m in walk(module) if m.training]
-            for m in training:
-                m.training = False
-        _evaluated[module] = depth + 1, training
+        mine = [m for m in walk(module) if m.training or m in _evaluated]
+        for m in mine:
+            _evaluated[m] = _evaluated.get(m, 0) + 1
+            m.training = False
     try:
         yield
     finally:
         with _lock:
-            depth, training = _evaluated.pop(module)
-            if depth > 1:
-                _evaluated[module] = depth - 1, training
-            else:
-                for m in training:
+            for m in mine:
+                _evaluated[m] -= 1
+                if not _evaluated[m]:
+                    del _evaluated[m]
                     m.training = True
 
 
@@ -96,15 +111,18 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     that the network draws inside, if it draws any: the same input then gets the same answer.
     """
     buffers = [] if restless == () else list(_buffers(module))
-    before = [(m, name, b, b.detach().clone()) for m, name, b in buffers if restless is None or name in restless]
+    buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
+    before = [(m, name, b, b.detach().clone(), b.requires_grad) for m, name, b in buffers]
     grad = torch.is_grad_enabled()
     with _random_numbers(module, seed), eval_mode(module):
         try:
             yield
         finally:
             torch.set_grad_enabled(grad)
-            for m, name, buffer, value in before:
+            for m, name, buffer, value, requires_grad in before:
                 m._buffers[name.rpartition(".")[2]] = buffer
+                if buffer.requires_grad and not requires_grad:  # the network has copied something of a graph into it
+                    buffer.detach_()
                 if not torch.equal(buffer, value):
                     with torch.no_grad():
                         buffer.copy_(value)
@@ -117,22 +135,30 @@ def _buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
                 yield m, f"{path}.{name}", buffer
 
 
+_drawing: dict[str, tuple[int, Tensor]] = {}  # device type: how many blocks draw from it, and the caller's state
+
+
 @contextmanager
 def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
     """Seeded random numbers inside the block, for the CPU and the network's own device; the caller's continue after."""
-    device = device_of(module)
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    on_device = torch.get_device_module(device) if device.type in ("cuda", "mps") else None
-    device_state = on_device.get_rng_state() if on_device else None
-    if on_device:
-        on_device.manual_seed(seed)
+    sources: dict[str, Any] = {"cpu": torch.random}
+    if (kind := device_of(module).type) in ("cuda", "mps"):
+        sources[kind] = torch.get_device_module(kind)
+    with _lock:
+        for kind, source in sources.items():
+            depth, state = _drawing.get(kind) or (0, source.get_rng_state())
+            _drawing[kind] = depth + 1, state
+            (torch.default_generator if kind == "cpu" else source).manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(state)
-        if on_device:
-            on_device.set_rng_state(device_state)
+        with _lock:
+            for kind, source in sources.items():
+                depth, state = _drawing.pop(kind)
+                if depth > 1:
+                    _drawing[kind] = depth - 1, state
+                else:
+                    source.set_rng_state(state)
 
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
@@ -212,6 +238,17 @@ def _hint(module: nn.Module, error: Exception) -> str:
 def scores(module: nn.Module, x: Tensor, output: Output | None = None) -> Tensor:
     """The scores (B, K) that a network gives for x (B, C, H, W); see `camlib.outputs` for output."""
     return as_scores(forward(module, x), len(x), type(module).__name__, output)
+
+
+def scores_in_graph(module: nn.Module, x: Tensor, output: Output | None = None) -> Tensor:
+    """The scores (B, K) for x (B, C, H, W) with the graph from x on, also where the network cuts it."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_() * 1
+        result = scores(module, x, output)
+        if result.requires_grad:
+            return result
+        with Unfrozen():
+            return scores(module, x, output)
 
 
 def is_random(module: nn.Module, x: Tensor, output: Output | None = None, restless: Restless | None = None) -> bool:

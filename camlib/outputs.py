@@ -15,10 +15,10 @@ Activation = Literal["auto", "softmax", "sigmoid", "identity"] | None
 
 ACTIVATIONS = ("auto", "softmax", "sigmoid", "identity", None)
 EXTREME = 30  # a lone output beyond ±30 is no log-odds (1 in 10^13): more likely an age, a price or a temperature
-SAME_VALUES = (  # autograd nodes that pass the values of a tensor on; between these, the last operation is still the last
-    "View ReshapeAlias UnsafeView Squeeze Unsqueeze ToCopy Clone Alias Slice Select Index Expand Permute T Transpose "
-    "Contiguous Unbind Split Detach"
-).split()
+SAME_VALUES = (  # autograd nodes that pass values on as they are: what came before them is still the last operation
+    *("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Permute", "T", "Transpose"),
+    *("ToCopy", "Clone", "Alias", "Contiguous", "Slice", "Select", "Index", "Unbind", "Split", "Detach"),
+)
 OWN_ACTIVATION = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
 
 
@@ -104,7 +104,7 @@ def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
         return "softmax"
     node = scores.grad_fn
     while node is not None:
-        kind = node.name().removesuffix("0").removesuffix("Backward")
+        kind = operation(node)
         if kind in OWN_ACTIVATION:
             return OWN_ACTIVATION[kind]  # type: ignore[return-value]
         if kind not in SAME_VALUES:
@@ -113,8 +113,13 @@ def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
     return None
 
 
+def operation(node: Any) -> str:
+    """What an autograd node differentiates, such as "Sigmoid" for SigmoidBackward0."""
+    return node.name().rstrip("0123456789").removesuffix("Backward")
+
+
 def check_activation(activation: Any, own: str | None, name: str) -> Activation:
-    """The activation of a network that ends in `own` (see `own_activation`); a `ModelError` where the two contradict."""
+    """The activation of a network that ends in `own`, see `own_activation`; a `ModelError` where the two contradict."""
     if activation not in ACTIVATIONS:
         raise ModelError(f"activation={activation!r}: 'softmax', 'sigmoid', 'identity', or None for a regression.")
     if own is None:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -87,7 +87,8 @@ def to_html(
     >>> "https://" in page, len(page) < 700_000
     (False, True)
     """
-    page = page_of([exps] if isinstance(exps, Explained) else list(exps), names, side, start)
+    several = list(exps) if isinstance(exps, Iterable) else [exps]
+    page = page_of(several, names, side, start)
     if path is None:
         return page
     if Path(path).suffix.lower() not in (".html", ".htm"):

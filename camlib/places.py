@@ -1,8 +1,8 @@
-"""Where a network has its feature maps: found when first needed, checked at every use, found again when a check fails."""
+"""Where a network has its feature maps: found when first needed, checked at each use, found anew when a check fails."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from camlib.forward_pass import ForwardPass, run_forward
 from camlib.heads import Head, find_head
 from camlib.hooks import Layer
 from camlib.layers import FeatureLayer, locate
-from camlib.network import walk
+from camlib.network import copy_of, walk
 from camlib.outputs import Output
 
-Structure = tuple[tuple[int, type], ...]
+Structure = tuple[tuple[Any, ...], ...]
+"""For each module its identity, its type, and the names of its attributes that are True, such as grad_checkpointing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,8 @@ class Places:
         return _run(self.head, module, x)
 
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
-        """A forward pass with the graph from a feature map on, whose gradients stay those of the network as it is now."""
-        now = tuple((id(m), type(m)) for m in walk(module))
+        """A forward pass with the graph from a feature map on; its gradients stay those of the network as it is now."""
+        now = tuple((id(m), type(m), *_switches(m)) for m in walk(module))
         structure, place = self.layers.get(layer, (None, None))
         if place is not None and structure == now:
             try:
@@ -68,9 +69,13 @@ class Places:
         return _pass(module, x, place, output)
 
 
+def _switches(m: nn.Module) -> list[str]:
+    return [name for name, value in vars(m).items() if value is True and name != "training"]
+
+
 def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None) -> ForwardPass:
     if place.recomputes:  # a backward pass would run the network as it is by then, so it gets one of its own
-        module = copy.deepcopy(module).eval()
+        module = copy_of(module).eval()
     return run_forward(module, x, place, output, keep_weights=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from camlib.errors import CamError
+from camlib.errors import CamError, optional
 from camlib.hooks import find_layer
 from camlib.images import check_photo
 from camlib.models import Classifier
@@ -50,8 +50,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     >>> rank_correlation(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 4.], [9., 16.]]))
     1.0
     """
-    from scipy import stats
-
+    stats = optional("scipy.stats", "rank_correlation")
     if a.shape != b.shape or a.numel() < 2:
         raise CamError(f"Two maps of one shape are compared; got {tuple(a.shape)} and {tuple(b.shape)}.")
     if a.min() == a.max() or b.min() == b.max():
@@ -79,7 +78,7 @@ def edge_map(photo: np.ndarray) -> Tensor:
     A map that resembles it may show what the photo looks like, not what the network uses.
     """
     from PIL import Image
-    from scipy import ndimage
 
+    ndimage = optional("scipy.ndimage", "edge_map")
     gray = np.asarray(Image.fromarray(check_photo(photo)).convert("L"), dtype=np.float32) / 255
     return torch.from_numpy(np.hypot(ndimage.sobel(gray, 0), ndimage.sobel(gray, 1)))

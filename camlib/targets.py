@@ -1,6 +1,6 @@
 """What a target may be, decided in one place: class indices, labels, tensors of indices, and the names of classes."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -31,8 +31,8 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
     """The names of the classes 0 to count - 1, as strings.
 
     labels: None (then "class 0", "class 1", …), an ordered collection of names, or a mapping from index to name such as
-    Hugging Face's `config.id2label`. A set has no order, and a mapping from name to index is the wrong way round: both
-    are refused.
+    Hugging Face's `config.id2label`. A set has no order, the keys or values of a mapping have the order in which they
+    came, and a mapping from name to index is the wrong way round: all these are refused.
 
     Raises `ModelError` for labels that are not one name for each class.
 
@@ -43,6 +43,11 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
         return tuple(f"class {k}" for k in range(count))
     if isinstance(labels, Mapping):
         labels = _in_order(labels)
+    elif isinstance(labels, MappingView):
+        raise ModelError(
+            f"labels is {type(labels).__name__}, in the order in which a mapping was filled: pass the mapping, if "
+            "it gives the name of an index, or a list with the name of class 0 first."
+        )
     elif isinstance(labels, Set):
         raise ModelError("labels is a set, which has no order: pass a list with the name of class 0 first.")
     elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):

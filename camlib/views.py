@@ -52,7 +52,7 @@ class View:
         short = min(h, w)
         resized = (resize * h // short, resize * w // short) if isinstance(resize, int) else resize
         _check_resized(photo, resized)
-        top, left = (round((side - window) / 2) for side, window in zip(resized, (high, wide), strict=True))
+        top, left = (_centred(side, window) for side, window in zip(resized, (high, wide), strict=True))
         return cls(photo, resized, (top, left), (high, wide))
 
     @classmethod
@@ -132,6 +132,11 @@ def _check_maps(name: str, maps: object) -> None:
     if not isinstance(maps, Tensor) or maps.ndim < 2 or 0 in maps.shape[-2:]:
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise CamError(f"{name} takes maps (…, h, w), a torch tensor; got {found}.")
+
+
+def _centred(side: int, window: int) -> int:
+    """Where a centred window begins, as torchvision rounds it; below 0 where the window is larger and is padded."""
+    return round((side - window) / 2) if window <= side else -((window - side) // 2)
 
 
 def _check_resized(photo: tuple[int, int], resized: tuple[int, int], largest: int = LARGEST) -> None:

@@ -64,7 +64,7 @@ def _timm(name: str) -> Recipe:
     try:
         import timm
     except ImportError as e:
-        raise ModelError(f"timm/{name} needs the package timm: pip install timm.") from e
+        raise ModelError(f"timm/{name} needs the package timm. Run: pip install timm") from e
     base = name.split(".")[0]
     if not timm.is_model(base):
         raise ModelError(f"timm has no model {name!r}.{near(base, timm.list_models())}")

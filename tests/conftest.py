@@ -3,6 +3,7 @@
 import pytest
 
 from camlib import load_model, read_image
+from tests.fake_mps import mps as mps  # a fixture
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ How many points an answer gets is tested in tests/exercises/, without nbgrader; 
 """
 
 import argparse
+import contextlib
 import copy
 import csv
 import importlib
+import io
 import json
 import re
 import zipfile
@@ -156,6 +158,244 @@ def test_other_harm_costs_only_itself(kind, status, handed_out, tmp_path):
     assert found[kind]["status"].startswith(status)
     lost = {"test_class_map"} if kind == "hangs" else set(graded("einsum_cam"))
     assert {cell for cell, got in points(found[kind]).items() if got == 0} == lost
+
+
+# ---- notebooks that students or tools have bent; each holds the right solution
+
+
+def at(notebook, cell: str) -> int:
+    marks = [c.metadata.get("nbgrader", {}).get("grade_id") for c in notebook.cells]
+    return marks.index(cell)
+
+
+def code_cell(source: str):
+    return nbformat.v4.new_code_cell(source)
+
+
+def copied(cell, source: str):
+    """What Copy and Paste make of a cell, with other code in it."""
+    return nbformat.v4.new_code_cell(source, metadata=copy.deepcopy(cell.metadata))
+
+
+def untouched(notebook):
+    pass
+
+
+def copied_answer(notebook):  # an old attempt above
+    n = at(notebook, "class_map")
+    notebook.cells.insert(n, copied(notebook.cells[n], "def class_map(features, weight, k):\n    return features[0]"))
+
+
+def parked_below(notebook):  # an old attempt that the student put away at the end
+    notebook.cells.append(copied(notebook.cells[at(notebook, "class_map")], "class_map = 0"))
+
+
+def copied_test(notebook):
+    n = at(notebook, "test_class_map")
+    notebook.cells.insert(n, copied(notebook.cells[n], notebook.cells[n].source))
+
+
+def no_metadata(notebook):
+    for cell in notebook.cells:
+        cell.metadata.pop("nbgrader", None)
+
+
+def no_metadata_no_ids(notebook):
+    no_metadata(notebook)
+    for n, cell in enumerate(notebook.cells):
+        cell.id = f"new-{n}"
+
+
+def to_markdown(notebook):
+    n = at(notebook, "all_maps")
+    cell = notebook.cells[n]
+    notebook.cells[n] = nbformat.v4.new_markdown_cell(cell.source, metadata=cell.metadata)
+
+
+def deleted_test(notebook):
+    del notebook.cells[at(notebook, "test_all_maps")]
+
+
+def moved_test(notebook):
+    notebook.cells.insert(3, notebook.cells.pop(at(notebook, "test_class_map")))
+
+
+def answers_below_the_test(notebook):  # the one that counts moves up; the old attempt must not overrule it from below
+    n = at(notebook, "class_map")
+    cell = notebook.cells.pop(n)
+    notebook.cells[n + 1 : n + 1] = [copied(cell, "class_map = 0"), cell]
+
+
+def other_grade_id(notebook):
+    notebook.cells[at(notebook, "class_map")].metadata.nbgrader.grade_id = "my_map"
+
+
+def other_points(notebook):
+    notebook.cells[at(notebook, "test_class_map")].metadata.nbgrader.points = 100
+    notebook.cells[at(notebook, "setup")].metadata.nbgrader.locked = False
+
+
+def edited_test(notebook):
+    notebook.cells[at(notebook, "test_class_map")].source = "pass"
+
+
+def merged_answers(notebook):
+    n, m = at(notebook, "class_map"), at(notebook, "all_maps")
+    notebook.cells[m].source = f"{notebook.cells[n].source}\n\n\n{notebook.cells[m].source}"
+    del notebook.cells[n]
+
+
+def no_name(notebook):
+    del notebook.cells[1]
+
+
+LOST = "the cell setup, the answer class_map, the test cell test_class_map and 7 more had lost the grade_id, "
+BENT = {
+    untouched: "",
+    copied_answer: "the answer class_map stood twice, the last was graded",
+    parked_below: "the answer class_map stood twice, number 1 from the top was graded",
+    copied_test: "the test cell test_class_map stood twice, counted once",
+    no_metadata: f"{LOST}recognised by the cell id",
+    no_metadata_no_ids: "the answer class_map, the answer all_maps, the answer deviation and 1 more had lost the "
+    "grade_id, recognised by the function; the cell setup, the test cell test_class_map, the test cell test_all_maps "
+    "and 3 more had lost the grade_id, recognised by the text",
+    to_markdown: "the answer all_maps had become a markdown cell, turned back",
+    deleted_test: "the test cell test_all_maps had been deleted, put back",
+    moved_test: "the cells stood in another order, put back",
+    answers_below_the_test: "the cells stood in another order, put back; "
+    "the answer class_map stood twice, the last was graded",
+    other_grade_id: "the answer class_map had lost the grade_id, recognised by the cell id",
+    other_points: "the cell setup, the test cell test_class_map had other nbgrader settings, put back",
+    edited_test: "the test cell test_class_map had been changed, put back",
+    merged_answers: "the answer class_map stood in another cell, taken from there",
+    no_name: "the cell for the name had been deleted, put back",
+}
+
+
+def solved(handed_out, exercise: str = "einsum_cam") -> tuple[nbformat.NotebookNode, nbformat.NotebookNode]:
+    """The released notebook, and the same with the solutions in it."""
+    path = handed_out / "student" / exercise / f"{exercise}.ipynb"
+    released, notebook = (nbformat.read(path, as_version=4) for _ in range(2))
+    for cell, source in solutions(exercise).items():
+        notebook.cells[at(notebook, cell)].source = source
+    return released, notebook
+
+
+def passed(notebook) -> set[str]:
+    """The graded cells that raise nothing, when all cells run in order and errors do not stop the rest."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    good = set()
+    for cell in notebook.cells:
+        mark = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code":
+            with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+                exec(cell.source, names)
+                good |= {mark["grade_id"]} if mark.get("grade") else set()
+    return good
+
+
+@pytest.mark.parametrize(("bend", "remark"), BENT.items(), ids=[bend.__name__ for bend in BENT])
+def test_a_bent_notebook_is_restored(bend, remark, handed_out):
+    released, notebook = solved(handed_out)
+    bend(notebook)
+    restored, remarks = classroom.restore(released, notebook)
+    nbformat.validate(restored)
+    assert remarks == ([f"repaired: {remark}"] if remark else [])
+    nbgraders = [cell for cell in restored.cells if cell.metadata.get("nbgrader")]
+    expected = [cell for cell in released.cells if cell.metadata.get("nbgrader")]
+    assert [(c.cell_type, c.metadata) for c in nbgraders] == [(c.cell_type, c.metadata) for c in expected]
+    locked = [(c.source, e.source) for c, e in zip(nbgraders, expected, strict=True) if e.metadata.nbgrader.locked]
+    assert all(restored == released for restored, released in locked)
+    assert passed(restored) == set(graded("einsum_cam"))
+
+
+@pytest.mark.parametrize("exercise", NAMES)
+def test_answers_are_recognised_without_any_metadata(exercise, handed_out):
+    released, notebook = solved(handed_out, exercise)
+    right = [cell.source for cell in notebook.cells]
+    no_metadata_no_ids(notebook)
+    restored, _ = classroom.restore(released, notebook)
+    assert [c.source for c in restored.cells if c.metadata.get("nbgrader") or c.source.startswith("NAME = ")] == right
+
+
+def test_what_a_student_wrote_into_a_locked_cell_still_runs(handed_out):
+    released, notebook = solved(handed_out)
+    notebook.cells[at(notebook, "setup")].source += "\nimport numpy as np"
+    notebook.cells[
+        at(notebook, "class_map")
+    ].source = (
+        "def class_map(features, weight, k):\n    return torch.from_numpy(np.einsum('chw,c->hw', features, weight[k]))"
+    )
+    restored, remarks = classroom.restore(released, notebook)
+    assert remarks == ["repaired: the cell setup had been changed, put back"]
+    assert passed(restored) == set(graded("einsum_cam"))
+
+
+def test_a_report_keeps_its_pictures_and_cells(handed_out):
+    released, notebook = solved(handed_out, "project")
+    pictures = {"a.png": {"image/png": "AAAA"}}
+    notebook.cells[at(notebook, "report_result")] |= {"source": "![](attachment:a.png)", "attachments": pictures}
+    notebook.cells.insert(at(notebook, "report_question"), code_cell("my = 'figure'"))
+    del notebook.cells[at(notebook, "report_limits")]
+    restored, remarks = classroom.restore(released, notebook)
+    assert restored.cells[at(restored, "report_result")].attachments == pictures
+    assert restored.cells[at(restored, "report_question") - 1].source == "my = 'figure'"
+    assert remarks == ["not graded, because no cell for it was found: the answer report_limits"]
+
+
+def test_a_notebook_without_an_answer_is_not_graded(handed_out):
+    released, _ = solved(handed_out)
+    for notebook in (nbformat.v4.new_notebook(), solved(handed_out, "hooks")[1]):
+        with pytest.raises(classroom.ClassroomError, match="none of the exercise's answers"):
+            classroom.restore(released, notebook)
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("abs = 3\nclf = 1\nmine: int = 2", ["abs", "clf", "mine"]),
+        ("def tuple():\n    abs = 3\n    return abs", ["tuple"]),
+        ("%matplotlib inline\nimport torch\nmap = [torch for torch in ()]", []),
+        ("from numpy import *", ["import *"]),
+        ("abs = (", []),
+    ],
+)
+def test_names_that_may_hide_the_tests_are_told(code, names, handed_out):
+    _, notebook = solved(handed_out)
+    notebook.cells.append(code_cell(code))
+    assert classroom.shadowed(read("einsum_cam"), notebook) == names
+
+
+def test_a_byte_order_mark_is_no_harm(handed_out, tmp_path):
+    file = handed_out / "student" / "einsum_cam" / "einsum_cam.ipynb"
+    (tmp_path / "a.ipynb").write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert classroom.read_notebook(tmp_path / "a.ipynb") == classroom.read_notebook(file)
+
+
+@pytest.mark.slow
+def test_bent_notebooks_are_graded(handed_out, tmp_path):
+    """nbgrader takes what restore makes, also where all is bent at once; what is lost has a reason in the status."""
+    bent, lacking, empty = (solved(handed_out)[1] for _ in range(3))
+    for bend in (copied_answer, copied_test, to_markdown, deleted_test, other_points, no_name):
+        bend(bent)
+    del lacking.cells[at(lacking, "class_map")]
+    lacking.cells.insert(2, code_cell("abs = None"))
+    empty.cells = empty.cells[:3]
+    for student, notebook in {"bent": bent, "lacking": lacking, "empty": empty}.items():
+        (tmp_path / "in" / student).mkdir(parents=True)
+        nbformat.write(notebook, tmp_path / "in" / student / "einsum_cam.ipynb")
+    limits = ["--cell-seconds", "120", "--jobs", "1"]
+    assert classroom.main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *limits]) == 1
+    found = {student: row for (student, _), row in rows(tmp_path / "out").items()}
+    assert points(found["bent"]) == graded("einsum_cam")
+    assert found["bent"]["status"].startswith("graded; repaired: ")
+    lost = {"test_class_map", "test_deviation"}
+    assert points(found["lacking"]) == {k: 0.0 if k in lost else v for k, v in graded("einsum_cam").items()}
+    assert found["lacking"]["status"] == (
+        "graded; not graded, because no cell for it was found: the answer class_map; "
+        "note: the student's code may hide names that the tests use: abs"
+    )
+    assert found["empty"]["status"] == "failed: none of the exercise's answers is in the notebook"
 
 
 def test_submissions_are_found_in_every_layout(tmp_path):

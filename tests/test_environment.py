@@ -95,6 +95,43 @@ def test_installed_is_locked():
     assert not different
 
 
+WITHOUT_EXTRAS = """
+import sys
+sys.modules["scipy"] = sys.modules["timm"] = None  # as where they are not installed
+import camlib, numpy as np, torch
+
+photo = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+clf = camlib.load_model()
+exp = camlib.explain(clf, photo)
+assert exp.residual() < 1e-4
+heat = exp.heatmap(exp.top(1)[0].index)
+camlib.evaluate.pointing_game(heat, [(10, 10, 50, 50)])
+for call in (
+    lambda: camlib.evaluate.box_from_map(heat),
+    lambda: camlib.sanity.rank_correlation(exp.map(0), exp.map(1)),
+    lambda: camlib.sanity.edge_map(photo),
+    lambda: camlib.load_model("timm/resnet18"),
+):
+    try:
+        call()
+    except camlib.CamError as error:
+        print(error)
+"""
+
+
+def test_what_needs_an_extra_says_how_to_get_it():
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.splitlines()
+    assert [re.sub(r" needs .*", "", line) for line in said] == [
+        "box_from_map",
+        "rank_correlation",
+        "edge_map",
+        "timm/resnet18",
+    ]
+    assert [line.rpartition("pip install ")[2] for line in said] == ["scipy", "scipy", "scipy", "timm"]
+
+
 def test_citation_has_the_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == tomllib.loads(PYPROJECT)["project"]["version"]
@@ -129,4 +166,4 @@ def test_wheel_asks_for_the_core_only(wheel):
     asked = [Requirement(line) for line in Parser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist")]
     core = {requirement.name for requirement in asked if requirement.marker is None}
     assert core == {Requirement(line).name for line in tomllib.loads(PYPROJECT)["project"]["dependencies"]}
-    assert core.isdisjoint({"jupyterlab", "ipykernel", "ipywidgets", "nbclient", "nbformat", "nbval", "pytest"})
+    assert core.isdisjoint({"jupyterlab", "ipykernel", "ipywidgets", "nbclient", "nbformat", "nbval", "pytest", "scipy", "timm"})

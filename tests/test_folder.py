@@ -15,12 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import camlib.cli
+import camlib.pipeline
 from camlib import CamError, HeadError, explain, load_model
 from camlib.cli import main
 from camlib.folder import Journal, ahead, explained
+from camlib.methods import METHODS
+from tests.networks import tiny
+
+CAM = METHODS["cam"]
 
 PHOTOS = ("cat.jpg", "coffee.png", "camera.png", "rocket.jpg", "panda.webp")
 
@@ -39,10 +45,10 @@ def explained_photos(monkeypatch):
     """Counts the photos that really went through the network."""
     names = []
 
-    def counted(clf, files, pool, **options):
-        for file, found in explained(clf, files, pool, **options):
+    def counted(clf, files, pool, method, **options):
+        for file, exp in explained(clf, files, pool, method, **options):
             names.append(file.name)
-            yield file, found
+            yield file, exp
 
     monkeypatch.setattr(camlib.cli, "explained", counted)
     return names
@@ -52,17 +58,17 @@ def pictures(folder):
     return {p.name: p.read_bytes() for p in folder.glob("*.png")}
 
 
-def same_pictures(one, other):
+def same_pictures(some, other):
     """The same files, to one gray level: a photo's numbers move in the last bits with the batch that it is in."""
-    assert one.keys() == other.keys()
-    for name, content in one.items():
+    assert some.keys() == other.keys()
+    for name, content in some.items():
         a, b = (np.asarray(Image.open(io.BytesIO(c))).astype(int) for c in (content, other[name]))
         assert np.abs(a - b).max() <= 1
     return True
 
 
-def same_rows(one, other):
-    for a, b in zip(one, other, strict=True):
+def same_rows(some, other):
+    for a, b in zip(some, other, strict=True):
         numbers = ("probability", "logit", "evidence", "scale")
         assert {k: v for k, v in a.items() if k not in numbers} == {k: v for k, v in b.items() if k not in numbers}
         for k in numbers:
@@ -123,7 +129,7 @@ def test_other_options_are_another_job(photos, tmp_path, explained_photos):
     assert len(explained_photos) == 10
 
 
-def test_killed_in_the_middle_it_goes_on(photos, tmp_path):
+def test_killed_in_the_middle_it_resumes(photos, tmp_path):
     """A real process, killed as soon as a line stands in the journal: nothing half written, and then the rest."""
     for n in range(30):
         shutil.copy("data/photos/coffee.png", photos / f"c{n}.png")
@@ -144,8 +150,10 @@ def test_killed_in_the_middle_it_goes_on(photos, tmp_path):
     assert len(list(out.glob("*.png"))) == 35
 
 
-@pytest.mark.parametrize(("option", "file"), [("--html", "cat.html"), ("--figure", "cat.figure.jpg")])
-def test_a_page_or_figure_that_is_gone_or_newly_asked_for_is_written(photos, tmp_path, explained_photos, option, file):
+@pytest.mark.parametrize(
+    ("option", "file"), [("--html", "cat.html"), ("--figure", "cat.figure.jpg"), ("--raw", "cat.npz")]
+)
+def test_what_is_gone_or_newly_wanted_is_written(photos, tmp_path, explained_photos, option, file):
     job = [str(photos), "--out", str(tmp_path / "out")]
     main(job)
     explained_photos.clear()
@@ -262,7 +270,7 @@ def test_memory_is_flat(tmp_path):
     files = [Path("data/photos/cat.jpg")] * 40
     alive, most = weakref.WeakSet(), 0
     with ThreadPoolExecutor(2) as pool:
-        for _, exp in explained(clf, files, pool, batch=4):
+        for _, exp in explained(clf, files, pool, CAM, batch=4):
             alive.add(exp)
             most = max(most, len(alive))
     assert 0 < most <= 8
@@ -271,9 +279,9 @@ def test_memory_is_flat(tmp_path):
 def test_same_as_explain_in_order(clf):
     files = [Path(f"data/photos/{name}") for name in PHOTOS]
     with ThreadPoolExecutor(3) as pool:
-        found = list(explained(clf, files, pool, batch=2, sizes=(224, 320), view="whole"))
-    assert [file for file, _ in found] == files
-    for file, exp in found:
+        pairs = list(explained(clf, files, pool, CAM, batch=2, sizes=(224, 320), view="whole"))
+    assert [file for file, _ in pairs] == files
+    for file, exp in pairs:
         alone = explain(clf, file, sizes=(224, 320), view="whole")
         assert (exp.logits - alone.logits).abs().max() < 1e-4
         assert exp.maps.shape == alone.maps.shape
@@ -283,17 +291,52 @@ def test_one_bad_photo_spoils_no_batch(clf, monkeypatch, tmp_path):
     files = [Path(f"data/photos/{name}") for name in PHOTOS[:4]]
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     files.insert(1, tmp_path / "broken.jpg")
-    real, calls = camlib.explain.__globals__["explain_prepared"], []
+    real, calls = camlib.pipeline.explain_prepared, []
 
-    def fussy(clf, ready, *rest):
-        calls.append(len(ready))
-        if any(one.photo.shape == (427, 640, 3) for one in ready):  # the rocket
-            raise HeadError("not this one")
-        return real(clf, ready, *rest)
+    def fussy(clf, inputs, method):
+        calls.append(len(inputs))
+        if any(given.photo.shape == (427, 640, 3) for given in inputs):  # the rocket
+            raise HeadError("not this photo")
+        return real(clf, inputs, method)
 
-    monkeypatch.setitem(camlib.explain.__globals__, "explain_prepared", fussy)
+    monkeypatch.setattr(camlib.pipeline, "explain_prepared", fussy)
     with ThreadPoolExecutor(2) as pool:
-        found = [one for _, one in explained(clf, files, pool, batch=5)]
+        results = [exp for _, exp in explained(clf, files, pool, CAM, batch=5)]
     assert calls == [4, 1, 1, 1, 1]
-    assert [isinstance(one, CamError) for one in found] == [False, True, False, False, True]
-    assert "not this one" in str(found[4])
+    assert [isinstance(exp, CamError) for exp in results] == [False, True, False, False, True]
+    assert "not this photo" in str(results[4])
+
+
+def test_a_photo_that_does_not_fit_spoils_no_batch(tmp_path):
+    """One photo of many for which the network has no exact map: the others keep theirs."""
+
+    class Fickle(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = torch.nn.Conv2d(3, 8, 3, 8), torch.nn.Linear(8, 3)
+
+        def forward(self, x):
+            f = self.conv(x)
+            mean, largest = f.mean((2, 3)), f.amax((2, 3))
+            return self.last(torch.where((x.std((1, 2, 3)) > 0.5)[:, None], mean, largest))
+
+    clf = load_model(Fickle(), size=64)
+    files = [Path(f"data/photos/{name}") for name in PHOTOS[:3]]
+    Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).save(tmp_path / "flat.png")
+    files.insert(1, tmp_path / "flat.png")
+    with ThreadPoolExecutor(2) as pool:
+        results = dict(explained(clf, files, pool, CAM, batch=4))
+    assert list(results) == files
+    assert isinstance(results.pop(tmp_path / "flat.png"), HeadError)
+    for file, exp in results.items():
+        torch.testing.assert_close(exp.map(1), explain(clf, file).map(1))
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "layer_cam"])
+def test_every_method_runs_through_a_folder(method):
+    clf = load_model(tiny(), size=64)
+    files = [Path(f"data/photos/{name}") for name in PHOTOS[:3]]
+    with ThreadPoolExecutor(2) as pool:
+        for file, exp in explained(clf, files, pool, METHODS[method], batch=2):
+            assert exp.method == method
+            torch.testing.assert_close(exp.map(2), explain(clf, file, method=method).map(2))

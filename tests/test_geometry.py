@@ -1,4 +1,4 @@
-"""Placement against torchvision's own resize and crop, Pillow's resampling and hand computations."""
+"""Where a cell really looks: the measured offset against arithmetic, and what it does to a map on the photo."""
 
 import copy
 from dataclasses import replace
@@ -6,127 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
-from torchvision.transforms import v2
 
-from camlib import CamError, ImageError, View, geometry, load_model, place, upsample
-from camlib.geometry import receptive_field_offset
+from camlib import CamError, geometry, load_model, place, receptive_field_offset
 from camlib.models import Classifier
-
-SIZES = [(300, 451), (451, 300), (224, 224), (97, 1301), (1301, 97), (33, 35), (640, 427), (2000, 1999)]
-
-
-def coordinates(h: int, w: int) -> torch.Tensor:
-    """(2, h, w): every pixel's own centre, y and x."""
-    return torch.stack(torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij"))
-
-
-@pytest.mark.parametrize(("h", "w"), SIZES)
-def test_crop_is_torchvisions(h, w):
-    photo = torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    view = View.crop((h, w), resize=256, size=224)
-    resized = v2.Resize(256)(photo)
-    assert view.resized == tuple(resized.shape[1:])
-    cropped = v2.CenterCrop(224)(resized)
-    top, left = view.offset
-    assert torch.equal(cropped, resized[:, top : top + 224, left : left + 224])
-
-
-@pytest.mark.parametrize(("h", "w"), SIZES)
-def test_every_cell_lies_where_the_network_saw_it(h, w):
-    """The photo's own coordinates go through torchvision's preprocessing and are averaged per cell; `place` undoes it.
-
-    Bilinear interpolation reproduces a plane exactly, so between the outermost cell centres each pixel must find its
-    own coordinates again.
-    """
-    view = View.crop((h, w), resize=256, size=224)
-    seen = v2.CenterCrop(224)(v2.Resize(256, antialias=False)(coordinates(h, w)))
-    cells = F.avg_pool2d(seen[None], 32)[0]
-    back = place(cells, view)
-    left, top, right, bottom = view.box
-    half_y, half_x = (bottom - top) / 14, (right - left) / 14  # half a cell on the photo
-    y, x = coordinates(h, w)
-    inner = (y > top + half_y) & (y < bottom - half_y) & (x > left + half_x) & (x < right - half_x)
-    assert inner.any()
-    error = (back - coordinates(h, w)).abs()[:, inner]
-    assert error.max() < 0.5
-
-
-@pytest.mark.parametrize(("h", "w"), SIZES)
-@pytest.mark.parametrize("kind", ["crop", "whole"])
-def test_peak_lies_where_it_was_put(h, w, kind):
-    """One hot cell: its centre of mass on the photo is the centre of the cell, from the view's definition alone."""
-    view = View.crop((h, w), 256, 224) if kind == "crop" else View.whole((h, w), 224)
-    rows, columns = view.size[0] // 32, view.size[1] // 32
-    row, column = rows // 2, columns // 3
-    hot = torch.zeros(rows, columns)
-    hot[row, column] = 1
-    heat = place(hot, view).nan_to_num(0)
-    y, x = coordinates(h, w)
-    expected_y = ((row + 0.5) * view.size[0] / rows + view.offset[0]) * h / view.resized[0]
-    expected_x = ((column + 0.5) * view.size[1] / columns + view.offset[1]) * w / view.resized[1]
-    if 0 < row < rows - 1:
-        assert abs(float((heat * y).sum() / heat.sum()) - expected_y) < 0.5
-    if 0 < column < columns - 1:
-        assert abs(float((heat * x).sum() / heat.sum()) - expected_x) < 0.5
-
-
-@pytest.mark.parametrize(("h", "w"), SIZES)
-def test_nan_exactly_where_the_network_never_looked(h, w):
-    view = View.crop((h, w), 256, 224)
-    heat = place(torch.ones(7, 7), view)
-    assert heat.shape == (h, w)
-    scale_y, scale_x = h / view.resized[0], w / view.resized[1]
-    for y, x in np.random.default_rng(0).integers(0, (h, w), (200, 2)):
-        inside_y = view.offset[0] <= (y + 0.5) / scale_y <= view.offset[0] + 224
-        inside_x = view.offset[1] <= (x + 0.5) / scale_x <= view.offset[1] + 224
-        assert bool(heat[y, x].isnan()) != (inside_y and inside_x)
-    assert torch.all((heat == 1) | heat.isnan())
-
-
-def test_whole_view_covers_everything_in_multiples_of_32():
-    view = View.whole((300, 451), 224)
-    assert view.size == (224, 352)
-    assert not place(torch.ones(7, 11), view).isnan().any()
-
-
-def test_place_without_resize_or_crop_is_upsample():
-    maps = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0))
-    view = View((70, 45), (70, 45), (0, 0), (70, 45))
-    torch.testing.assert_close(place(maps, view), upsample(maps, (70, 45)), atol=1e-5, rtol=0)
-
-
-def test_upsample_is_pillows_bilinear():
-    grid = torch.randn(7, 7, generator=torch.Generator().manual_seed(0))
-    pillow = Image.fromarray(grid.numpy()).resize((224, 224), Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(upsample(grid, (224, 224)), np.asarray(pillow), atol=1e-5)
-
-
-def test_upsample_by_hand():
-    found = upsample(torch.tensor([[0.0, 8.0], [4.0, 4.0]]), (4, 4))
-    across_top = torch.tensor([0.0, 2.0, 6.0, 8.0])
-    expected = torch.stack([across_top * a + 4 * (1 - a) for a in (1, 0.75, 0.25, 0)])
-    torch.testing.assert_close(found, expected)
-
-
-def test_absurd_proportions_are_refused():
-    with pytest.raises(ImageError, match="cut the part that matters"):
-        View.crop((1, 10_000), 256, 224)
-    with pytest.raises(ImageError, match="cut the part that matters"):
-        View.whole((100_000, 1), 224)
-
-
-def test_maps_need_two_axes():
-    with pytest.raises(CamError, match="upsample takes maps"):
-        upsample(torch.zeros(7), (2, 2))
-    with pytest.raises(CamError, match="place takes maps"):
-        place(torch.zeros(7), View.whole((10, 10), 32))
-
-
-# --- where a cell really looks ---------------------------------------------------------------------------------------
+from tests.networks import count_hooks
+from tests.test_views import coordinates
 
 
 class PadAfter(nn.Module):
@@ -182,7 +69,7 @@ def test_offset_has_an_axis_each():
     assert receptive_field_offset(clf) == pytest.approx((-0.5, 0.0), abs=0.01)
 
 
-def test_offset_is_measured_once_and_leaves_no_trace(monkeypatch):
+def test_offset_is_repeatable_and_leaves_no_trace():
     clf = half_left()
     clf.module.train()
     clf.module.requires_grad_(False)
@@ -190,22 +77,34 @@ def test_offset_is_measured_once_and_leaves_no_trace(monkeypatch):
     random_state = torch.get_rng_state()
     with torch.inference_mode():
         first = receptive_field_offset(clf)
-    monkeypatch.setattr(geometry, "_measured_offsets", lambda clf: pytest.fail("measured again"))
     with torch.no_grad():
-        assert receptive_field_offset(clf) == first
+        assert receptive_field_offset(clf) == first, "seeded: it may be measured again"
     assert all(m.training for m in clf.module.modules())
     assert not any(p.requires_grad or p.grad is not None for p in clf.module.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in clf.module.modules())
+    assert count_hooks(clf.module) == 0
     assert all(torch.equal(before[name], value) for name, value in clf.module.state_dict().items())
     assert torch.equal(random_state, torch.get_rng_state())
 
 
-def test_offset_is_measured_again_when_the_network_has_changed():
+def test_offset_is_of_the_network_as_it_is_now():
     clf = half_left()
     before = receptive_field_offset(clf)
-    with torch.no_grad():
-        clf.module[0].weight[:, :, :, :2] = 0  # only the right column is left: one pixel further right
+    clf.module[0].weight.data[:, :, :, :2] = 0  # only the right column is left: one pixel further right
     assert receptive_field_offset(clf) == pytest.approx((before[0], before[1] + 1), abs=0.01)
+
+
+def test_offset_on_an_apple_gpu(mps):
+    on_gpu = half_left().to("mps")
+    assert on_gpu.device == mps
+    assert receptive_field_offset(on_gpu) == pytest.approx(receptive_field_offset(half_left()), abs=1e-3)
+
+
+def test_offset_of_a_network_with_one_channel():
+    """Stride 4, padded by 2 above and left only: output pixel i is centred on input pixel 4i - 1, at 4i - 0.5."""
+    net = nn.Sequential(nn.ZeroPad2d((2, 0, 2, 0)), nn.Conv2d(1, 4, 3, stride=4))
+    clf = stack(*net)
+    assert clf.channels == 1
+    assert receptive_field_offset(clf) == pytest.approx((-2.5, -2.5), abs=0.01)
 
 
 def test_offset_is_the_same_in_every_grad_mode():
@@ -226,43 +125,42 @@ def test_a_network_that_ignores_its_input_has_no_offset():
 
 @pytest.mark.parametrize(("h", "w"), [(300, 451), (640, 427), (64, 64)])
 @pytest.mark.parametrize(("make", "offset"), [(half_left, -3.5), (half_right, 3.5)])
-def test_calibrated_moves_a_peak_by_the_offset(h, w, make, offset):
+def test_an_offset_moves_a_peak_to_where_the_cell_looks(h, w, make, offset):
     clf = make()
     view = clf.view(np.zeros((h, w, 3), np.uint8))
     hot = torch.zeros(8, 8)
     hot[4, 3] = 1
     y, x = coordinates(h, w)
     centres = []
-    for calibrated in (False, True):
-        heat = place(hot, view, calibrated=calibrated, clf=clf).nan_to_num(0)
+    for measured in ((0.0, 0.0), receptive_field_offset(clf)):
+        heat = place(hot, view, measured).nan_to_num(0)
         centres.append([float((heat * axis).sum() / heat.sum()) for axis in (y, x)])
     for drawn, looked, side, resized in zip(*centres, (h, w), view.resized, strict=True):
         assert looked - drawn == pytest.approx(offset * side / resized, abs=0.5)
 
 
-def test_calibrated_leaves_nan_where_nothing_was_looked_at():
+def test_an_offset_leaves_nan_where_the_network_never_looked():
     clf = half_left()
     view = clf.view(np.zeros((300, 451, 3), np.uint8))
     maps = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
-    plain, calibrated = place(maps, view), place(maps, view, calibrated=True, clf=clf)
-    assert torch.equal(plain.isnan(), calibrated.isnan())
-    seen = ~plain[0].isnan()
-    assert torch.isfinite(calibrated[:, seen]).all()
-    assert calibrated[:, seen].max() <= maps.max()
-    assert calibrated[:, seen].min() >= maps.min()
-    with pytest.raises(CamError, match="give clf"):
-        place(maps, view, calibrated=True)
+    plain, moved = place(maps, view), place(maps, view, receptive_field_offset(clf))
+    assert torch.equal(plain.isnan(), moved.isnan())
+    inside = ~plain[0].isnan()
+    assert torch.isfinite(moved[:, inside]).all()
+    assert not torch.allclose(moved[:, inside], plain[:, inside], atol=0.1)
+    assert moved[:, inside].max() <= maps.max()
+    assert moved[:, inside].min() >= maps.min()
 
 
 def test_offset_of_half_precision_and_of_a_compiled_network():
     """Whatever the classifier takes: its precision, and the layers that torch.compile would fuse."""
     clf = half_left()
     expected = receptive_field_offset(clf)
-    half = replace(clf, module=copy.deepcopy(clf.module).bfloat16(), _cache={})
+    half = replace(clf, module=copy.deepcopy(clf.module).bfloat16())
     assert receptive_field_offset(half) == pytest.approx(expected, abs=0.2)
     fused = torch.compile(copy.deepcopy(clf.module), backend="eager")
     fused(torch.rand(geometry.BATCH, 3, clf.size, clf.size).requires_grad_().clone())
-    assert receptive_field_offset(replace(clf, module=fused, _cache={})) == pytest.approx(expected, abs=1e-3)
+    assert receptive_field_offset(replace(clf, module=fused)) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def colophon(soup: BeautifulSoup | Tag) -> str:
 
 def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
     said = colophon(BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser"))
-    from camlib.models import BUNDLED_SHA256
+    from camlib.lite0 import BUNDLED_SHA256
 
     assert posts.read(FEW[0]).sha256 in said and BUNDLED_SHA256 in said
     assert "coffee.png Rachel Michetti, CC0; scikit-image" in said and "rocket.jpg" not in said

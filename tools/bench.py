@@ -13,7 +13,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,8 +26,11 @@ from tqdm import tqdm
 
 from camlib import cli, explain, load_model, read_image
 from camlib import grad_cam as camlib_grad_cam
-from camlib.explain import explain_prepared, prepare
+from camlib.explanation import Explanation
+from camlib.inputs import prepare
+from camlib.methods import METHODS
 from camlib.models import Classifier
+from camlib.pipeline import explain_prepared
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = sorted((ROOT / "data" / "photos").iterdir())
@@ -55,7 +57,7 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
     from torchcam.methods import GradCAM as TorchGradCAM
 
     ready = [prepare(clf, photo) for photo in PHOTOS[:batch]]
-    x = torch.cat([one.asked[0][1] for one in ready])
+    x = torch.cat([photo.tensors[0] for photo in ready])
     size = (x.shape[2], x.shape[3])
     net, five = clf.module, [p.index for p in explain(clf, PHOTOS[0]).top(5)]
     one = five[0]
@@ -65,8 +67,8 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
         with torch.no_grad():
             return net(x)
 
-    def camlib(look: Callable[[object], object]) -> Way:
-        return lambda: [look(exp) for exp in explain_prepared(clf, ready)]
+    def camlib(use: Callable[[Explanation], object]) -> Way:
+        return lambda: [use(exp) for exp in explain_prepared(clf, ready, METHODS["cam"])]
 
     def up(maps: Tensor) -> Tensor:
         return F.interpolate(maps if maps.ndim == 4 else maps[:, None], size=size, mode="bilinear")
@@ -121,9 +123,9 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
         "bare forward pass again (the noise)": bare,
         "by hand: hook, einsum, bilinear": lambda: by_hand("sum first"),
         "by hand, all channels upsampled before the sum": lambda: by_hand("upsample first"),
-        "camlib CAM, one class upsampled": camlib(lambda e: up(e.map(one)[None])),  # type: ignore[attr-defined]
-        "camlib CAM, five classes upsampled": camlib(lambda e: [up(e.map(k)[None]) for k in five]),  # type: ignore[attr-defined]
-        "camlib CAM, all 1000 raw maps": camlib(lambda e: e.maps),  # type: ignore[attr-defined]
+        "camlib CAM, one class upsampled": camlib(lambda e: up(e.map(one)[None])),
+        "camlib CAM, five classes upsampled": camlib(lambda e: [up(e.map(k)[None]) for k in five]),
+        "camlib CAM, all 1000 raw maps": camlib(lambda e: e.maps),
         "camlib Grad-CAM, layer given, one class": lambda: up(camlib_grad_cam(net, x, one, layer)),
         "camlib Grad-CAM, layer given, five classes": lambda: up(camlib_grad_cam(net, x, five, layer)),
         "camlib explain, Grad-CAM, photo by photo": lambda: [up(e.map(one)[None]) for e in graded()],
@@ -140,7 +142,7 @@ def ways(clf: Classifier, layer: str, fc: str, batch: int, folder: str) -> dict[
     }
 
     def graded() -> list:
-        return explain_prepared(clf, ready, "grad_cam")
+        return explain_prepared(clf, ready, METHODS["grad_cam"])
 
     if batch > 1:  # these take minutes
         slow = ("upsampled before", "captum Grad-CAM, layer given, five", "grad-cam Grad-CAM, layer given, five")
@@ -255,9 +257,8 @@ def main() -> None:
             if args.only and args.only.lower() not in name.lower():
                 continue
             for batch in args.batches:
-                fresh = replace(clf, _cache={})
                 rounds, warm = (args.rounds, 3) if batch == 1 else (max(5, args.rounds // 5), 1)
-                results[f"{name}, batch {batch}"] = medians(ways(fresh, layer, fc, batch, folder), rounds, warm)
+                results[f"{name}, batch {batch}"] = medians(ways(clf, layer, fc, batch, folder), rounds, warm)
                 table(f"{name}, batch {batch}", results[f"{name}, batch {batch}"])
         if not args.only:
             results["a folder"] = medians(jobs(Path(folder)), max(3, args.rounds // 5), 1)

@@ -52,7 +52,7 @@ MEASURED_TAG = "nbval-ignore-output"
 OPTIONAL_TAGS = frozenset({"gpu", "download"})
 ALONE_TAG = "alone"  # the cell that fetches the course where a notebook stands alone, see tools/address.py
 KEPT_CELL_METADATA = ("jupyter", "nbgrader", "tags")  # jupyter: source_hidden, where a cell only draws
-PACKAGES = ("matplotlib", "numpy", "pillow", "timm", "torch", "torchvision")  # what outputs may depend on
+PACKAGES = ("matplotlib", "numpy", "pillow", "torch", "torchvision")  # what outputs may depend on
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

@@ -297,8 +297,7 @@ def explorer_page(text: str) -> str | None:
         return None
     import torch
 
-    from camlib import CamError, explain, load_model
-    from camlib.explorer import to_html
+    from camlib import CamError, explain, load_model, to_html
 
     names, network, method = found[1].split(", "), found[2], found[3]
     if missing := [name for name in names if not (PHOTOS / name).is_file()]:

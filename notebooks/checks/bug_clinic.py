@@ -168,7 +168,7 @@ def _log_softmax_slope(ref: Reference) -> Tensor:
 def repaired(function: Callable[[camlib.Classifier, np.ndarray], Any]) -> str:
     """The patients' function (clf, photo) -> class, logits (K,), cells (h, w), heat (H, W): fit to be discharged?"""
     net = copy.deepcopy(_clf().module)
-    clf = replace(_clf(), module=net, _cache={})
+    clf = replace(_clf(), module=net)
     for ref in map(_reference, PHOTOS):
         found = _call(function, clf, ref)
         if isinstance(found, str):
@@ -346,7 +346,7 @@ def _after_breakdown(function: Callable) -> str | None:
     net.classifier = broken
     try:
         with redirect_stdout(io.StringIO()):
-            function(replace(_clf(), module=net, _cache={}), _reference("panda.webp").exp.photo.copy())
+            function(replace(_clf(), module=net), _reference("panda.webp").exp.photo.copy())
     except Breakdown:
         if _hooks(net):
             return (

@@ -16,8 +16,8 @@ import torch
 from nbgrader.preprocessors import ClearSolutions
 
 import camlib
-from camlib.models import BUNDLED
 from camlib.models import load_model as load_any
+from camlib.zoo import BUNDLED
 from tools.classroom import EXERCISES, machine_graded
 
 graded = cache(machine_graded)  # the graded code cells of an exercise, with their points
@@ -82,8 +82,8 @@ def score(exercise: str, code: dict[str, str], name: str = "Ada") -> dict[str, f
     assert set(code) <= known, f"no such cell: {set(code) - known}"
     names: dict[str, object] = {"__name__": "__main__"}
     points = dict.fromkeys(graded(exercise), 0.0)
-    own = replace(bundled(), module=deepcopy(bundled().module), _cache={})  # what an answer leaves in it goes with it
-    own._once("head", lambda: bundled().head)  # found once for all answers
+    own = replace(bundled(), module=deepcopy(bundled().module))  # what an answer leaves in it goes with it
+    own.places.head = bundled().head  # found once for all answers
 
     def load_model(model: object = BUNDLED, **options: object) -> camlib.Classifier:
         return load_any(model, **options) if model != BUNDLED or options else own

@@ -787,7 +787,7 @@ RIGHT = [
         "loudest",
         """
         found = camlib.explain(clf, path)
-        row, features = found.head.weight[clf.labels.index(label)].tolist(), found.sights[0].features[0]
+        row, features = clf.head.weight[clf.labels.index(label)].tolist(), found.results[0].features[0]
         products = [w * channel.mean().item() for w, channel in zip(row, features)]
         return products.index(max(products)), max(products)
         """,

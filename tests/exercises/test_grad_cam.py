@@ -351,7 +351,7 @@ return torch.stack(maps)
         "graph only behind the layer",
         "grad_cam",
         """
-        from camlib.hooks import eval_mode
+        from camlib.network import eval_mode
         with eval_mode(net), torch.no_grad(), camlib.capture(net, layer, live=True) as seen:
             logits = net(x)
         A = seen[layer]
@@ -391,9 +391,7 @@ A = kept["A"]
         "hires_cam",
         "return torch.stack([sum(g * f for g, f in zip(*pair)) for pair in zip(gradient, features)])",
     ),
-    right(
-        "camlib", "hires_cam", "from camlib.gradcam import FORMULAS\nreturn FORMULAS['hires_cam'](features, gradient)"
-    ),
+    right("camlib", "hires_cam", "return camlib.METHODS['hires_cam'].formula(features, gradient)"),
     right(
         "HiResCAM, the same after GAP",
         "cam_from_gradient",

@@ -814,7 +814,7 @@ RIGHT = [
         "camlib's own",
         "eval_logits",
         """
-        from camlib.hooks import eval_mode
+        from camlib.network import eval_mode
         with eval_mode(net), torch.no_grad():
             return net(x)
         """,

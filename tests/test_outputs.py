@@ -1,0 +1,225 @@
+"""What a network may give, and the probabilities that its scores stand for."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from math import exp
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from camlib import HeadError, ModelError, explain, find_head, grad_cam, load_model
+from camlib.outputs import (
+    as_scores,
+    check_activation,
+    in_words,
+    operation,
+    own_activation,
+    probabilities,
+    resolve_activation,
+)
+from tests.networks import Wrapped, flat, scores_of, tiny
+
+Y = torch.tensor([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]])  # (B, K)
+X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class ImageOutput:
+    logits: torch.Tensor
+    hidden: tuple = ()
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "adapter"),
+    [
+        (Y, None),
+        (Y.half().float(), None),
+        (ImageOutput(Y), None),
+        ({"logits": Y, "loss": torch.zeros(())}, None),
+        (OrderedDict(logits=Y), None),
+        ((Y, "auxiliary"), lambda y: y[0]),
+        (Y[..., None, None].expand(-1, -1, 4, 4), lambda y: y.mean((2, 3))),
+        (Y[:, None].expand(-1, 5, -1), lambda y: y.mean(1)),
+        ({"out": Y}, lambda y: y["out"]),
+    ],
+)
+def test_scores_in_what_a_network_gives(given, adapter):
+    assert torch.equal(as_scores(given, 2, "Net", adapter), Y)
+
+
+def test_one_score_for_each_picture():
+    assert torch.equal(as_scores(Y[:, 1], 2, "Net"), Y[:, 1:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((Y, Y), r"Net gives a tuple of 2; scores \(B, K\) .* for example output=lambda y: y\[0\]\."),
+        ([None, Y], r"Net gives a list of 2.*output=lambda y: y\[1\]\."),
+        ({"a": None, "b": Y}, r"a dict with the keys 'a', 'b'.*output=lambda y: y\['b'\]\."),
+        ({"out": Y[..., None, None]}, r"output=lambda y: y\['out'\].mean\(\(2, 3\)\)"),
+        (ImageOutput(Y[..., None, None]), r"Net gives a ImageOutput.*output=lambda y: y.logits.mean\(\(2, 3\)\)"),
+        (Y[..., None, None], r"a tensor \(2, 3, 1, 1\).*segmentation, output=lambda y: y.mean\(\(2, 3\)\)"),
+        (Y[None], r"a tensor \(1, 2, 3\).*output=lambda y: y.mean\(1\)"),
+        (Y[0, 0], r"a tensor \(\).*lost the batch's axis.*output=lambda y: y.reshape\(-1, 1\)"),
+        (Y[0], r"a tensor \(3,\); scores \(B, K\) are needed"),
+        (Y[:1], "gives 1 rows of scores for 2 pictures"),
+        (Y[:, :0], r"gives no scores: its output is \(2, 0\). Give it a classifier first"),
+        (Y.long(), "scores of type torch.int64; real floating-point"),
+        (Y * 1j, "scores of type torch.complex64"),
+        (None, "gives a NoneType; .*Pass output=, a function that makes scores of it"),
+        ("cat", "gives a str"),
+    ],
+)
+def test_what_is_no_scores_is_named_with_advice(given, says):
+    with pytest.raises(ModelError, match=says):
+        as_scores(given, 2, "Net")
+
+
+@pytest.mark.parametrize(
+    "given", [(Y, Y), [None, Y], {"out": Y[..., None, None]}, ImageOutput(Y[..., None, None]), Y[..., None, None]]
+)
+def test_the_advice_works(given):
+    with pytest.raises(ModelError) as error:
+        as_scores(given, 2, "Net")
+    advice = str(error.value).rpartition("output=")[2].removesuffix(".").partition(", or")[0]
+    assert torch.equal(as_scores(given, 2, "Net", eval(advice)), Y)
+
+
+def test_an_output_function_that_fails_or_makes_no_scores():
+    with pytest.raises(ModelError, match=r"output= fails on what Net gives \(a tensor \(2, 3\)\): AttributeError"):
+        as_scores(Y, 2, "Net", lambda y: y.logits)
+    with pytest.raises(ModelError, match=r"output= makes a tensor \(2, 1, 3\) of what Net gives"):
+        as_scores(Y, 2, "Net", lambda y: y[:, None])
+
+
+@pytest.mark.parametrize("call", [lambda net: find_head(net, X), lambda net: grad_cam(net, X, 0), load_model])
+def test_the_obstacle_is_the_output_and_not_the_layers(call):
+    with pytest.raises(ModelError, match=r"Wrapped gives a tuple of 2.*output=lambda y: y\[0\]"):
+        call(Wrapped(tiny(), lambda y: (y, y)))
+
+
+def test_grad_cam_of_an_adapted_output():
+    """By autograd on the split network."""
+    net = Wrapped(flat(), lambda y: {"scores": y[..., None, None].expand(-1, -1, 2, 2)})
+    A = net.net[:2](X).detach().requires_grad_()
+    (G,) = torch.autograd.grad(net.net[2:](A)[0, 1], A)
+    expected = (G.mean((2, 3), keepdim=True) * A).sum(1).detach()
+    torch.testing.assert_close(grad_cam(net, X, 1, output=lambda y: y["scores"].mean((2, 3))), expected)
+
+
+# --- the network's own activation ------------------------------------------------------------------------------------
+
+OWN = {  # what a network does to its logits: the activation that it ends in
+    "module": (nn.Softmax(1), "softmax"),
+    "functional": (lambda y: F.softmax(y, dim=1), "softmax"),
+    "sliced": (lambda y: y.softmax(1)[:, :2], "softmax"),
+    "chosen": (lambda y: y.softmax(-1)[:, [2, 0]], "softmax"),
+    "reshaped": (lambda y: y.softmax(1).view(-1, 3).contiguous(), "softmax"),
+    "in another type": (lambda y: y.double().softmax(1).float(), "softmax"),
+    "one of them": (lambda y: y.softmax(1)[:, 1], "softmax"),
+    "normalised": (lambda y: y.exp() / y.exp().sum(1, keepdim=True), "softmax"),
+    "sigmoid module": (nn.Sigmoid(), "sigmoid"),
+    "sigmoid functional": (torch.sigmoid, "sigmoid"),
+    "sigmoid sliced": (lambda y: y.sigmoid()[:, 1:], "sigmoid"),
+    "hard sigmoid": (nn.Hardsigmoid(), "sigmoid"),
+    "none": (lambda y: y, None),
+    "scaled": (lambda y: 3 * y, None),
+    "softmax inside": (lambda y: 5 * y.softmax(1), None),
+    "tanh": (torch.tanh, None),
+    "log_softmax": (nn.LogSoftmax(1), None),
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True, "forward"])
+@pytest.mark.parametrize("how", OWN)
+def test_an_activation_at_the_end_is_noticed(how, frozen):
+    """Also where no weight requires a gradient, or forward itself cuts the graph: probabilities are never made twice."""
+
+    class Cut(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            with torch.no_grad():
+                return self.net(x)
+
+    make, activation = OWN[how]
+    net = Wrapped(tiny(), make).requires_grad_(frozen is False)
+    net = Cut(net) if frozen == "forward" else net
+    assert load_model(net, size=64).activation == (
+        {"softmax": "identity", "sigmoid": "identity", None: "auto"}[activation]
+    )
+    if activation is not None and how != "one of them":
+        with pytest.raises(HeadError, match=f"outputs are probabilities: give the network without the {activation}"):
+            find_head(net, X)
+
+
+@pytest.mark.parametrize("how", ["functional", "sliced", "sigmoid module", "log_softmax"])
+def test_probabilities_are_the_networks_own(how):
+    net = Wrapped(tiny(), OWN[how][0])
+    explanation = explain(load_model(net, size=64), X[0], method="grad_cam")
+    (own,) = scores_of(net, X)
+    torch.testing.assert_close(explanation.logits, own)
+    torch.testing.assert_close(explanation.probabilities, (own.exp() if how == "log_softmax" else own).double())
+
+
+def test_own_activation_by_the_graph_or_by_the_values():
+    y = Y.clone().requires_grad_()
+    assert own_activation(y.softmax(1)[:, :1]) == "softmax"
+    assert own_activation(y.softmax(1).detach()) == "softmax", "rows of probabilities that sum to one"
+    assert own_activation(y.sigmoid()) == "sigmoid"
+    assert own_activation(y.sigmoid().detach()) is None, "without a graph, values from 0 to 1 may be anything"
+    assert own_activation(torch.ones(2, 1)) is None, "a lone score of one is no softmax"
+    assert operation(y.softmax(1).grad_fn) == "Softmax"
+
+
+def test_an_activation_that_contradicts_is_refused():
+    assert check_activation("auto", None, "Net") == "auto"
+    assert check_activation("sigmoid", None, "Net") == "sigmoid"
+    assert check_activation(None, "sigmoid", "Net") is None, "the caller says that these are no probabilities"
+    assert check_activation("identity", "softmax", "Net") == "identity"
+    for activation in ("softmax", "sigmoid"):
+        with pytest.raises(ModelError, match="Net ends in a softmax of its own, .*leave out activation="):
+            check_activation(activation, "softmax", "Net")
+    with pytest.raises(ModelError, match="activation='relu': 'softmax', 'sigmoid', 'identity', or None"):
+        check_activation("relu", None, "Net")
+
+
+# --- probabilities ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "activation", "expected"),
+    [
+        ([0.0, 1.0], "auto", [1 / (1 + exp(1)), exp(1) / (1 + exp(1))]),
+        ([0.0, 1.0], "sigmoid", [0.5, 1 / (1 + exp(-1))]),
+        ([0.0], "auto", [0.5]),
+        ([-2.0], "auto", [1 / (1 + exp(2))]),
+        ([30.0], "auto", [1 / (1 + exp(-30))]),
+        ([31.0], "auto", None),
+        ([-58.25], "auto", None),
+        ([-58.25], "sigmoid", [1 / (1 + exp(58.25))]),
+        ([58.25, 0.0], "auto", [1 / (1 + exp(-58.25)), 1 / (1 + exp(58.25))]),
+        ([7.0], "softmax", [1.0]),
+        ([0.25, 0.5], "identity", [0.25, 0.5]),
+        ([0.25, 0.5], None, None),
+    ],
+)
+def test_probabilities_by_hand(scores, activation, expected):
+    p = probabilities(torch.tensor(scores), activation)
+    assert (p is None) == (resolve_activation(activation, torch.tensor(scores)) is None) == (expected is None)
+    if expected is not None:
+        assert p.dtype == torch.float64
+        assert p.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_in_words():
+    assert in_words("tiger cat", 12.5, 0.3812) == "tiger cat, 38.1 %"
+    assert in_words("age", 59.567, None) == "age, 59.57"
