@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from camlib.autograd import Unfrozen, gradients, no_gradient, weights_as_they_are
 from camlib.errors import CamError, LayerError
 from camlib.hooks import Layer, capture
-from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of, reading_of
-from camlib.network import Restless, quantised, scores, untouched
+from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of
+from camlib.network import quantised, scores, untouched
 from camlib.outputs import Output
 
 
@@ -63,13 +63,11 @@ def run_forward(
     layer: Layer | FeatureLayer | None = None,
     output: Output | None = None,
     keep_weights: bool = False,
-    restless: Restless | None = None,
 ) -> ForwardPass:
     """Run x (B, C, H, W) through a network in evaluation mode; only what comes after the layer is recorded.
 
     layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: the graph holds copies of the
-    weights that it needs, for gradients that are taken after the network may have changed. restless: the buffers to
-    restore, see `camlib.network.untouched`.
+    weights that it needs, for gradients that are taken after the network may have changed.
 
     Raises `LayerError` where there is no such feature map, `ModelError` where x is not taken.
     """
@@ -79,23 +77,25 @@ def run_forward(
         if isinstance(layer, FeatureLayer):
             return _record(module, x, layer, output, keep_weights)
         if layer is not None:
-            attempt = _record_named(module, x, name_of(module, layer), output, keep_weights, restless)
+            attempt = _record_named(module, x, name_of(module, layer), output, keep_weights)
             if attempt is not None:
                 return attempt
         return _record(module, x, locate(module, x, layer, output), output, keep_weights)
 
 
 def _record_named(
-    module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool, restless: Restless | None
+    module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool
 ) -> ForwardPass | None:
-    """The pass of a named layer that runs once and follows the photo; None for any other, which `locate` looks into."""
-    with torch.no_grad(), untouched(module, restless), capture(module, layer, live=True) as captured:
+    """The pass of a named layer that runs once and whose shape leaves no doubt; None for any other."""
+    with torch.no_grad(), untouched(module), capture(module, layer, live=True) as captured:
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
     if value is None or len(value) != len(x) or captured.runs[layer] != 1 or not graph.requires_grad:
         return None
-    grid = by_shape(module.get_submodule(layer), value, x) or reading_of(module, x, layer, restless)
-    return None if grid is None else ForwardPass(module, x, FeatureLayer(layer, None, grid), output, value, graph)
+    grid = by_shape(module.get_submodule(layer), value, x)
+    if grid is None:
+        return None
+    return ForwardPass(module, x, FeatureLayer(layer, None, grid, restless=None), output, value, graph)
 
 
 def _record(

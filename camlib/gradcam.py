@@ -55,7 +55,7 @@ def gradient_map(
     chosen = find_method(method)
     check_input(module, x)
     with untouched(module):
-        ran = run_forward(module, x, layer, output, restless=())
+        ran = run_forward(module, x, layer, output)
         columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))
         try:
             maps = [one_map(ran, chosen, indices, **options) for indices in columns]

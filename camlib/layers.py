@@ -24,8 +24,9 @@ Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
 EXTRA_TOKENS = 8  # at most so many class and register tokens stand before the tokens of the grid
 DISTURBANCE = 0.03  # of the photo's own spread: a strong one would drown what a trained network responds to
 AT_ONCE = 6  # layers that are tested together, from the last to the first
-AGREEMENT = 0.5  # least correlation of a cell's row and column with the half of the photo that it responds to
-SMALL, AGREEMENT_SMALL = 16, 0.8  # with so few cells, chance reaches more
+# The least correlation of where cells lie with the half of the photo that they respond to: usually; for few cells, or
+# tokens of other proportions than the photo, where chance reaches more; for both.
+AGREEMENT, FEW = (0.5, 0.8, 0.95), 16
 SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are no feature maps
 PASSED_ON = (nn.Dropout, nn.Identity)  # whose output is no new feature map
 POOLED = tuple(  # VGG pools its last map to 7×7 whatever the photo's size
@@ -75,7 +76,7 @@ def readings(value: Tensor, x: Tensor) -> Iterator[Grid]:
         )
         yield from (Grid(layout) for layout, (h, w) in layouts if h * w > 1 and h <= high and w <= wide)
     if value.ndim == 3:
-        for extra in range(min(EXTRA_TOKENS, value.shape[1] - 4) + 1):
+        for extra in range(min(EXTRA_TOKENS, value.shape[1] // 5 + 1) + 1):  # a grid is more than its extra tokens
             yield from (Grid("nlc", extra, r) for r in _proportions(value.shape[1] - extra, high, wide))
         yield from (Grid("ncl", 0, r) for r in _proportions(value.shape[2], high, wide))
 
@@ -154,9 +155,10 @@ def agreement(responses: Tensor) -> float:
     return min(results)
 
 
-def follows(responses: Tensor) -> bool:
+def follows(responses: Tensor, strict: bool = False) -> bool:
     """Whether the cells of a grid follow the photo, from their responses (4, h, w) to its halves; see `agreement`."""
-    return agreement(responses) >= (AGREEMENT_SMALL if responses[0].numel() <= SMALL else AGREEMENT)
+    few = responses[0].numel() <= FEW
+    return agreement(responses) >= AGREEMENT[few + strict]
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
@@ -173,8 +175,8 @@ def best_reading(change: Tensor, x: Tensor) -> Grid | None:
     fitting = []
     for grid in readings(change[:1], x):
         responses = torch.stack([grid.read(c[None], x).sum((0, 1)) for c in change])
-        stretched = abs(log(grid.ratio)) > 0.1  # rare among tokens, so chance needs more to pass for one
-        if agreement(responses) >= AGREEMENT_SMALL if stretched else follows(responses):
+        stretched = abs(log(grid.ratio)) > 0.1  # rare among tokens, so more is needed to believe it
+        if follows(responses, strict=stretched):
             fitting.append((stretched, -agreement(responses), grid))
     return min(fitting, key=lambda fit: fit[:2])[2] if fitting else None
 
@@ -195,7 +197,7 @@ class FeatureLayer:
 
     call: None where the layer runs once. frozen: the network cuts the graph behind the layer (`torch.no_grad()`,
     `detach()`). recomputes: it runs parts again for the gradient (checkpointing). random: it answers one input in two
-    ways. restless: the buffers that it changes in evaluation mode.
+    ways. restless: the buffers that it changes in evaluation mode; None where that is not known.
     """
 
     layer: str
@@ -204,7 +206,7 @@ class FeatureLayer:
     frozen: bool = False
     recomputes: bool = False
     random: bool = False
-    restless: Restless = ()
+    restless: Restless | None = ()
 
 
 def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = None) -> str:
@@ -406,12 +408,6 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
     raise LayerError(_why_not(module, x, trace, only, side_by_side))
 
 
-def reading_of(module: nn.Module, x: Tensor, name: str, restless: Restless | None) -> Grid | None:
-    """How the output of a layer that runs once follows the first picture of x; None where it does not."""
-    run = Run(name, 0)
-    return _grids(module, x[:1], [run], restless)[run]
-
-
 def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Grid | None]:
     """How the output of each run follows the photo; None where it does not."""
     if not runs:
@@ -476,7 +472,7 @@ def _none_at_all(name: str, x: Tensor, trace: _Trace) -> str:
         return f"No layer of {name} gives a grid of cells (B, C, h, w) or tokens on which the scores depend."
     if not any(bool(t.any()) for t in trace.reached.values()):
         return (
-            f"The scores of {name} have no gradient on this input: what stands between is rounded, clipped or saturated. "
+            f"The scores of {name} have no gradient on this input: they are rounded, clipped or saturated somewhere. "
             "Methods that need no gradient remain: cam where the network has an exact map, and score_cam."
         )
     layers = ", ".join(f"{run.layer} {tuple(t.shape)}" for run, t in list(trace.reached.items())[:-4:-1])

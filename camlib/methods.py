@@ -141,17 +141,14 @@ def _score_cam(ran: ForwardPass, indices: list[int], batch: int, progress: bool)
 
     A = ran.features
     weights = A.new_empty(A.shape[:2])
-    with (
-        torch.no_grad(),
-        untouched(ran.module, ran.layer.restless),
-        tqdm(total=weights.numel(), unit="mask", disable=not progress) as bar,
-    ):
+    with torch.no_grad(), tqdm(total=weights.numel(), unit="mask", disable=not progress) as bar:
         for n, channels in enumerate(A):
             for start in range(0, len(channels), batch):
                 masks = upsample(channels[start : start + batch, None], ran.x.shape[2:])  # (batch, 1, H, W)
                 low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
                 masks = (masks - low) / torch.where(high > low, high - low, 1)  # a constant channel masks everything
-                masked = scores(ran.module, ran.x[n] * masks.to(ran.x), ran.output)
+                with untouched(ran.module, ran.layer.restless):  # each pass begins where the first one did
+                    masked = scores(ran.module, ran.x[n] * masks.to(ran.x), ran.output)
                 weights[n, start : start + batch] = masked[:, indices[n]].float()
                 bar.update(len(masks))
     return torch.einsum("bc,bchw->bhw", weights.softmax(1), A)

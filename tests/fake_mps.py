@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("mps", 0)
-CREATORS = "arange empty eye full linspace ones rand randint randn tensor zeros".split()
+CREATORS = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "tensor", "zeros")
 ACROSS_DEVICES = {"to", "copy_", "__get__", "__set__", "__getitem__", "_has_compatible_shallow_copy_type"}
 TO_NUMPY = (Tensor.numpy, Tensor.__array__)
 
@@ -33,7 +33,7 @@ class OnMps(Tensor):
         if func is Tensor.cpu:
             return _plain(args[0])
         if func is not Tensor.to and any(v == DEVICE for v in leaves if isinstance(v, torch.device)):
-            leaves, (args, kwargs) = leaves, tree_map(_on_cpu, (args, kwargs))
+            args, kwargs = tree_map(_on_cpu, (args, kwargs))
         if getattr(func, "__name__", "") not in ACROSS_DEVICES:
             strangers = [v for v in leaves if isinstance(v, Tensor) and not isinstance(v, OnMps) and v.ndim]
             if strangers and any(isinstance(v, OnMps) for v in leaves):

@@ -6,7 +6,7 @@ from torchvision import models
 
 
 def build(name: str, **options) -> nn.Module:
-    """A torchvision network with random weights, its biases and normalisations too, so that forgetting one is noticed."""
+    """A torchvision network with random weights, biases and normalisations, so that forgetting one is noticed."""
     torch.manual_seed(0)
     net = models.get_model(name, weights=None, **options)
     for path, p in net.named_parameters():

@@ -188,6 +188,24 @@ def test_curves_take_a_map_of_the_inputs_size():
         deletion_curve(LeftHalf(), torch.ones(1, 3, 8, 8), torch.ones(8, 8), 0, steps=0)
 
 
+def test_measures_on_an_apple_gpu(mps):
+    """The same numbers from maps that lie there."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    draw = torch.Generator().manual_seed(0)
+    x, heat = torch.randn(1, 3, 12, 12, generator=draw), torch.randn(12, 12, generator=draw)
+    boxes = [(1, 2, 7, 9)]
+
+    def measured(net, x, heat):
+        yield from (pointing_game(heat, boxes), energy_in_box(heat, boxes), *box_from_map(heat))
+        yield from grid_pointing_game(torch.stack([heat, -heat]), [*boxes, (0, 0, 3, 3)]).tolist()
+        for curve in (deletion_curve, insertion_curve):
+            yield from curve(net, x, heat, 1, steps=3).tolist()
+            yield area(curve(net, x, heat, 0, steps=3))
+
+    expected = list(measured(net, x, heat))
+    assert list(measured(net.to("mps"), x.to("mps"), heat.to("mps"))) == pytest.approx(expected, abs=1e-5)
+
+
 # Intervals
 
 

@@ -1,4 +1,4 @@
-"""The evidence for classes: together where it can be, computed once, and untouched by what happens to the network later."""
+"""The evidence for classes: together where it can be, computed once, untouched by what happens to the network later."""
 
 import copy
 import pickle
@@ -151,7 +151,7 @@ def on_meta(net):
 @pytest.mark.parametrize("change", [trained, averaged, swapped, on_meta])
 @pytest.mark.parametrize("name", ["cam", "grad_cam", "hires_cam", "grad_cam_plus_plus"])
 def test_what_was_explained_stays_when_the_network_changes(change, name):
-    """Explanations collected while training and looked at later; a map that is first needed then is the old network's."""
+    """Explanations collected while training and drawn later; a map that is first needed then is the old network's."""
     make = tiny if name == "cam" else flat
     net, like = make(), make()
     (early,) = evidence_of(load_model(net, size=64), X[:1], name)

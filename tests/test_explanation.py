@@ -326,7 +326,7 @@ def test_a_copy_by_gradients_says_why_it_has_no_other_class(by_gradients):
     ):
         again.map(worst)
     by_gradients.map(worst)
-    assert torch.equal(pickled(by_gradients).map(worst), by_gradients.map(worst)), "what was needed once is kept"
+    assert torch.equal(pickled(by_gradients).map(worst), by_gradients.map(worst)), "but one that was drawn before"
 
 
 @pytest.mark.parametrize("method", ["cam", "grad_cam"])

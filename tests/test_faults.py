@@ -40,7 +40,7 @@ def expected(clf, cat):
 
 def with_module(clf, module):
     """The bundled classifier around another module; nothing found before is kept."""
-    return replace(clf, module=module, _cache={})
+    return replace(clf, module=module)
 
 
 def same(exp, expected, atol=1e-4):
@@ -346,9 +346,9 @@ def test_nothing_is_kept_alive(clf, cat, method):
     """When the explanation goes, its features and graph go: no cache, hook or closure of the network holds them."""
     exp = explain(clf, cat, method=method)
     exp.map(282)
-    watched = [weakref.ref(exp), weakref.ref(exp.sights[0].features), weakref.ref(exp.sights[0])]
+    watched = [weakref.ref(exp), weakref.ref(exp.results[0].features), weakref.ref(exp.results[0])]
     if method == "grad_cam":
-        watched.append(weakref.ref(exp.sights[0].look.value))
+        watched.append(weakref.ref(exp.results[0].maps.compute))  # which holds the graph
     del exp
     gc.collect()
     assert [w() for w in watched] == [None] * len(watched)

@@ -4,17 +4,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision import models
 
 from camlib import HeadError, ModelError, capture, class_activation_maps, find_head, residual
-from tests.test_hooks import count_hooks
+from tests.networks import build, count_hooks
 
 X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-
-
-def build(name: str, **options) -> nn.Module:
-    torch.manual_seed(0)
-    return randomise(models.get_model(name, weights=None, **options))
 
 
 def randomise(net: nn.Module) -> nn.Module:
@@ -110,11 +104,11 @@ def test_finds_a_layernorm_before_the_classifier():
     assert head.of_this_photo
     features, logits = head.run(net, X)
     maps = class_activation_maps(features, head.weight)
-    with capture(net, "features") as seen, torch.no_grad():
+    with capture(net, "features") as captured, torch.no_grad():
         net(X)
     norm, linear = net.classifier[0], net.classifier[2]
     for photo in range(2):
-        F_, v = seen["features"][photo], seen["features"][photo].mean((1, 2))
+        F_, v = captured["features"][photo], captured["features"][photo].mean((1, 2))
         deviation = (v.var(correction=0) + norm.eps).sqrt()
         weight = (linear.weight * norm.weight / deviation).detach()  # this photo's weights, its mean not yet held
         held = -weight @ v.mean().expand_as(v) + linear.weight @ norm.bias + linear.bias

@@ -11,8 +11,8 @@ from camlib import CamError, explain, load_model, score_cam
 from camlib.cli import main
 from camlib.forward_pass import run_forward
 from camlib.gradcam import gradient_map
-from camlib.methods import METHODS, Method, find_method, one_map, register
-from tests.networks import flat, gradients_of, scores_of, tiny
+from camlib.methods import METHODS, find_method, one_map, register
+from tests.networks import assert_same, flat, gradients_of, scores_of, tiny
 
 GRADIENT = {name: method.formula for name, method in METHODS.items() if method.formula is not None}
 X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def test_maps_that_are_additive_are(name):
     net = flat()
     A, G = gradients_of(net, X, "1", lambda y: (y[:, 2] - y[:, 0]).sum())
     both = gradient_map(net, X, [2, 0], name)
-    torch.testing.assert_close(both[:, 0] - both[:, 1], GRADIENT[name](A, G))
+    assert_same(both[:, 0] - both[:, 1], GRADIENT[name](A, G))
 
 
 @pytest.mark.parametrize("name", ["layer_cam", "grad_cam_plus_plus"])
@@ -73,7 +73,8 @@ def test_maps_that_are_not_additive_are_not(name):
     net = flat()
     A, G = gradients_of(net, X, "1", lambda y: (y[:, 2] - y[:, 0]).sum())
     both = gradient_map(net, X, [2, 0], name)
-    assert (both[:, 0] - both[:, 1] - GRADIENT[name](A, G)).abs().max() > 1e-3
+    difference = GRADIENT[name](A, G)
+    assert (both[:, 0] - both[:, 1] - difference).abs().max() > 0.1 * difference.abs().max()
 
 
 def test_score_cam_by_hand():
@@ -93,7 +94,7 @@ def test_score_cam_by_hand():
             logits.append(scores_of(net, X[b] * mask)[0, 2].item())
         expected[b] = (torch.tensor(logits).softmax(0)[:, None, None] * A[b]).sum(0)
     for batch in (3, 32):
-        torch.testing.assert_close(score_cam(net, X, 2, layer="1", batch=batch, progress=False), expected)
+        assert_same(score_cam(net, X, 2, layer="1", batch=batch, progress=False), expected)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -147,11 +148,11 @@ def test_one_entry_makes_a_method_known_everywhere(table):
     net = flat()
     A, G = gradients_of(net, X, "1", lambda y: y[:, 1].sum())
     expected = (A * G.abs()).amax(1)
-    torch.testing.assert_close(gradient_map(net, X, 1, "own_cam"), expected)
+    assert_same(gradient_map(net, X, 1, "own_cam"), expected)
     exp = explain(load_model(net, size=64), X[0], method="own_cam")
-    torch.testing.assert_close(exp.map(1), expected[0])
+    assert_same(exp.map(1), expected[0])
     assert (exp.method, exp.unit, exp.additive) == ("own_cam", "own unit per cell", False)
-    with pytest.raises(CamError, match="The maps of 'own_cam' are not additive; contrast takes cam, grad_cam, hires_cam"):
+    with pytest.raises(CamError, match="'own_cam' are not additive; contrast takes cam, grad_cam, hires_cam[.]"):
         exp.contrast(0, 1)
 
 
@@ -159,7 +160,7 @@ def test_a_method_of_ones_own_may_be_additive(table):
     register("own_cam", lambda A, G: (A * G).sum(1) / 2, additive=True)
     exp = explain(load_model(flat(), size=64), X[0], method="own_cam")
     A, G = gradients_of(exp.classifier.module, X[:1], "1", lambda y: y[0, 2] - y[0, 1])
-    torch.testing.assert_close(exp.contrast(2, 1), (A * G).sum(1)[0] / 2)
+    assert_same(exp.contrast(2, 1), (A * G).sum(1)[0] / 2)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_formula_that_gives_no_map(table, formula, gave):
 
 def test_a_name_without_formula_says_so(table):
     register("named_only", None)
-    with pytest.raises(CamError, match="'named_only' is not a method by gradients; it was registered without a formula"):
+    with pytest.raises(CamError, match="not a method by gradients; it was registered without a formula"):
         gradient_map(flat(), X, 0, "named_only")
 
 
@@ -222,14 +223,4 @@ def test_one_map_of_one_class_for_each_picture():
     ran = run_forward(net, X)
     A, G = gradients_of(net, X, "1", lambda y: y[0, 2] + y[1, 0])
     for name, formula in GRADIENT.items():
-        torch.testing.assert_close(one_map(ran, METHODS[name], [2, 0]), formula(A, G))
-
-
-def test_a_method_is_a_record():
-    assert METHODS["hires_cam"] == Method(
-        "hires_cam",
-        GRADIENT["hires_cam"],
-        "gradient × activation per cell",
-        True,
-        "cells weighted by their own gradient",
-    )
+        assert_same(one_map(ran, METHODS[name], [2, 0]), formula(A, G))

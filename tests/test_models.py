@@ -18,7 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from camlib import CamError, HeadError, ModelError, TargetError, explain, load_model
 from camlib.models import as_device
-from tests.networks import Wrapped, flat, gradients_of, scores_of, tiny
+from tests.networks import Wrapped, gradients_of, scores_of, tiny
 
 PHOTOS = ["cat.jpg", "grace_hopper.jpg"]  # wide and tall
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -591,7 +591,7 @@ def test_devices(clf):
     assert clf.to(torch.device("cpu")) is clf
     elsewhere = clf.to("meta")  # a device without values, for the want of another one
     assert (elsewhere.device.type, clf.device.type, elsewhere.labels) == ("meta", "cpu", clf.labels)
-    assert clf.to("meta") is not elsewhere, "nothing is kept on the classifier"
+    assert clf.to("meta") is not elsewhere, "a classifier holds no copies of itself"
     with pytest.raises(ModelError, match="No device 'gpu'"):
         load_model(device="gpu")
     with pytest.raises(ModelError, match="No device None"):

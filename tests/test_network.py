@@ -25,7 +25,7 @@ from camlib.network import (
     untouched,
     walk,
 )
-from tests.networks import count_hooks, flat, tiny
+from tests.networks import assert_same, count_hooks, flat, grad_cam_of, tiny
 
 X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -121,10 +121,10 @@ def test_a_network_made_in_inference_mode():
 def test_a_quantised_network():
     net = torch.ao.quantization.quantize_dynamic(flat(), {nn.Linear})
     assert (quantised(net), quantised(flat())) == ("3", None)
-    with pytest.raises(CamError, match=r"quantised layers \(3\), through which no gradient flows. Explain the network"):
+    with pytest.raises(CamError, match=r"quantised layers \(3\), through which no gradient flows. Explain the"):
         grad_cam(net, X, 0)
     pooled = torch.ao.quantization.quantize_dynamic(tiny(), {nn.Linear})
-    with pytest.raises(HeadError, match=r"It has quantised layers \(4\); explain the network that it was quantised from"):
+    with pytest.raises(HeadError, match=r"It has quantised layers \(4\); explain the network that it was quant"):
         find_head(pooled, X)
 
 
@@ -137,9 +137,9 @@ def test_a_network_that_cannot_be_copied():
 
 
 def test_what_a_network_raises_is_quoted():
-    with pytest.raises(ModelError, match=r"Sequential fails on an input of \(2, 3, 60, 60\): mat1 and mat2 shapes") as e:
+    with pytest.raises(ModelError, match=r"fails on an input of \(2, 3, 60, 60\): mat1 and mat2 shapes") as error:
         forward(flat(), X[..., :60, :60])
-    assert isinstance(e.value.__cause__, RuntimeError)
+    assert isinstance(error.value.__cause__, RuntimeError)
     with pytest.raises(ModelError, match="fails on an input of NoneType"):
         forward(flat(), None)
 
@@ -222,9 +222,8 @@ class Counting(nn.Module):
             self.steps += 1
         elif self.how == "reassigned":
             self.steps = self.steps + 1
-        elif self.how == "first time":  # as ActNorm, or observers of quantisation
-            if self.memory.isnan().any():
-                self.memory.copy_(x.std((2, 3)).mean() + torch.arange(4.0))
+        elif self.how == "first time" and self.memory.isnan().any():  # as ActNorm, or observers of quantisation
+            self.memory.copy_(x.std((2, 3)).mean() + torch.arange(4.0))
         return self.net(x) * (1 if self.how == "first time" else 1 + 0.5 * self.steps)
 
 
@@ -237,16 +236,14 @@ def test_buffers_that_change_in_evaluation_mode_are_put_back(how, restless):
     assert restless_buffers(net, X) == restless
     before = state_of(net)
     once = copy.deepcopy(net)
-    A = once.net[:2](X).detach().requires_grad_()
     factor = {"+=": 1.5, "reassigned": 1.5}.get(how, 1)
-    (G,) = torch.autograd.grad(factor * once.net[2:](A)[:, 1].sum(), A)
-    expected = (G.mean((2, 3), keepdim=True) * A).sum(1).detach()
-    torch.testing.assert_close(grad_cam(net, X, 1), expected)
-    torch.testing.assert_close(grad_cam(net, X, 1, layer="net.1"), expected)
+    expected = grad_cam_of(lambda A: factor * once.net[2:](A), once.net[:2](X), 1)
+    assert_same(grad_cam(net, X, 1), expected)
+    assert_same(grad_cam(net, X, 1, layer="net.1"), expected)
     clf = load_model(net, size=64)
     for _ in range(2):
         exp = explain(clf, X[0], method="grad_cam")
-        torch.testing.assert_close(exp.map(1), expected[0])
+        assert_same(exp.map(1), expected[0])
     assert state_of(net) == before
 
 
@@ -416,15 +413,13 @@ def test_dropout_that_never_stops_gives_the_same_map_twice_and_a_warning():
     """The map is that of one seeded draw, computed here by the same draw."""
     net = Dropping(flat()).eval()
     torch.manual_seed(0)
-    A = net.front(X[:1]).detach().requires_grad_()
-    (G,) = torch.autograd.grad(net.back(F.dropout(A, 0.5))[0, 1], A)
-    expected = (G.mean((2, 3), keepdim=True) * A).sum(1)[0].detach()
+    expected = grad_cam_of(lambda A: net.back(F.dropout(A, 0.5)), net.front(X[:1]), 1)[0]
     clf = load_model(net, size=64)
     for _ in range(2):
         torch.rand(9)
         with pytest.warns(UserWarning, match=r"something random stays on in evaluation mode, such as F.dropout\(x\)"):
             exp = explain(clf, X[0], method="grad_cam")
-        torch.testing.assert_close(exp.map(1), expected)
+        assert_same(exp.map(1), expected)
         assert torch.equal(grad_cam(net, X[:1], 1)[0], exp.map(1))
 
 

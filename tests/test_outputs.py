@@ -19,7 +19,7 @@ from camlib.outputs import (
     probabilities,
     resolve_activation,
 )
-from tests.networks import Wrapped, flat, scores_of, tiny
+from tests.networks import Wrapped, assert_same, flat, grad_cam_of, scores_of, tiny
 
 Y = torch.tensor([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]])  # (B, K)
 X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -107,10 +107,8 @@ def test_the_obstacle_is_the_output_and_not_the_layers(call):
 def test_grad_cam_of_an_adapted_output():
     """By autograd on the split network."""
     net = Wrapped(flat(), lambda y: {"scores": y[..., None, None].expand(-1, -1, 2, 2)})
-    A = net.net[:2](X).detach().requires_grad_()
-    (G,) = torch.autograd.grad(net.net[2:](A)[0, 1], A)
-    expected = (G.mean((2, 3), keepdim=True) * A).sum(1).detach()
-    torch.testing.assert_close(grad_cam(net, X, 1, output=lambda y: y["scores"].mean((2, 3))), expected)
+    expected = grad_cam_of(net.net[2:], net.net[:2](X), 1)
+    assert_same(grad_cam(net, X, 1, output=lambda y: y["scores"].mean((2, 3))), expected)
 
 
 # --- the network's own activation ------------------------------------------------------------------------------------
@@ -139,7 +137,7 @@ OWN = {  # what a network does to its logits: the activation that it ends in
 @pytest.mark.parametrize("frozen", [False, True, "forward"])
 @pytest.mark.parametrize("how", OWN)
 def test_an_activation_at_the_end_is_noticed(how, frozen):
-    """Also where no weight requires a gradient, or forward itself cuts the graph: probabilities are never made twice."""
+    """Also where no weight requires a gradient or forward cuts the graph: probabilities are never made twice."""
 
     class Cut(nn.Module):
         def __init__(self, net):
@@ -153,8 +151,9 @@ def test_an_activation_at_the_end_is_noticed(how, frozen):
     make, activation = OWN[how]
     net = Wrapped(tiny(), make).requires_grad_(frozen is False)
     net = Cut(net) if frozen == "forward" else net
-    assert load_model(net, size=64).activation == (
-        {"softmax": "identity", "sigmoid": "identity", None: "auto"}[activation]
+    assert (
+        load_model(net, size=64).activation
+        == ({"softmax": "identity", "sigmoid": "identity", None: "auto"}[activation])
     )
     if activation is not None and how != "one of them":
         with pytest.raises(HeadError, match=f"outputs are probabilities: give the network without the {activation}"):

@@ -31,13 +31,13 @@ def test_randomised_destroys_layer_by_layer_and_leaves_the_original(small):
     last = state(stages[2][1])
     for name in ("3.weight", "0.11.weight", "0.0.weight"):
         assert torch.equal(last[name].flatten().sort().values, before[name].flatten().sort().values)
-    assert torch.equal(state(stages[0][1])["3.weight"], last["3.weight"])  # destroyed once, then kept
+    assert torch.equal(state(stages[0][1])["3.weight"], last["3.weight"])  # destroyed once, and left so
 
 
 def test_randomised_is_seeded(small):
-    one, again, other = (state(next(randomised(small, ["3"], seed))[1])["3.weight"] for seed in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    first, again, other = (state(next(randomised(small, ["3"], seed))[1])["3.weight"] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_the_map_of_a_broken_network_is_its_own(small):
@@ -48,6 +48,16 @@ def test_the_map_of_a_broken_network_is_its_own(small):
         exp = explain(broken, photo, view="whole")
         assert exp.residual() < 1e-4
         assert not torch.allclose(exp.maps, plain.maps, atol=1e-3)
+
+
+def test_randomised_works_on_an_apple_gpu(mps, small):
+    on_gpu = small.to("mps")
+    for (_, here), (_, there) in zip(randomised(small, ["3", "0.0"]), randomised(on_gpu, ["3", "0.0"]), strict=True):
+        assert there.device == mps
+        for name, value in there.module.state_dict().items():
+            assert torch.equal(value.cpu(), here.module.state_dict()[name])
+    maps = torch.rand(2, 3, 4).to("mps")
+    assert rank_correlation(*maps) == pytest.approx(rank_correlation(*maps.cpu()))
 
 
 def test_randomised_names_the_mistake(small):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from camlib import contrast, explain, explain_all, overlay, place, read_image, to_html
+from camlib import contrast, explain, explain_all, load_model, overlay, place, read_image, to_html
 from tests.browser.conftest import barriers, pixels
-from tests.test_explorer import HOSTILE
+from tests.networks import scores_of, tiny
+from tests.test_page import HOSTILE
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 320, "height": 640}  # 320: 1280 pixels at 400 % zoom
 
@@ -39,9 +40,9 @@ def canvas(page, n=0):
 def photo(page):
     """(H, W, 3) uint8: the photo as the browser decodes it."""
     page.check("#bare")
-    found = canvas(page).astype(np.uint8)
+    picture = canvas(page).astype(np.uint8)
     page.uncheck("#bare")
-    return found
+    return picture
 
 
 def choose(page, name):
@@ -58,7 +59,8 @@ def set_slider(page, percent):
 
 def heat(exp, maps, shape):
     """Maps of each resolution on a photo of the page's size, by camlib."""
-    return torch.stack([place(m, replace(s.view, photo=shape)) for m, s in zip(maps, exp.sights, strict=True)]).mean(0)
+    placed = [place(m, replace(r.view, photo=shape)) for m, r in zip(maps, exp.results, strict=True)]
+    return torch.stack(placed).mean(0)
 
 
 def off(page, exp, expected_heat, n=0, picture=None, **style):
@@ -128,7 +130,7 @@ def test_contrast_is_the_difference(opened, exp):
     page = opened(exp)
     page.get_by_label("Contrast").check(force=True)
     choose(page, "lynx")
-    maps = contrast(exp.sights[0].features, exp.head.weight.float(), 282, 287)
+    maps = contrast(exp.results[0].features, exp.classifier.head.weight, 282, 287)
     assert off(page, exp, place(maps[0], exp.view)) <= 1
     a, b = (exp.logits[k].item() for k in (282, 287))
     assert f"= logit difference {a - b:.2f}" in page.inner_text(".identity")
@@ -165,11 +167,11 @@ def test_identity_and_cells_say_the_numbers(opened, exp):
 def test_everything_by_keyboard(opened, exp, shots):
     page = opened(exp)
     before = canvas(page)
-    seen = set()
+    reached = set()
     for _ in range(14):  # Tab reaches every control
         page.keyboard.press("Tab")
-        seen.add(page.evaluate("(e => e.id || e.name || e.className || e.localName)(document.activeElement)"))
-    assert {"frame", "mode", "search", "alpha", "colours", "sign", "grid", "hold", "bare", "summary"} <= seen
+        reached.add(page.evaluate("(e => e.id || e.name || e.className || e.localName)(document.activeElement)"))
+    assert {"frame", "mode", "search", "alpha", "colours", "sign", "grid", "hold", "bare", "summary"} <= reached
     page.focus("#search")
     page.keyboard.press("ArrowDown")
     assert page.inner_text("figcaption b") == "Egyptian cat"
@@ -190,7 +192,7 @@ def test_everything_by_keyboard(opened, exp, shots):
     page.keyboard.press("ArrowRight")
     cells = exp.map("lynx")
     said = page.inner_text("#said").replace("\u2212", "-")
-    assert said.startswith(f"Row 4, column 5: {cells[3, 4].item():.2f}"), "from the middle one to the right"
+    assert said.startswith(f"Row 4, column 5: {cells[3, 4].item():.2f}"), "from the middle cell to the right"
     page.screenshot(path=shots / "explorer_keyboard.png")
 
 
@@ -198,13 +200,13 @@ def test_the_cells_as_numbers(opened, exp):
     page = opened(exp)
     page.locator("summary").first.click()
     page.locator("table tr").nth(7).wait_for()  # filled by an event that follows the click
-    found = np.array(
+    numbers = np.array(
         [
             [float(t.replace("\u2212", "-")) for t in row.split()[1:]]
             for row in page.locator("table tr").all_inner_texts()[1:]
         ]
     )
-    assert np.allclose(found, exp.map("tiger cat"), atol=0.006)
+    assert np.allclose(numbers, exp.map("tiger cat"), atol=0.006)
 
 
 def test_python_lines_draw_the_same(opened, exp):
@@ -219,6 +221,76 @@ def test_python_lines_draw_the_same(opened, exp):
             picture = photo(page)
             drawn = eval(page.inner_text("#python"), {"camlib": camlib, "exp": replace(exp, photo=picture)})
             assert np.abs(canvas(page) - drawn.astype(int)).max() <= 1
+
+
+def says(page):
+    """What the page says of its classes: the list, the caption, the search and what a screen reader is told."""
+    rows = page.locator("#list li").all()
+    page.locator("#list li").nth(1).click()
+    spoken = page.inner_text("#said")
+    page.locator("#list li").nth(0).click()
+    return [tuple(row.locator("span").all_inner_texts()) for row in rows], page.inner_text("figcaption span"), spoken
+
+
+def network(activation):
+    """Three scores that a page can be held against, with a large and a tiny probability among them."""
+    net = tiny()
+    with torch.no_grad():
+        net[4].bias.copy_(torch.tensor([3.0, -12.0, 0.5]))
+    return net, load_model(net, size=64, labels=["ant", "bee", "cat"], activation=activation)
+
+
+def test_a_page_of_a_network_with_many_labels_at_once(opened, cat, shots):
+    """Sigmoid: each class has its own probability, and they do not sum to one."""
+    net, clf = network("sigmoid")
+    page = opened(explain(clf, cat))
+    scores = scores_of(net, clf.preprocess(cat, clf.view(cat)))[0].double()
+    p = scores.sigmoid()
+    assert p[0] > 0.8 and 0.5 < p[2] < 0.9 and p[1] < 1e-4
+    rows, caption, spoken = says(page)
+    percent = [f"{100 * p[0]:.1f} %", "< 0.01 %", f"{100 * p[2]:.1f} %"]
+    assert rows == [("ant", percent[0]), ("cat", percent[2]), ("bee", percent[1])]
+    assert caption.endswith(f"· {percent[0]}")
+    assert spoken == f"cat, {percent[2]}"
+    widths = page.locator("#list li").evaluate_all("rows => rows.map(row => row.style.getPropertyValue('--p'))")
+    assert [float(w.removesuffix("%")) for w in widths] == pytest.approx(
+        [100 * p[k].item() for k in (0, 2, 1)], abs=1e-3
+    )
+    page.screenshot(path=shots / "explorer_sigmoid.png", full_page=True)
+
+
+@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+def test_a_page_of_a_regression_shows_scores_and_no_percent(opened, cat, method, shots):
+    net, clf = network(None)
+    page = opened(explain(clf, cat, method=method))
+    scores = scores_of(net, clf.preprocess(cat, clf.view(cat)))[0]
+    rows, caption, spoken = says(page)
+    said = [f"score {s:.2f}".replace("-", "\u2212") for s in scores.tolist()]
+    assert rows == [("ant", said[0]), ("cat", said[2]), ("bee", said[1])]
+    assert caption.endswith(f"· {said[0]}")
+    assert spoken == f"cat, {said[2]}"
+    for mode in ("one", "two", "contrast"):
+        page.locator(f"[name=mode][value={mode}]").check(force=True)
+        assert "%" not in page.inner_text(".views") + page.inner_text("#list") + page.inner_text("#count")
+    widths = page.locator("#list li").evaluate_all("rows => rows.map(row => row.style.getPropertyValue('--p'))")
+    assert widths == ["0%"] * 3, "no bars that look like shares"
+    page.screenshot(path=shots / "explorer_regression.png", full_page=True)
+
+
+def test_a_page_of_a_single_score(opened, cat):
+    clf = load_model(tiny(classes=1), size=64, labels=["age"], activation=None)
+    exp = explain(clf, cat)
+    page = opened(exp)
+    score = f"score {exp.logits[0]:.2f}".replace("-", "\u2212")
+    assert page.inner_text("#list").split("\n") == ["age", score]
+    assert page.inner_text("#count") == "1 class"
+    assert off(page, exp, exp.heatmap("age")) <= 1
+
+
+def test_the_best_of_many_scores_are_called_highest(opened, cat):
+    clf = load_model(tiny(classes=20), size=64, activation=None)
+    page = opened(explain(clf, cat, method="grad_cam"))
+    assert page.inner_text("#count") == "the 10 highest of 20 classes"
 
 
 def test_photos_are_chosen(opened, clf):
@@ -281,7 +353,7 @@ def test_accessibility(opened, clf, exp, scheme, mode, shots):
     exps = [exp, explain(clf, "data/photos/coffee.png")]
     page = opened(exps, ["cat.jpg", "coffee.png"], color_scheme=scheme)
     page.locator(f"[name=mode][value={mode}]").check(force=True)
-    page.fill("#search", "cat")  # a thousand rows would be looked at one by one
+    page.fill("#search", "cat")  # axe would go through a thousand rows, row by row
     for summary in page.locator("summary").all():
         summary.click()
     faults = barriers(page)

@@ -13,7 +13,7 @@ from torch import nn
 from torchcam.methods import CAM
 
 import camlib
-from camlib.explain import METHODS
+from camlib.methods import METHODS
 from tests.test_readme import TEXT
 
 K = 1

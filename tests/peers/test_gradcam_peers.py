@@ -13,7 +13,8 @@ from torch import nn
 from torchcam import methods as torchcam
 
 from camlib import grad_cam, grad_cam_plus_plus, hires_cam, layer_cam, score_cam
-from camlib.gradcam import FORMULAS, look
+from camlib.forward_pass import run_forward
+from camlib.methods import METHODS
 from tests.test_heads import build
 
 K = 3
@@ -63,8 +64,8 @@ def package_image(method, net, x, layer, A, G):
 @pytest.mark.parametrize(("ours", "theirs"), [(grad_cam, GradCAM), (hires_cam, HiResCAM), (layer_cam, LayerCAM)])
 def test_grad_cam_package(case, ours, theirs):
     net, x, layer = case
-    seen = look(net, x, layer)
-    assert off(ours(net, x, K, layer), package_image(theirs, net, x, layer, seen.features, seen.gradient(K))) < 1e-5
+    ran = run_forward(net, x, layer)
+    assert off(ours(net, x, K, layer), package_image(theirs, net, x, layer, ran.features, ran.gradient([K] * len(x)))) < 1e-5
 
 
 def test_grad_cam_package_plus_plus(case):
@@ -72,12 +73,12 @@ def test_grad_cam_package_plus_plus(case):
     squares of gradients, takes over and the weights are no longer those of the paper.
     """
     net, x, layer = case
-    seen = look(net, x, layer)
-    A, G = seen.features, seen.gradient(K)
+    ran = run_forward(net, x, layer)
+    A, G = ran.features, ran.gradient([K] * len(x))
     large = 1e3 * G
-    assert off(FORMULAS["grad_cam_plus_plus"](A, large), package_image(GradCAMPlusPlus, net, x, layer, A, large)) < 1e-5
+    assert off(METHODS["grad_cam_plus_plus"].formula(A, large), package_image(GradCAMPlusPlus, net, x, layer, A, large)) < 1e-5
     small = 1e-3 * G  # about as large as where 1280 channels of 7 × 7 cells share a logit
-    ours, theirs = FORMULAS["grad_cam_plus_plus"](A, small), package_image(GradCAMPlusPlus, net, x, layer, A, small)
+    ours, theirs = METHODS["grad_cam_plus_plus"].formula(A, small), package_image(GradCAMPlusPlus, net, x, layer, A, small)
     assert np.abs(theirs).max() < 0.5 * float(ours.max())
 
 
@@ -101,8 +102,8 @@ def test_torch_cam_grad_cam_plus_plus(case):
     """
     net, x, layer = case
     theirs = raw(torchcam.GradCAMpp(net, layer), net, x)
-    seen = look(net, x, layer)
-    A, G = seen.features, seen.gradient(K)
+    ran = run_forward(net, x, layer)
+    A, G = ran.features, ran.gradient([K] * len(x))
     undivided = (G**2 * G.clamp(min=0)).sum((2, 3), keepdim=True)
     assert off((undivided * A).sum(1).clamp(min=0), theirs) < 1e-5
     assert theirs.max() < 0.1 * grad_cam_plus_plus(net, x, K, layer).max()
@@ -117,7 +118,7 @@ def test_score_cam():
     ours = score_cam(net, x, K, layer, progress=False)
     assert ours.shape[1:] == x.shape[2:]
     assert off(ours.clamp(min=0), raw(torchcam.ScoreCAM(net, layer), net, x)) < 1e-5
-    A = look(net, x, layer).features
+    A = run_forward(net, x, layer).features
     with ScoreCAM(model=net, target_layers=[net.get_submodule(layer)]) as cam:
         weights = cam.get_cam_weights(x, None, [ClassifierOutputTarget(K)] * 2, A.numpy(), None)
     assert off(ours, torch.einsum("bc,bchw->bhw", torch.as_tensor(np.asarray(weights)), A)) < 1e-5

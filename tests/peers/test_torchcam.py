@@ -30,7 +30,7 @@ def test_same_map_on_the_bundled_network(clf, cat):
 
     exp = explain(clf, cat)
     x = clf.preprocess(cat, clf.view(cat))
-    with CAM(clf.module, target_layer=exp.head.layer, fc_layer=exp.head.classifier) as extractor:
+    with CAM(clf.module, target_layer=exp.layer, fc_layer=clf.head.classifier) as extractor:
         for k in (282, int(exp.logits.argmin())):
             (theirs,) = extractor(k, clf.module(x), normalized=False)
             torch.testing.assert_close(theirs[0], exp.map(k), atol=1e-5, rtol=1e-5)
