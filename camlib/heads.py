@@ -15,12 +15,13 @@ from torch.nn import functional as F
 
 from camlib.errors import HeadError
 from camlib.hooks import capture
-from camlib.layers import disturbed, follows
+from camlib.layers import changes, follows
 from camlib.network import (
     RANDOM,
     Restless,
     check_network,
     copy_of,
+    forward,
     is_random,
     quantised,
     restless_buffers,
@@ -212,8 +213,19 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
 
 def _follows(head: Head, module: nn.Module, x: Tensor) -> bool:
     """Whether the cells of a head's feature map follow the photo x (1, C, H, W)."""
-    plain, _ = head.run(module, x)
-    return follows(torch.stack([(head.run(module, picture)[0] - plain).abs()[0].sum(0) for picture in disturbed(x)]))
+
+    def outputs(network: nn.Module, picture: Tensor) -> dict[str, Tensor]:
+        with (
+            torch.no_grad(),
+            untouched(network, head.restless),
+            capture(network, head.layer, inputs=head.inputs, call=head.call) as captured,
+        ):
+            forward(network, picture)
+        value = captured[head.layer]
+        value = value if head.layout == "nchw" else value.permute(0, 3, 1, 2)
+        return {head.layer: ACTIVATIONS[head.activation](value)}
+
+    return follows(changes(module, x, outputs)[head.layer].sum(1))
 
 
 # --- first pass: what did the classifier read? -----------------------------------------------------------------------

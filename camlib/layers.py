@@ -5,7 +5,7 @@ grid or 49 words, and (1, 64, 7, 7) may be attention. So the photo is disturbed 
 half, and each cell must respond to its own half more than to the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import log
@@ -15,12 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient
-from camlib.errors import LayerError, ModelError
+from camlib.errors import CamError, LayerError, ModelError
 from camlib.hooks import Layer, find_layer
-from camlib.network import Restless, check_network, is_random, quantised, restless_buffers, run_hooked, untouched, walk
+from camlib.network import (
+    Restless,
+    check_network,
+    copy_of,
+    is_random,
+    quantised,
+    restless_buffers,
+    run_hooked,
+    untouched,
+    walk,
+)
 from camlib.outputs import Output, as_scores
 
 Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
+Outputs = Callable[[nn.Module, Tensor], dict[Any, Tensor]]
 EXTRA_TOKENS = 8  # at most so many class and register tokens stand before the tokens of the grid
 DISTURBANCE = 0.03  # of the photo's own spread: a strong one would drown what a trained network responds to
 AT_ONCE = 6  # layers that are tested together, from the last to the first
@@ -128,6 +139,38 @@ def disturbed(x: Tensor, seed: int = 0) -> list[Tensor]:
         picture[..., rows, columns] += noise[..., rows, columns]
         pictures.append(picture)
     return pictures
+
+
+def changes(module: nn.Module, x: Tensor, outputs: Outputs) -> dict[Any, Tensor]:
+    """How much each element of some outputs changes with the upper, lower, left and right half of x: (4, …) by key.
+
+    outputs: gives tensors (1, …) by key, for a network and an input. Where the change drowns in rounding, as in a
+    network whose random weights hardly let the photo through, it is measured again in float64.
+    """
+    measured, drowned = _differences(module, x, outputs)
+    if drowned:
+        try:
+            exact, _ = _differences(copy_of(module).cpu().double(), x.cpu().double(), outputs)
+        except CamError:  # a network that cannot be copied, or computes in one type only
+            exact = {}
+        measured |= {key: exact[key] for key in drowned if key in exact}
+    return measured
+
+
+def _differences(module: nn.Module, x: Tensor, outputs: Outputs) -> tuple[dict[Any, Tensor], list[Any]]:
+    """See `changes`; and the keys of those that drown."""
+    plain = outputs(module, x)
+    pictures = [outputs(module, picture) for picture in disturbed(x)]
+    measured, drowned = {}, []
+    for key, value in plain.items():
+        if all(key in picture and picture[key].shape == value.shape for picture in pictures):
+            wide = torch.promote_types(value.dtype, torch.float32)
+            parts = [(picture[key].to(wide) - value.to(wide)).abs()[0] for picture in pictures]
+            measured[key] = torch.stack(parts)
+            largest, rounding = max(float(part.sum()) for part in parts), torch.finfo(value.dtype).eps
+            if 0 < largest < 100 * rounding * float(value.abs().sum()):
+                drowned.append(key)
+    return measured, drowned
 
 
 def agreement(responses: Tensor) -> float:
@@ -412,12 +455,8 @@ def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | N
     """How the output of each run follows the photo; None where it does not."""
     if not runs:
         return {}
-    plain = _outputs(module, x, runs, restless)
-    changes: dict[Run, list[Tensor]] = {run: [] for run in runs}
-    for picture in disturbed(x):
-        for run, value in _outputs(module, picture, runs, restless).items():
-            changes[run].append((value.float() - plain[run].float()).abs()[0])
-    return {run: best_reading(torch.stack(parts), x) if len(parts) == 4 else None for run, parts in changes.items()}
+    measured = changes(module, x, lambda network, picture: _outputs(network, picture, runs, restless))
+    return {run: best_reading(measured[run], x) if run in measured else None for run in runs}
 
 
 def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Tensor]:

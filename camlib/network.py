@@ -64,8 +64,8 @@ def copy_of(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module)
     except Exception as e:  # whatever its attributes raise
         raise ModelError(
-            f"{type(module).__name__} cannot be copied (copy.deepcopy: {first_line(e)}), which is needed because it "
-            "computes in half precision or with checkpointing."
+            f"{type(module).__name__} cannot be copied (copy.deepcopy: {first_line(e)}), which is needed for "
+            "networks of half precision and with checkpointing."
         ) from e
 
 

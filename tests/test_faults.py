@@ -182,8 +182,12 @@ def test_pickled_and_copied(clf, cat, expected):
     for again in (pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
         assert same(explain(again, cat), expected)
     assert same(pickle.loads(pickle.dumps(expected)), expected)
-    with pytest.raises(CamError, match="holds a graph"):
-        pickle.dumps(explain(clf, cat, method="grad_cam"))
+    graded = explain(clf, cat, method="grad_cam")
+    best, worst = int(expected.logits.argmax()), int(expected.logits.argmin())
+    again = pickle.loads(pickle.dumps(graded))
+    torch.testing.assert_close(49 * again.map(best), expected.map(best), atol=1e-4, rtol=1e-4)
+    with pytest.raises(CamError, match="loaded from a file"):
+        again.map(worst)
 
 
 # Values
@@ -240,8 +244,10 @@ def test_maps_of_zeros_leave_the_photo_as_it_is(clf, cat):
 def test_one_cell_localises_nothing(clf, cat):
     with pytest.raises(HeadError, match="one cell, which localises nothing"):
         explain(clf, cat, sizes=32)
-    with pytest.raises(LayerError, match="one cell, which localises nothing"):
-        explain(clf, cat, sizes=32, method="grad_cam")
+    with pytest.raises(LayerError, match="there are not two cells or more"):
+        explain(clf, cat, sizes=32, method="grad_cam", layer="bn2")
+    earlier = explain(clf, cat, sizes=32, method="grad_cam")  # the last layer that has more
+    assert earlier.layer != "bn2" and earlier.map(282).numel() > 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60), (60, 2), (33, 217)])
@@ -260,7 +266,7 @@ def test_odd_photos(clf, shape):
 # Targets and arguments
 
 
-@pytest.mark.parametrize("target", [-1, 1000, 1.0, None, True, b"cat", (282,)])
+@pytest.mark.parametrize("target", [-1, 1000, 1.0, None, True, b"cat", (282, -1), {}])
 def test_targets_that_are_none(clf, expected, target):
     with pytest.raises(TargetError):
         expected.map(target)
@@ -281,8 +287,8 @@ def test_labels_of_the_wrong_number(clf):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), 0, 4), "from 0 to 3; got 4"),
-        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), -1, 0), "from 0 to 3; got -1"),
+        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), 0, 4), "No class 4: .* 4 classes, 0 to 3"),
+        (lambda: contrast(torch.rand(1, 3, 2, 2), torch.rand(4, 3), -1, 0), "No class -1"),
         (lambda: upsample(torch.rand(2, 2), (0, 3)), "both above 0"),
         (lambda: upsample(torch.rand(2, 2), 3), "height, width"),
         (lambda: upsample(np.ones((2, 2)), (3, 3)), "a torch tensor; got ndarray"),
