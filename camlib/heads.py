@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from camlib.errors import HeadError
 from camlib.hooks import capture
-from camlib.layers import changes, follows
+from camlib.layers import agreement, changes
 from camlib.network import (
     RANDOM,
     Restless,
     check_network,
     copy_of,
-    forward,
     is_random,
     quantised,
     restless_buffers,
@@ -34,6 +33,8 @@ from camlib.outputs import Output, as_scores, own_activation
 
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
 COARSE = {dtype: 4 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}  # .004 and .031
+IN_PLACE = 0.5  # least agreement with the photo of a map whose numbers are proven: see `camlib.layers.agreement`
+MOVED = 0.1  # a map that follows so much less than another with the same mean was moved, flipped or mixed
 LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
 
 Layout = Literal["nchw", "nhwc"]
@@ -84,10 +85,13 @@ class Head:
         """Whether the maps' scale holds for one photo only: maps of two photos then share no unit."""
         return self.eps is not None
 
+    def unpooled(self, value: Tensor) -> Tensor:
+        """The layer's output, as the map (B, C, h, w) that the network pools."""
+        return ACTIVATIONS[self.activation](value if self.layout == "nchw" else value.permute(0, 3, 1, 2))
+
     def features(self, value: Tensor) -> Tensor:
         """The layer's output, as the feature map whose mean the weights take: (B, C, h, w) float32."""
-        value = value if self.layout == "nchw" else value.permute(0, 3, 1, 2)
-        value = ACTIVATIONS[self.activation](value.float())
+        value = self.unpooled(value.float())
         if self.eps is None:
             return value
         variance = value.mean((2, 3)).var(1, correction=0)
@@ -192,15 +196,19 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
     before_norm = _before_norms(module, trace, read) if read else []
     misplaced: Head | None = None
     for reading in filter(None, (read, *before_norm, pooled_last)):
-        for candidate in _candidates(module, x, reading, trace.precision, restless):
-            head = replace(candidate, precision=trace.precision, restless=restless, output=output)
+        candidates = [
+            replace(head, precision=trace.precision, restless=restless, output=output)
+            for head in _candidates(module, x, reading, trace.precision, restless)
+        ]
+        placed = _in_place(candidates, module, x[:1]) if candidates else set()
+        for n in sorted(range(len(candidates)), key=lambda n: n not in placed):
             try:
-                head.verify(*head.run(module, x))
+                candidates[n].verify(*candidates[n].run(module, x))
             except HeadError:
                 continue
-            if _follows(head, module, x[:1]):
-                return head
-            misplaced = misplaced or head
+            if n in placed:
+                return candidates[n]
+            misplaced = misplaced or candidates[n]
     if is_random(module, x, output, restless):
         raise HeadError("No class activation map: " + RANDOM.format(name=type(module).__name__))
     if misplaced:
@@ -211,21 +219,36 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
     raise HeadError(_obstacle(module, x, output, trace, read))
 
 
-def _follows(head: Head, module: nn.Module, x: Tensor) -> bool:
-    """Whether the cells of a head's feature map follow the photo x (1, C, H, W)."""
+def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
+    """Which of these heads have feature maps that follow the photo x (1, C, H, W) well; strips where no grid does.
 
-    def outputs(network: nn.Module, picture: Tensor) -> dict[str, Tensor]:
-        with (
-            torch.no_grad(),
-            untouched(network, head.restless),
-            capture(network, head.layer, inputs=head.inputs, call=head.call) as captured,
-        ):
-            forward(network, picture)
-        value = captured[head.layer]
-        value = value if head.layout == "nchw" else value.permute(0, 3, 1, 2)
-        return {head.layer: ACTIVATIONS[head.activation](value)}
+    All have the right mean. One that was moved by a cell still follows a little, so the best of them is the measure.
+    """
 
-    return follows(changes(module, x, outputs)[head.layer].sum(1))
+    def outputs(network: nn.Module, picture: Tensor) -> dict[int, Tensor]:
+        values: dict[int, Tensor] = {}
+
+        def note(name: str, call: int, value: Any, inputs: bool) -> None:
+            for n, head in enumerate(heads):
+                if (head.layer, head.inputs) == (name, inputs) and head.call in (None, call):
+                    values[n] = head.unpooled(value).clone()
+
+        with torch.no_grad(), untouched(network, heads[0].restless):
+            run_hooked(
+                network,
+                picture,
+                lambda name, call, _, value: note(name, call, value, False),
+                lambda name, call, _, value: note(name, call, value, True),
+            )
+        return values
+
+    responses = {n: change.sum(1) for n, change in changes(module, x, outputs).items()}
+    for strips in (False, True):
+        marks = {n: agreement(r) for n, r in responses.items() if (min(r.shape[1:]) == 1) == strips}
+        best = max(marks.values(), default=-1.0)
+        if best >= IN_PLACE:
+            return {n for n, mark in marks.items() if mark >= max(IN_PLACE, best - MOVED)}
+    return set()
 
 
 # --- first pass: what did the classifier read? -----------------------------------------------------------------------

@@ -319,7 +319,7 @@ def _resize(resize: Any, side: int) -> int | tuple[int, int]:
         return side
     if resize == "auto":
         return round(side * 256 / 224)
-    sides = resize if pair else (resize,)
+    sides: tuple[Any, ...] = resize if pair else (resize,)
     whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in sides)
     if not whole or (pair and len(sides) != 2):
         raise ModelError(f"resize={resize!r}: pixels of the shorter side, (height, width), or None.")

@@ -123,7 +123,8 @@ def choose(targets: Any, count: int, labels: Sequence[str] = (), name: str = "th
     >>> choose(["dog", 0], 2, ["cat", "dog"])
     Chosen(indices=[1, 0], single=False)
     """
-    if isinstance(targets, (str, bytes, Mapping)) or not isinstance(targets, Iterable) or getattr(targets, "ndim", 1) == 0:
+    several = isinstance(targets, Iterable) and not isinstance(targets, (str, bytes, Mapping))
+    if not several or getattr(targets, "ndim", 1) == 0:
         return Chosen([class_index(targets, count, labels, name)], True)
     indices = [class_index(target, count, labels, name) for target in targets]
     if not indices:

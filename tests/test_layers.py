@@ -651,9 +651,7 @@ def test_reasons_are_true():
     ):
         explain(load_model(unused, size=SIDE), X[0], method="grad_cam", layer="extra")
     rounded = Net(lambda n, x: n.head(n.body(x)).round(), head=flattened)
-    with pytest.raises(
-        LayerError, match="The scores of Net have no gradient on this input: they are rounded, clipped"
-    ):
+    with pytest.raises(LayerError, match="The scores of Net have no gradient on this input: they are rounded, clipped"):
         grad_cam(rounded, X, 0)  # autograd's derivative of round is zero
     counted = Net(lambda n, x: (n.head(n.body(x)) > 0).float(), head=flattened)
     with pytest.raises(

@@ -65,7 +65,8 @@ def package_image(method, net, x, layer, A, G):
 def test_grad_cam_package(case, ours, theirs):
     net, x, layer = case
     ran = run_forward(net, x, layer)
-    assert off(ours(net, x, K, layer), package_image(theirs, net, x, layer, ran.features, ran.gradient([K] * len(x)))) < 1e-5
+    package = package_image(theirs, net, x, layer, ran.features, ran.gradient([K] * len(x)))
+    assert off(ours(net, x, K, layer), package) < 1e-5
 
 
 def test_grad_cam_package_plus_plus(case):
@@ -76,9 +77,10 @@ def test_grad_cam_package_plus_plus(case):
     ran = run_forward(net, x, layer)
     A, G = ran.features, ran.gradient([K] * len(x))
     large = 1e3 * G
-    assert off(METHODS["grad_cam_plus_plus"].formula(A, large), package_image(GradCAMPlusPlus, net, x, layer, A, large)) < 1e-5
+    formula = METHODS["grad_cam_plus_plus"].formula
+    assert off(formula(A, large), package_image(GradCAMPlusPlus, net, x, layer, A, large)) < 1e-5
     small = 1e-3 * G  # about as large as where 1280 channels of 7 × 7 cells share a logit
-    ours, theirs = METHODS["grad_cam_plus_plus"].formula(A, small), package_image(GradCAMPlusPlus, net, x, layer, A, small)
+    ours, theirs = formula(A, small), package_image(GradCAMPlusPlus, net, x, layer, A, small)
     assert np.abs(theirs).max() < 0.5 * float(ours.max())
 
 
