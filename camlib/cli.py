@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from camlib.explanation import Explanation
     from camlib.models import Classifier
 
-SIDE_BY_SIDE = 6  # classes in a figure, above which they are too small to be seen
+SIDE_BY_SIDE = 6  # classes in a figure, above which they are too small to read
 Row = dict[str, Any]  # a picture, and what it shows
 
 EXAMPLES = """examples:
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("camlib: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the table, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the table, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -47,7 +47,8 @@ class ClassMaps:
         return self.compute(k)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"every": self.every, "compute": None, "known": self.known}
+        every = None if self.every is None else self.every.cpu()
+        return {"every": every, "compute": None, "known": {k: map_k.cpu() for k, map_k in self.known.items()}}
 
 
 @dataclass(frozen=True, eq=False)

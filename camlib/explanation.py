@@ -66,7 +66,7 @@ class Explanation:
     `maps`, `bias`, `rest`, `share` and `residual` refuse. Tensors stay on the classifier's device until something is
     drawn. With several sizes the logits and maps are the means over the resolutions; the maps then have the cells of
     the finest. Nothing here changes when the network is trained further. A pickle or a copy (`copy.deepcopy`) holds
-    arrays, labels and the recipe, not the network.
+    arrays on the CPU, labels and the recipe, not the network.
     """
 
     classifier: Classifier
@@ -276,7 +276,7 @@ class Explanation:
 
         .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or the figure of several classes. .npy: the signed map (h, w)
         float32, or (n, h, w) of a list of classes. .npz: these maps, all logits, and where the map lies on the photo.
-        Beside numbers stands a manifest, `PATH.json`, which says what they are. limit, style: see `overlay`.
+        Numbers come with a manifest, `PATH.json`, which says what they are. limit, style: see `overlay`.
 
         Raises `CamError` for another suffix, and where the file cannot be written.
         """
@@ -371,11 +371,14 @@ class Explanation:
         for r in self.results:
             if r.maps.compute is not None and self.evidence.method.formula is not None:
                 r.maps.stack([p.index for p in self.top(KEPT)])
+        # On the CPU, to be loaded where there is no such device
+        results = tuple(replace(r, features=r.features.cpu(), logits=r.logits.cpu()) for r in self.results)
+        bias = None if self.evidence.bias is None else self.evidence.bias.cpu()
         method = replace(self.evidence.method, formula=None)
         return {
             "classifier": replace(self.classifier, module=NoNetwork(), output=None),
             "photo": self.photo,
-            "evidence": replace(self.evidence, method=method),
+            "evidence": replace(self.evidence, method=method, results=results, bias=bias),
             "prepared": None,
         }
 

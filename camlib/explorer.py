@@ -1,4 +1,4 @@
-"""The explorer live in JupyterLab: the page of `camlib.page`, with photos, networks and methods of one's own."""
+"""The explorer live in JupyterLab: the page of `camlib.page`, with your own photos, other networks and methods."""
 
 import html
 from collections.abc import Callable, Sequence

@@ -115,7 +115,7 @@ def _explained(clf: "Classifier", inputs: "list[Input]", method: "Method") -> "l
 
 
 class Journal:
-    """What is finished, a line of JSON for each photo, so that a job that was stopped goes on where it was.
+    """What is finished, a line of JSON for each photo, so that a job that was stopped resumes where it was.
 
     A photo counts as finished if its line is whole, says the same options, the file has not changed since, and every
     picture and page named in it is there. Shards write a file each, and read all of the folder.

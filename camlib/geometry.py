@@ -1,6 +1,6 @@
 """Where things lie: what the network sees of a photo, where a map lies on it, and where the cells of a map really look.
 
-The geometry of views and maps itself stands in `camlib.views`; here a network is measured.
+The geometry of views and maps is in `camlib.views`; this module measures a network.
 """
 
 from typing import TYPE_CHECKING

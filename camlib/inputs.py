@@ -98,7 +98,7 @@ def _prepared(clf: Classifier, x: Tensor) -> Input:
         )
     x = x[None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[1] != clf.channels or 0 in x.shape:
-        last = " Its channels stand last; move them to the front: x.permute(2, 0, 1)." if x.shape[-1] in (1, 3) else ""
+        last = " Its channels come last; move them to the front: x.permute(2, 0, 1)." if x.shape[-1] in (1, 3) else ""
         raise ImageError(
             f"{clf.name} takes a prepared tensor ({clf.channels}, H, W) or (B, {clf.channels}, H, W), normalised; this "
             f"is {tuple(x.shape[1:] if x.ndim == 4 and len(x) == 1 else x.shape)}.{last}"

@@ -65,7 +65,7 @@ class Classifier:
         return replace(head, weight=head.weight.clone(), bias=head.bias.clone())
 
     def to(self, device: str | torch.device) -> "Classifier":
-        """A classifier on a device, its network a copy of this one's as it is now; itself where it is there already.
+        """A classifier on a device, with a copy of the network as it is now; the same object if it is there already.
 
         Raises `ModelError` where this machine has no such device.
         """

@@ -130,8 +130,8 @@ def _weights(view: View, axis: int, cells: int, offset: float, device: torch.dev
 
 def _check_maps(name: str, maps: object) -> None:
     if not isinstance(maps, Tensor) or maps.ndim < 2 or 0 in maps.shape[-2:]:
-        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise CamError(f"{name} takes maps (…, h, w), a torch tensor; got {found}.")
+        given = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise CamError(f"{name} takes maps (…, h, w), a torch tensor; got {given}.")
 
 
 def _centred(side: int, window: int) -> int:

@@ -522,7 +522,10 @@ def test_everything_works_on_an_apple_gpu(mps, cat, tmp_path, method):
     same(lambda e: np.load(tmp_path / f"{e is here}.map.npy"))
     same(lambda e: np.load(tmp_path / f"{e is here}.map.npz")["maps"])
     same(lambda e: page_arrays(data((tmp_path / f"{e is here}.html").read_text())["photos"][0])["logits"])
-    same(lambda e: pickled(e).map(0).cpu())
+    same(lambda e: pickled(e).map(0))
+    again = pickled(there)
+    held = [again.logits, again.map(0), again.results[0].features, *([again.bias] if method == "cam" else [])]
+    assert {(type(t), t.device.type) for t in held} == {(torch.Tensor, "cpu")}, "to be loaded on another machine"
     same(lambda e: copy.deepcopy(e).overlay("ant"), atol=1)
     assert json.dumps(there.manifest(0))
     assert repr(there) == repr(here)

@@ -186,11 +186,9 @@ def test_finds_a_head_without_bias():
     ("end", "says"),
     [
         (lambda n, f: n.last(f.amax((2, 3))), "does not read the map's plain spatial mean"),
-        (lambda n, f: n.last(f.mean((2, 3))).softmax(1), "without a softmax"),
+        (lambda n, f: n.last(f.mean((2, 3))).softmax(1), "give the network without the softmax at its end"),
         (lambda n, f: n.last(f.mean((2, 3)).relu()), "only operations that no module shows"),
         (lambda n, f: n.last(f.mean((2, 3))) * 2, "no linear layer or 1×1 convolution gives"),
-        (lambda n, f: {"out": n.last(f.mean((2, 3)))}, "gives a dict"),
-        (lambda n, f: n.point(f), r"gives a tensor \(2, 5, 23, 23\)"),
         (lambda n, f: n.last(f.mean((2, 3))) * torch.nan, "not finite"),
     ],
 )
@@ -199,18 +197,190 @@ def test_refuses_what_breaks_the_identity(end, says):
         find_head(Net(end), X)
 
 
-def test_refuses_a_layer_that_runs_again_after_the_pooling():
-    """The pooled map is the layer's first output; what is captured is its last. Only the second pass can tell."""
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda n, f: {"out": n.last(f.mean((2, 3)))}, r"gives a dict with the key.*output=lambda y: y\['out'\]"),
+        (lambda n, f: n.point(f), r"gives a tensor \(2, 5, 23, 23\).*output=lambda y: y.mean\(\(2, 3\)\)"),
+    ],
+)
+def test_an_output_that_is_no_scores_is_not_the_heads_fault(end, says):
+    with pytest.raises(ModelError, match=says):
+        find_head(Net(end), X)
+
+
+@pytest.mark.parametrize("pooled", [0, 1])
+def test_finds_the_run_that_is_pooled(pooled):
+    """A layer runs twice; the mean of one run is what the classifier reads, before or after the other."""
 
     def end(n, f):
-        logits = n.last(n.extra(f).mean((2, 3)))
-        n.extra(f.roll(3, 2) * 2)
-        return logits
+        maps = [n.extra(f), n.extra(2 * f + 1)]
+        return n.last(maps[pooled].mean((2, 3)))
 
     net = Net(end)
     net.extra = nn.Conv2d(8, 8, 3, padding=1)
-    with pytest.raises(HeadError):
+    head = check(net)
+    assert (head.layer, head.call) == ("extra", pooled)
+    with torch.no_grad():
+        f = net.b(F.relu(net.a(X)))
+        torch.testing.assert_close(head.run(net, X)[0], net.extra(f if pooled == 0 else f.roll(3, 2) * 2))
+
+
+# The places
+
+
+class Turn(nn.Module):
+    """A module that does something to a map and keeps its mean."""
+
+    def __init__(self, turn):
+        super().__init__()
+        self.turn = turn
+
+    def forward(self, f):
+        return self.turn(f)
+
+
+SHUFFLED = torch.randperm(23 * 23, generator=torch.Generator().manual_seed(2))
+TURNS = {
+    "mirrored": lambda f: f.flip(3),
+    "upside down": lambda f: f.flip(2),
+    "turned": lambda f: f.rot90(1, (2, 3)),
+    "transposed": lambda f: f.transpose(2, 3),
+    "rolled": lambda f: f.roll((7, 7), (2, 3)),
+    "rolled by two": lambda f: f.roll(2, 3),
+    "shuffled": lambda f: f.flatten(2)[..., SHUFFLED].view_as(f),
+    "made symmetric": lambda f: (f + f.flip(2) + f.flip(3) + f.flip(2, 3)) / 4,
+    "constant": lambda f: f.mean((2, 3), keepdim=True).expand_as(f),
+    "in blocks": lambda f: F.interpolate(F.adaptive_avg_pool2d(f, 1), size=f.shape[2:]),
+}
+
+
+@pytest.mark.parametrize("how", TURNS)
+def test_the_map_before_a_turn_is_taken(how):
+    """Every one of them has the mean that the classifier reads; only one has its cells where the photo has them."""
+    net = Net(lambda n, f: n.last(n.turn(n.here(f.tanh())).mean((2, 3))))
+    net.here, net.turn = nn.Identity(), Turn(TURNS[how])
+    head = check(net)
+    assert head.layer == "here"
+    with torch.no_grad():
+        torch.testing.assert_close(head.run(net, X)[0], net.b(F.relu(net.a(X))).tanh())
+
+
+class Turned(nn.Module):
+    """Only the turned map shows in a module: what is before it is no output, and no activation that camlib tries."""
+
+    def __init__(self, turn):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.last = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, 2), nn.Linear(8, 5)
+        self.turn, self.shown = turn, nn.Identity()
+
+    def forward(self, x):
+        f = self.b(F.relu(self.a(x)))
+        return self.last(self.shown(self.turn(f * f.abs())).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", [how for how in TURNS if how != "rolled by two"])
+def test_a_turned_map_is_refused_where_no_other_has_the_mean(how):
+    net = Turned(TURNS[how])
+    with pytest.raises(HeadError, match="'shown' has the mean that the classifier reads, but its cells do not follow"):
         find_head(net, X)
+    assert count_hooks(net) == 0
+
+
+def test_a_map_that_is_not_turned_is_found_there():
+    assert check(Turned(lambda f: f)).layer == "shown"
+
+
+def test_a_global_context_branch_is_no_map():
+    """Pooled features, enlarged and added: their mean is that of the real map, and so is the mean of both."""
+
+    class Context(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(1)
+            self.body = nn.Sequential(nn.Conv2d(3, 12, 5, 6), nn.ReLU())
+            self.pool, self.up, self.fc = nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(16, 16)), nn.Linear(12, 5)
+
+        def forward(self, x):
+            f = self.body(x)
+            return self.fc(((f + self.up(self.pool(f))) / 2).mean((2, 3)))
+
+    net = Context()
+    head = check(net)
+    assert head.layer == "body"
+    assert head.run(net, X)[0].std((2, 3)).min() > 0
+
+
+def test_a_head_where_the_photo_hardly_matters():
+    """Large random biases: the maps respond in their last digits only, which float64 resolves."""
+    net = Net(lambda n, f: n.last(f.mean((2, 3))))
+    with torch.no_grad():
+        net.b.weight *= 1e-6
+        net.b.bias += 3
+    head = check(net)
+    assert head.layer == "b"
+    turned = Net(lambda n, f: n.last(n.turn(f).mean((2, 3))))
+    turned.turn, turned.b = Turn(TURNS["mirrored"]), net.b
+    assert find_head(turned, X).layer == "b"
+
+
+# Kinds of networks
+
+
+def test_autocast_inside_forward():
+    """The identity holds within bfloat16's precision; by a hook of our own."""
+
+    class Amp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Net(lambda n, f: n.last(f.relu().mean((2, 3))))
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.net(x)
+
+    net = Amp()
+    head = find_head(net, X)
+    assert (head.layer, head.precision) == ("net.b", torch.bfloat16)
+    outputs = []
+    handle = net.net.b.register_forward_hook(lambda _m, _args, output: outputs.append(output.float().relu()))
+    with torch.no_grad():
+        logits = net(X).float()
+    handle.remove()
+    features, own = head.run(net, X)
+    torch.testing.assert_close(features, outputs[0], rtol=0, atol=0)
+    torch.testing.assert_close(own.float(), logits, rtol=0, atol=0)
+    missed = (features.mean((2, 3)) @ net.net.last.weight.T + net.net.last.bias - logits).abs().amax(1)
+    assert head.verify(features, own) == pytest.approx(float((missed / logits.abs().amax(1)).detach().max()), rel=1e-3)
+    assert 1e-4 < head.verify(features, own) < 0.031
+    assert maps_point(features, head.weight)
+
+
+def maps_point(features, weight):
+    return bool(class_activation_maps(features, weight).std((2, 3)).min() > 0)
+
+
+def test_a_layernorm_over_c_1_1():
+    """On pooled maps (B, C, 1, 1), as some networks have it: the same as over C."""
+    net = Net(lambda n, f: n.last(n.norm(F.adaptive_avg_pool2d(f, 1)).flatten(1)))
+    net.norm = randomise(nn.LayerNorm([8, 1, 1]))
+    head = check(net)
+    assert (head.layer, head.norm, head.of_this_photo) == ("b", "norm", True)
+
+
+def test_a_sparse_classifier():
+    net = Net(lambda n, f: n.last(f.mean((2, 3))))
+    dense = net.last.weight.detach().clone()
+    net.last.weight = nn.Parameter(dense.to_sparse_csr(), requires_grad=False)
+    head = find_head(net, X)
+    assert torch.equal(head.weight, dense)
+    with torch.no_grad():
+        f = net.b(F.relu(net.a(X)))
+    torch.testing.assert_close(head.run(net, X)[1], F.linear(f.mean((2, 3)), dense, net.last.bias.detach()))
+
+
+# The tolerance
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

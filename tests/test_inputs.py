@@ -302,8 +302,8 @@ HWC = np.zeros((8, 9, 3), np.uint8)
 @pytest.mark.parametrize(
     ("image", "says"),
     [
-        (torch.zeros(8, 9, 3), r"channels stand last.*x.permute\(2, 0, 1\)"),
-        (torch.zeros(1, 8, 9, 3), "channels stand last"),
+        (torch.zeros(8, 9, 3), r"channels come last.*x.permute\(2, 0, 1\)"),
+        (torch.zeros(1, 8, 9, 3), "channels come last"),
         (
             torch.zeros(5, 8, 9),
             r"takes a prepared tensor \(3, H, W\) or \(B, 3, H, W\), normalised; this is \(5, 8, 9\)",
