@@ -432,7 +432,11 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
             waiting = [r for r in order if r not in grids][:AT_ONCE]
             grids |= _grids(module, x, waiting, restless)
         grid = grids[run]
-        if grid is None or int(grid.read(trace.reached[run], x).any(1).sum()) < 2:
+        reached = trace.reached[run]
+        shut = only is not None and not bool(
+            reached.any()
+        )  # every ReLU behind a named layer: its gradient is zero here
+        if grid is None or (int(grid.read(reached, x).any(1).sum()) < 2 and not shut):
             continue
         others = [r for r in order if r.layer == run.layer and r != run]
         grids |= _grids(module, x, [r for r in others if r not in grids], restless)
