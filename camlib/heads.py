@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from camlib.errors import HeadError
 from camlib.hooks import capture
-from camlib.layers import agreement, changes
+from camlib.layers import DRAWS, agreement, changes
 from camlib.network import (
     RANDOM,
     Restless,
@@ -242,12 +242,13 @@ def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
             )
         return values
 
-    responses = {n: change.sum(1) for n, change in changes(module, x, outputs).items()}
-    for strips in (False, True):
-        marks = {n: agreement(r) for n, r in responses.items() if (min(r.shape[1:]) == 1) == strips}
-        best = max(marks.values(), default=-1.0)
-        if best >= IN_PLACE:
-            return {n for n, mark in marks.items() if mark >= max(IN_PLACE, best - MOVED)}
+    for draws in (1, DRAWS):
+        responses = {n: change.sum(1) for n, change in changes(module, x, outputs, draws).items()}
+        for strips in (False, True):
+            marks = {n: agreement(r) for n, r in responses.items() if (min(r.shape[1:]) == 1) == strips}
+            best = max(marks.values(), default=-1.0)
+            if best >= IN_PLACE:
+                return {n for n, mark in marks.items() if mark >= max(IN_PLACE, best - MOVED)}
     return set()
 
 

@@ -38,6 +38,7 @@ AT_ONCE = 6  # layers that are tested together, from the last to the first
 # The least correlation of where cells lie with the half of the photo that they respond to: usually; for few cells, or
 # tokens of other proportions than the photo, where chance reaches more; for both.
 AGREEMENT, FEW = (0.5, 0.8, 0.95), 16
+DRAWS = 12  # disturbances that are averaged where one leaves a doubt
 SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are no feature maps
 PASSED_ON = (nn.Dropout, nn.Identity)  # whose output is no new feature map
 POOLED = tuple(  # VGG pools its last map to 7×7 whatever the photo's size
@@ -141,26 +142,30 @@ def disturbed(x: Tensor, seed: int = 0) -> list[Tensor]:
     return pictures
 
 
-def changes(module: nn.Module, x: Tensor, outputs: Outputs) -> dict[Any, Tensor]:
+def changes(module: nn.Module, x: Tensor, outputs: Outputs, draws: int = 1) -> dict[Any, Tensor]:
     """How much each element of some outputs changes with the upper, lower, left and right half of x: (4, …) by key.
 
-    outputs: gives tensors (1, …) by key, for a network and an input. Where the change drowns in rounding, as in a
-    network whose random weights hardly let the photo through, it is measured again in float64.
+    outputs: gives tensors (1, …) by key, for a network and an input. draws: the changes are sums over so many
+    disturbances. Where they drown in rounding, as in a network whose random weights hardly let the photo through, they
+    are measured again in float64.
     """
-    measured, drowned = _differences(module, x, outputs)
+    measured, drowned = _differences(module, x, outputs, 0)
     if drowned:
         try:
-            exact, _ = _differences(copy_of(module).cpu().double(), x.cpu().double(), outputs)
+            module, x = copy_of(module).cpu().double(), x.cpu().double()
+            measured |= _differences(module, x, outputs, 0)[0]
         except CamError:  # a network that cannot be copied, or computes in one type only
-            exact = {}
-        measured |= {key: exact[key] for key in drowned if key in exact}
+            return measured
+    for seed in range(1, draws):
+        more, _ = _differences(module, x, outputs, seed)
+        measured = {key: measured[key] + more[key] for key in measured if key in more}
     return measured
 
 
-def _differences(module: nn.Module, x: Tensor, outputs: Outputs) -> tuple[dict[Any, Tensor], list[Any]]:
+def _differences(module: nn.Module, x: Tensor, outputs: Outputs, seed: int) -> tuple[dict[Any, Tensor], list[Any]]:
     """See `changes`; and the keys of those that drown."""
     plain = outputs(module, x)
-    pictures = [outputs(module, picture) for picture in disturbed(x)]
+    pictures = [outputs(module, picture) for picture in disturbed(x, seed)]
     measured, drowned = {}, []
     for key, value in plain.items():
         if all(key in picture and picture[key].shape == value.shape for picture in pictures):
@@ -425,12 +430,15 @@ def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
 def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, only: str | None) -> tuple[Run, Grid]:
     order = list(reversed(trace.reached))
     grids: dict[Run, Grid | None] = {}
+    doubtful: set[Run] = set()
     second_choice: tuple[Run, Grid] | None = None
     side_by_side: list[str] = []
     for run in order:
         if run not in grids:
             waiting = [r for r in order if r not in grids][:AT_ONCE]
-            grids |= _grids(module, x, waiting, restless)
+            grids |= _grids(module, x, waiting, restless, doubtful)
+        if run in doubtful:
+            grids |= _grids(module, x, [run], restless, set(), DRAWS)
         grid = grids[run]
         reached = trace.reached[run]
         shut = only is not None and not bool(
@@ -439,7 +447,7 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
         if grid is None or (int(grid.read(reached, x).any(1).sum()) < 2 and not shut):
             continue
         others = [r for r in order if r.layer == run.layer and r != run]
-        grids |= _grids(module, x, [r for r in others if r not in grids], restless)
+        grids |= _grids(module, x, [r for r in others if r not in grids], restless, doubtful)
         name = type(module).__name__
         if any(grids[r] and not trace.feeds(r, run, name) for r in others):
             side_by_side.append(run.layer)
@@ -455,12 +463,17 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
     raise LayerError(_why_not(module, x, trace, only, side_by_side))
 
 
-def _grids(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Grid | None]:
-    """How the output of each run follows the photo; None where it does not."""
+def _grids(
+    module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None, doubtful: set[Run], draws: int = 1
+) -> dict[Run, Grid | None]:
+    """How the output of each run follows the photo; None where it does not. Maps that follow it a little are doubtful."""
     if not runs:
         return {}
-    measured = changes(module, x, lambda network, picture: _outputs(network, picture, runs, restless))
-    return {run: best_reading(measured[run], x) if run in measured else None for run in runs}
+    measured = changes(module, x, lambda network, picture: _outputs(network, picture, runs, restless), draws)
+    grids = {run: best_reading(measured[run], x) if run in measured else None for run in runs}
+    maps = (run for run, grid in grids.items() if grid is None and run in measured and measured[run].ndim == 4)
+    doubtful.update(run for run in maps if agreement(measured[run].sum(1)) > 0)
+    return grids
 
 
 def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None) -> dict[Run, Tensor]:

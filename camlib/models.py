@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from camlib import zoo
-from camlib.errors import ImageError, ModelError, near
+from camlib.errors import ImageError, ModelError, first_line, near
 from camlib.heads import Head
 from camlib.network import check_network, device_of, dtype_of, scores_in_graph, untouched
 from camlib.outputs import Activation, Output, check_activation, own_activation
@@ -130,8 +130,8 @@ class Classifier:
         """Raise a `ModelError` where x (B, K) has another number of scores than there are labels."""
         if x.shape[1] != len(self.labels):
             raise ModelError(
-                f"{self.name} now gives {x.shape[1]} scores and has {len(self.labels)} labels: its last layer was "
-                "changed. Call load_model again, with the labels of the network as it is now."
+                f"{self.name} now gives {x.shape[1]} scores and has {len(self.labels)} labels: its last layer or its "
+                "labels were changed. Call load_model again, with the labels of the network as it is now."
             )
 
 
@@ -210,6 +210,12 @@ def as_device(device: str | torch.device) -> torch.device:
         raise ModelError("device='cuda': PyTorch finds no CUDA device on this machine; use device='cpu'.")
     if wanted.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device='mps': PyTorch finds no Apple GPU on this machine; use device='cpu'.")
+    try:
+        torch.empty(0, device=wanted)
+    except Exception as e:  # each backend has errors of its own
+        raise ModelError(
+            f"device={str(device)!r}: PyTorch cannot use it on this machine ({first_line(e)}); use device='cpu'."
+        ) from e
     if wanted.index is None and wanted.type in ("cuda", "mps"):  # as the tensors there say it
         return torch.device(wanted.type, torch.cuda.current_device() if wanted.type == "cuda" else 0)
     return torch.device("cpu") if wanted.type == "cpu" else wanted

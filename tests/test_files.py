@@ -60,17 +60,29 @@ def test_where_nothing_can_be_written(tmp_path, name, says):
     assert os.listdir(tmp_path / "folder") == []
 
 
-def test_many_may_write_the_same_file(tmp_path):
-    path, contents = tmp_path / "a.txt", [bytes([n]) * 50_000 for n in range(8)]
+def test_many_may_write_and_read_the_same_file(tmp_path):
+    path, contents = tmp_path / "a.txt", [bytes([n]) * 1_000_000 for n in range(4)]
+    path.write_bytes(contents[0])
+    finished, parts = threading.Event(), []
+
+    def read():
+        while not finished.is_set():
+            if (content := path.read_bytes()) not in contents:
+                parts.append(len(content))
 
     def write(content):
-        for _ in range(10):
+        for _ in range(25):
             write_whole(path, lambda file: file.write(content))
 
-    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    finished.set()
+    reader.join()
+    assert parts == []
     assert path.read_bytes() in contents
     assert [p.name for p in Path(tmp_path).iterdir()] == ["a.txt"]

@@ -641,10 +641,32 @@ def test_another_device_gets_the_weights_of_now():
     assert torch.equal(elsewhere.module[4].bias, torch.full((3,), 5.0).double())
 
 
-def test_an_apple_gpu_is_where_its_tensors_say(monkeypatch):
+def test_an_apple_gpu_is_where_its_tensors_say(mps):
     """Tensors on "mps" say "mps:0": a classifier that is there already is not copied."""
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert as_device("mps") == torch.device("mps:0")
+    assert as_device("mps") == as_device(torch.device("mps")) == mps == torch.device("mps:0")
+    clf = load_model(tiny(), size=64, device="mps")
+    assert clf.to("mps") is clf.to("mps:0") is clf
+    assert clf.to("cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["vulkan", "hpu"])
+def test_a_device_that_pytorch_cannot_use_here(device):
+    with pytest.raises(
+        ModelError, match=f"device='{device}': PyTorch cannot use it on this machine .*; use device='cpu'"
+    ):
+        load_model(tiny(), size=64, device=device)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+def test_channels_are_those_of_the_first_convolution_or_of_the_means(channels):
+    """A network without a convolution says nothing of its channels; one number for each does."""
+    assert load_model(tiny(channels), size=64).channels == channels
+    assert load_model(nn.Sequential(nn.BatchNorm2d(channels), *tiny(channels)), size=64).channels == channels
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, 3))
+    assert load_model(linear, size=8, mean=[0.5] * channels, std=0.25).channels == channels
+    if channels > 1:
+        any_number = Wrapped(nn.Identity(), lambda x: x.mean((2, 3)))
+        assert load_model(any_number, size=8, mean=[0.5] * channels, std=0.25).channels == channels
 
 
 def test_repr_is_short(clf):

@@ -51,7 +51,7 @@ if not Path("{up}/data/photos").is_dir():
         !git clone --quiet --depth 1 {repository} cam-course
     %cd cam-course/{folder}
 if Path("{up}").resolve().name == "cam-course" and not find_spec("camlib"):
-    %pip install --quiet {up}[evaluate]"""
+    %pip install --quiet '{up}[evaluate]'"""
 
 
 class AddressError(Exception):
