@@ -441,9 +441,7 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
             grids |= _grids(module, x, [run], restless, set(), DRAWS)
         grid = grids[run]
         reached = trace.reached[run]
-        shut = only is not None and not bool(
-            reached.any()
-        )  # every ReLU behind a named layer: its gradient is zero here
+        shut = only is not None and not reached.any()  # every ReLU behind a named layer: its gradient is zero here
         if grid is None or (int(grid.read(reached, x).any(1).sum()) < 2 and not shut):
             continue
         others = [r for r in order if r.layer == run.layer and r != run]
@@ -466,7 +464,10 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
 def _grids(
     module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None, doubtful: set[Run], draws: int = 1
 ) -> dict[Run, Grid | None]:
-    """How the output of each run follows the photo; None where it does not. Maps that follow it a little are doubtful."""
+    """How the output of each run follows the photo; None where it does not.
+
+    Added to doubtful: the maps that follow it too little. More draws may show that they do.
+    """
     if not runs:
         return {}
     measured = changes(module, x, lambda network, picture: _outputs(network, picture, runs, restless), draws)
