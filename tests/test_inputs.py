@@ -359,7 +359,6 @@ def test_a_wrong_layout_is_named(small, image, says):
         (5, "several images; give a list of them, not a int"),
         (None, "several images"),
     ],
-    ids=str,
 )
 def test_explain_all_takes_several(small, images, says):
     with pytest.raises(CamError, match=says):

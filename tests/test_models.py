@@ -508,7 +508,6 @@ def test_the_score_of_a_box(cat):
         (nn.LogSoftmax(1), 3, "auto", torch.exp),
         (nn.LogSoftmax(1), 3, "softmax", torch.exp),
     ],
-    ids=str,
 )
 def test_probabilities_are_right_or_absent(cat, last, classes, activation, expected):
     """Whatever the network's last layer and the caller say; right is what torch makes of the network's own output."""
