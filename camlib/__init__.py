@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # "as" says that a name is meant for you: strict type checker
     from camlib.heads import Head as Head
     from camlib.heads import find_head as find_head
     from camlib.hooks import capture as capture
+    from camlib.images import ImageWarning as ImageWarning
+    from camlib.images import from_pil as from_pil
     from camlib.images import read_image as read_image
     from camlib.layers import find_feature_layer as find_feature_layer
     from camlib.methods import METHODS as METHODS
@@ -64,7 +66,7 @@ _HOME = {
     "gradcam": ("grad_cam", "grad_cam_plus_plus", "gradient_map", "hires_cam", "layer_cam", "score_cam"),
     "heads": ("Head", "find_head"),
     "hooks": ("capture",),
-    "images": ("read_image",),
+    "images": ("ImageWarning", "from_pil", "read_image"),
     "layers": ("find_feature_layer",),
     "methods": ("METHODS", "Method", "register"),
     "models": ("Classifier", "load_model"),

@@ -182,7 +182,8 @@ def agreement(responses: Tensor) -> float:
     """How well the cells of a grid follow the photo, -1 to 1, from their responses (4, h, w) to the four halves.
 
     The response to the lower half, relative to that to the upper one, must grow with the row; that to the right half
-    with the column. Returned is the smaller correlation of the two. An axis of one cell is not tested.
+    with the column. Returned is the smaller correlation of the two. An axis of one cell is not tested; a lone cell gets
+    0.
 
     >>> upper_left = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     >>> halves = torch.tensor([[[1., 1.], [0., 0.]], [[0., 0.], [1., 1.]], [[1., 0.], [1., 0.]], [[0., 1.], [0., 1.]]])
@@ -200,7 +201,7 @@ def agreement(responses: Tensor) -> float:
         if alive.sum() < 2:
             return -1.0
         results.append(_correlation(difference[alive] / total[alive], position[alive]))
-    return min(results)
+    return min(results, default=0.0)
 
 
 def follows(responses: Tensor, strict: bool = False) -> bool:

@@ -30,6 +30,7 @@ def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None)
 
     Raises `ModelError` for anything else, with the `output=` that would read it where that can be guessed.
 
+    >>> import torch
     >>> as_scores({"logits": torch.zeros(2, 5)}, 2, "net").shape
     torch.Size([2, 5])
     """
@@ -96,6 +97,7 @@ def _advice(value: Any) -> str:
 def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
     """The activation in which a network ends, by its scores (B, K) and the graph behind them; None where there is none.
 
+    >>> import torch
     >>> own_activation(torch.zeros(1, 3, requires_grad=True).softmax(1)[:, :2])
     'softmax'
     """
@@ -148,6 +150,7 @@ def resolve_activation(activation: Activation, scores: Tensor) -> Activation:
 def probabilities(scores: Tensor, activation: Activation) -> Tensor | None:
     """Probabilities (K,) float64 on the CPU of scores (K,); None where they have none.
 
+    >>> import torch
     >>> probabilities(torch.tensor([0.0]), "sigmoid")
     tensor([0.5000], dtype=torch.float64)
     """

@@ -159,6 +159,7 @@ def colophon(soup: BeautifulSoup | Tag) -> str:
 
 def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
     said = colophon(BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser"))
+    from camlib import __version__
     from camlib.lite0 import BUNDLED_SHA256
 
     assert posts.read(FEW[0]).sha256 in said and BUNDLED_SHA256 in said
@@ -166,7 +167,7 @@ def test_the_colophon_says_where_a_page_comes_from(made: Path) -> None:
     made_with, publishers = re.search(r"Made with (.+) Published with (.+?) Network", said).groups()
     assert re.sub(r" [\d.]+", "", made_with) == ", ".join(sorted(notebooks.PACKAGES))
     assert re.search(r"nbconvert \d", publishers)
-    assert "Rebuild python3 run.py posts" in said and "camlib 0.1.0" in said
+    assert "Rebuild python3 run.py posts" in said and f"camlib {__version__}" in said
     eleven = colophon(BeautifulSoup(html_pages(made)["11_your_images.html"], "html.parser"))
     assert all(photo in eleven for photo in posts.photo_table()), "it goes through the whole folder"
 
