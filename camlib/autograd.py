@@ -30,14 +30,20 @@ class Unfrozen(TorchFunctionMode):
 
 def weights_as_they_are(module: nn.Module) -> saved_tensors_hooks:
     """A graph recorded inside keeps copies of the weights that it needs, so that later training does not change it."""
-    storages: set[int] = set()
+    storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
 
-    def pack(tensor: Tensor) -> Tensor:
-        if not storages:
-            storages.update(_storage(t) for t in [*module.parameters(), *module.buffers()])
-        return tensor.detach().clone() if _storage(tensor) in storages else tensor
+    def pack(tensor: Tensor) -> tuple[Tensor, int | None]:
+        if _storage(tensor) in storages:
+            return tensor.detach().clone(), None
+        return tensor.detach(), tensor._version  # detached: an operation that held its own result would live for ever
 
-    return saved_tensors_hooks(pack, lambda tensor: tensor)
+    def unpack(packed: tuple[Tensor, int | None]) -> Tensor:
+        tensor, version = packed
+        if version not in (None, tensor._version):  # autograd leaves this check to the hooks
+            raise RuntimeError("a value needed for the gradient was modified by an inplace operation")
+        return tensor
+
+    return saved_tensors_hooks(pack, unpack)
 
 
 def _storage(tensor: Tensor) -> int:

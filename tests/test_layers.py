@@ -643,13 +643,11 @@ def test_reasons_are_true():
         LayerError, match=r"the scores depend on 1 \(1, 8, 1, 1\), 0 \(1, 8, 1, 1\), but their cells do not"
     ):
         grad_cam(one_cell, X, 0)
-    unused = Net(
-        lambda n, x: n.head(n.body(x)) + 0 * n.extra(x).mean(), head=flattened, extra=lambda: nn.Conv2d(3, 4, 1)
-    )
-    with pytest.raises(
-        LayerError, match="'extra' is no feature map .*no two of its cells follow .*count for the scores"
-    ):
+    unused = Net(lambda n, x: (n.head(n.body(x)), n.extra(x))[0], head=flattened, extra=lambda: nn.Conv2d(3, 4, 1))
+    with pytest.raises(LayerError, match="The scores of Net do not depend on the output of 'extra' for this photo"):
         explain(load_model(unused, size=SIDE), X[0], method="grad_cam", layer="extra")
+    shut = Net(lambda n, x: n.head(n.body(x)) + 0 * n.extra(x).mean(), head=flattened, extra=lambda: nn.Conv2d(3, 4, 1))
+    assert not explain(load_model(shut, size=SIDE), X[0], method="grad_cam", layer="extra").map(0).any()
     rounded = Net(lambda n, x: n.head(n.body(x)).round(), head=flattened)
     with pytest.raises(LayerError, match="The scores of Net have no gradient on this input: they are rounded, clipped"):
         grad_cam(rounded, X, 0)  # autograd's derivative of round is zero

@@ -171,6 +171,7 @@ OTHERS = {  # of PyTorch, namedtuples and ipywidgets: there is no public name fo
     "_parameters",
     "_replace",
     "_repr_mimebundle_",
+    "_version",
 }
 
 
