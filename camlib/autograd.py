@@ -28,12 +28,15 @@ class Unfrozen(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def weights_as_they_are(module: nn.Module) -> saved_tensors_hooks:
-    """A graph recorded inside keeps copies of the weights that it needs, so that later training does not change it."""
+def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
+    """A graph recorded inside keeps copies of the weights and other constants that it needs.
+
+    Later training does not change it then.
+    """
     storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
 
     def pack(tensor: Tensor) -> tuple[Tensor, int | None]:
-        if _storage(tensor) in storages:
+        if tensor.grad_fn is None or _storage(tensor) in storages:  # the latter: a view of a weight, such as weight.T
             return tensor.detach().clone(), None
         return tensor.detach(), tensor._version  # detached: an operation that held its own result would live for ever
 
@@ -112,9 +115,14 @@ def _reason(error: RuntimeError, name: str) -> str:
     return f"{name} cannot be differentiated: {first_line(error)}."
 
 
-def no_gradient(module: nn.Module, quantised_layer: str | None) -> LayerError:
-    """The error for a network whose scores carry no graph."""
+def no_gradient(module: nn.Module, quantised_layer: str | None, inference: bool = False) -> LayerError:
+    """The error for a network whose scores carry no graph. inference: it switches `torch.inference_mode` on itself."""
     name = type(module).__name__
+    if inference:
+        return LayerError(
+            f"{name} runs layers in torch.inference_mode(), where PyTorch records no gradient; use torch.no_grad() "
+            "there instead. cam needs no gradient, where the network has an exact map."
+        )
     if quantised_layer is not None:
         return LayerError(
             f"{name} has quantised layers ({quantised_layer}), through which no gradient flows. Explain the network "

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from camlib.errors import CamError, optional
-from camlib.network import scores, untouched
+from camlib.network import scores, scores_in_graph, untouched
+from camlib.outputs import Activation, check_activation, own_activation, resolve_activation
 from camlib.targets import class_index
 
 Box = Sequence[float]
@@ -85,17 +86,22 @@ def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
     return torch.tensor([energy_in_box(heat, [tile]) for heat, tile in zip(heats, tiles, strict=True)])
 
 
-def deletion_curve(module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28) -> Tensor:
+def deletion_curve(
+    module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28, activation: Activation = "auto"
+) -> Tensor:
     """The class's probability while the input's pixels are taken away, the strongest evidence first: (steps + 1,).
 
     x (1, 3, H, W) and heat (H, W) are the network's input and a map of its size, by `camlib.upsample`. What is taken
     away becomes 0, after normalisation a middle gray. A good map makes the curve fall early: compare `area(curve)`, and
-    only with other maps of the same photo. Petsiuk et al. 2018, arXiv 1806.07421.
+    only with other maps of the same photo. activation: how scores become probabilities, see `camlib.load_model`.
+    Petsiuk et al. 2018, arXiv 1806.07421.
     """
-    return _curve(module, x, torch.zeros_like(x), heat, target, steps)  # from the input to nothing
+    return _curve(module, x, torch.zeros_like(x), heat, target, steps, activation)  # from the input to nothing
 
 
-def insertion_curve(module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28) -> Tensor:
+def insertion_curve(
+    module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28, activation: Activation = "auto"
+) -> Tensor:
     """The class's probability while pixels are added to a blurred input, the strongest evidence first: (steps + 1,).
 
     As `deletion_curve`; a good map makes it rise early. The blur has a standard deviation of 10 pixels.
@@ -103,7 +109,7 @@ def insertion_curve(module: nn.Module, x: Tensor, heat: Tensor, target: int, ste
     from torchvision.transforms.functional import gaussian_blur
 
     side = min(41, 2 * min((s - 1) // 2 for s in x.shape[2:]) + 1)
-    return _curve(module, gaussian_blur(x, [side, side], [10.0, 10.0]), x, heat, target, steps)
+    return _curve(module, gaussian_blur(x, [side, side], [10.0, 10.0]), x, heat, target, steps, activation)
 
 
 def area(curve: Tensor) -> float:
@@ -141,7 +147,9 @@ def interval(
     return float(numbers.mean()), float(low), float(high)
 
 
-def _curve(module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: int, steps: int) -> Tensor:
+def _curve(
+    module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: int, steps: int, activation: Activation
+) -> Tensor:
     """The probability of the target while the pixels of `start` become those of `end`, in the order of the map."""
     heat = _checked(heat)
     if start.ndim != 4 or len(start) != 1 or start.shape[2:] != heat.shape:
@@ -152,12 +160,19 @@ def _curve(module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: 
         raise CamError(f"steps={steps}: at least one.")
     order = heat.flatten().argsort(descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view(heat.shape)
+    with untouched(module):
+        graph = scores_in_graph(module, start)
+    kind = check_activation(activation, own_activation(graph), type(module).__name__, graph.shape[1])
+    kind = resolve_activation(kind, graph[0].detach())
+    if kind is None:
+        raise CamError("A curve needs probabilities, and these scores have none; pass activation='sigmoid' if they do.")
     curve = []
     with torch.no_grad(), untouched(module):
         for shares in torch.linspace(0, 1, steps + 1).split(16):
             changed = [torch.where(rank < round(float(share) * rank.numel()), end[0], start[0]) for share in shares]
             z = scores(module, torch.stack(changed))
-            curve.append(z.softmax(1)[:, class_index(target, z.shape[1])])
+            p = {"softmax": z.softmax(1), "sigmoid": z.sigmoid(), "identity": z}[kind]
+            curve.append(p[:, class_index(target, z.shape[1])])
     return torch.cat(curve).cpu()
 
 

@@ -125,7 +125,7 @@ def _by_gradients(
     results, name, random = [], "", False
     for view, x in zip(views, tensors, strict=True):
         ran = clf.places.forward(clf.module, x, layer, clf.output)
-        clf.check_scores(ran.scores)
+        clf.check_scores(ran.graph)
         if not ran.scores.isfinite().all():
             raise ModelError(f"The scores of {clf.name} are not finite for this photo; no map can be drawn.")
         results.append(ViewResult(view, ran.features, ran.scores, ClassMaps(compute=_maps_of(ran, method))))

@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from camlib.autograd import Unfrozen, gradients, no_gradient, weights_as_they_are
+from camlib.autograd import Unfrozen, constants_as_they_are, gradients, no_gradient
 from camlib.errors import CamError, LayerError
 from camlib.hooks import Layer, capture
 from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of
@@ -123,5 +123,5 @@ def _record(
 
 
 def _scores(module: nn.Module, x: Tensor, output: Output | None, keep_weights: bool) -> Tensor:
-    with weights_as_they_are(module) if keep_weights else nullcontext():
+    with constants_as_they_are(module) if keep_weights else nullcontext():
         return scores(module, x, output)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from camlib.autograd import Unfrozen
 from camlib.errors import CamError
 from camlib.hooks import capture
 from camlib.network import forward, untouched
@@ -46,7 +47,7 @@ def receptive_field_offset(clf: "Classifier") -> tuple[float, float]:
 def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) -> Tensor:
     """(probes × cells, 2) float64: dy, dx of each single measurement; NaN where a cell's gradient is zero."""
     head, draw, offsets = clf.head, torch.Generator().manual_seed(seed), []
-    with torch.inference_mode(False), torch.enable_grad(), untouched(clf.module, head.restless):
+    with torch.inference_mode(False), torch.enable_grad(), untouched(clf.module, head.restless), Unfrozen():
         for batch in range(probes // BATCH):
             x = clf.normalise(_natural_noise(BATCH, clf.channels, clf.size, draw).to(clf.device)).requires_grad_()
             with capture(clf.module, head.layer, inputs=head.inputs, live=True, call=head.call) as captured:

@@ -21,6 +21,7 @@ from camlib.network import (
     Restless,
     check_network,
     copy_of,
+    eval_mode,
     is_random,
     quantised,
     restless_buffers,
@@ -126,13 +127,20 @@ class Head:
         return replace(self, weight=read.weight, bias=read.bias, eps=read.eps)
 
     def verify(self, features: Tensor, logits: Tensor, tolerance: float | None = None) -> float:
-        """|mean(map) + bias - logit| / max |logit|; a `HeadError` where that exceeds the tolerance or is not finite.
+        """|mean(map) + bias - logit| / evidence; a `HeadError` where that exceeds the tolerance or is not finite.
+
+        The evidence is the largest |logit - bias| of the picture: a large bias, as of a regression, hides no fault. The
+        rounding of the logit itself is allowed for.
 
         tolerance: by default what the network's precision allows, 1e-4 in float32, .004 in float16, .031 in bfloat16.
         The mean of a map is the weights times the mean of the features, so this costs one small matrix product.
         """
+        kinds = [logits.dtype, self.precision]
+        if torch.is_autocast_enabled(logits.device.type):
+            kinds.append(torch.get_autocast_dtype(logits.device.type))
         if tolerance is None:
-            tolerance = max(_tolerance(logits.dtype), _tolerance(self.precision))
+            tolerance = max(map(_tolerance, kinds))
+        rounding = 4 * max(torch.finfo(kind).eps for kind in kinds)
         logits = logits.float()
         if features.shape[2:].numel() == 1:
             raise HeadError("On this input the feature map has one cell, which localises nothing; give a larger input.")
@@ -143,12 +151,16 @@ class Head:
                 f"The classifier's weights are {tuple(self.weight.shape)}; they do not fit {features.shape[1]} "
                 f"channels and {logits.shape[1]} logits."
             )
-        off = (features.mean((2, 3)) @ self.weight.float().T + self.bias.float() - logits).abs().amax(1)
-        missed = float((off / logits.abs().amax(1).clamp_min(1e-12)).max())  # each photo by its own: none hides another
+        bias = self.bias.float()
+        with torch.autocast(logits.device.type, enabled=False):
+            off = (features.mean((2, 3)) @ self.weight.float().T + bias - logits).abs()
+        evidence = (logits - bias).abs().amax(1, keepdim=True)  # each photo's own: none hides another
+        allowed = tolerance * evidence + rounding * logits.abs()
+        missed = tolerance * float((off / allowed.clamp_min(1e-12)).max())
         if missed <= tolerance:  # which NaN is not
             return missed
         raise HeadError(
-            f"mean(map) + bias misses the logits by {missed:.1e} of the largest, more than {tolerance:.0e}: "
+            f"mean(map) + bias misses the logits by {missed:.1e} of the evidence, more than {tolerance:.0e}: "
             f"the output of {self.layer!r} is not what the classifier averaged on this input."
         )
 
@@ -182,7 +194,7 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
         # Search in float32: the layers are the same, and the weights' values.
         module, x = copy_of(module).float(), x.float()
     device = x.device.type if isinstance(x, Tensor) else "cpu"
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False), eval_mode(module):
         return _find_head(module, x, output)
 
 

@@ -55,12 +55,14 @@ class Grid:
     """How to read a layer's output as a feature map (B, C, h, w).
 
     layout: "nchw" (B, C, h, w); "nhwc" (B, h, w, C); "nlc" tokens (B, extra + h · w, C); "ncl" (B, C, h · w).
-    extra: class and register tokens before those of the grid. ratio: h / w of tokens, relative to that of the input.
+    extra: class and register tokens beside those of the grid, and where they stand: first, last or, as in Vision Mamba,
+    in the middle. ratio: h / w of tokens, relative to that of the input.
     """
 
     layout: Layout = "nchw"
     extra: int = 0
     ratio: float = 1.0
+    where: Literal["first", "middle", "last"] = "first"
 
     def read(self, value: Tensor, x: Tensor) -> Tensor:
         """A layer's output as a feature map (B, C, h, w), for the input x (B, C, H, W)."""
@@ -68,8 +70,16 @@ class Grid:
             return value
         if self.layout == "nhwc":
             return value.permute(0, 3, 1, 2)
-        tokens = value[:, self.extra :].transpose(1, 2) if self.layout == "nlc" else value
+        tokens = self._without_extra(value).transpose(1, 2) if self.layout == "nlc" else value
         return tokens.unflatten(2, self._cells(tokens.shape[2], x))
+
+    def _without_extra(self, tokens: Tensor) -> Tensor:
+        """The tokens (B, L, C) of the grid."""
+        cells = tokens.shape[1] - self.extra
+        start = {"first": 0, "middle": cells // 2, "last": cells}[self.where]
+        if start in (0, cells) or not self.extra:
+            return tokens[:, self.extra :] if start == 0 else tokens[:, :cells]
+        return torch.cat([tokens[:, :start], tokens[:, start + self.extra :]], 1)
 
     def _cells(self, count: int, x: Tensor) -> tuple[int, int]:
         """(h, w) with h · w == count, nearest to the proportions that were measured."""
@@ -89,7 +99,10 @@ def readings(value: Tensor, x: Tensor) -> Iterator[Grid]:
         yield from (Grid(layout) for layout, (h, w) in layouts if h * w > 1 and h <= high and w <= wide)
     if value.ndim == 3:
         for extra in range(min(EXTRA_TOKENS, value.shape[1] // 5 + 1) + 1):  # a grid is more than its extra tokens
-            yield from (Grid("nlc", extra, r) for r in _proportions(value.shape[1] - extra, high, wide))
+            for ratio in _proportions(value.shape[1] - extra, high, wide):
+                yield Grid("nlc", extra, ratio)
+                if extra:
+                    yield from (Grid("nlc", extra, ratio, "middle"), Grid("nlc", extra, ratio, "last"))
         yield from (Grid("ncl", 0, r) for r in _proportions(value.shape[2], high, wide))
 
 
@@ -341,6 +354,7 @@ class _Trace:
     frozen: bool = False
     recomputes: bool = False
     gated: bool = False  # no gradient passed through its gates
+    inference: bool = False  # layers ran in torch.inference_mode
 
     def feeds(self, a: Run, b: Run, name: str) -> bool:
         """Whether the later of two runs of a layer depends on the output of the earlier."""
@@ -376,6 +390,7 @@ def _differentiate(
 
     def after(name: str, call: int, m: nn.Module, value: Any) -> None:
         trace.runs[name] = call + 1
+        trace.inference |= isinstance(value, Tensor) and value.is_inference()
         if only in (None, name):
             run = Run(name, call)
             if reason := _unfit(m, value, by_name=only is not None):
@@ -389,7 +404,7 @@ def _differentiate(
         scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
         if not scores.requires_grad:
             if frozen:
-                raise no_gradient(module, quantised(module))
+                raise no_gradient(module, quantised(module), trace.inference)
             return trace
         trace.gated = not through_gates and cut_gates(scores)
         signs = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
@@ -457,8 +472,9 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
         second_choice = second_choice or (run, grid)
     if second_choice:
         return second_choice
-    if not trace.reached and (layer := quantised(module)):
-        raise no_gradient(module, layer)
+    layer = quantised(module)
+    if not trace.reached and (layer or trace.inference):
+        raise no_gradient(module, layer, trace.inference)
     raise LayerError(_why_not(module, x, trace, only, side_by_side))
 
 

@@ -125,7 +125,7 @@ def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 3
         advice = "use camlib.explain" if method.name == "cam" else "it was registered without a formula"
         raise CamError(f"{method.name!r} is not a method by gradients; {advice}.")
     features = ran.features
-    result = method.formula(features, ran.gradient(indices))
+    result = method.formula(features.clone(), ran.gradient(indices).clone())  # a formula may work in place
     if not isinstance(result, Tensor) or result.shape != (len(features), *features.shape[2:]):
         kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise CamError(

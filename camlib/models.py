@@ -127,11 +127,21 @@ class Classifier:
         return choose(targets, len(self.labels), self.labels, self.name)
 
     def check_scores(self, x: Tensor) -> None:
-        """Raise a `ModelError` where x (B, K) has another number of scores than there are labels."""
+        """Raise a `ModelError` where scores (B, K), with their graph or without, do not fit what `load_model` found."""
         if x.shape[1] != len(self.labels):
             raise ModelError(
                 f"{self.name} now gives {x.shape[1]} scores and has {len(self.labels)} labels: its last layer or its "
                 "labels were changed. Call load_model again, with the labels of the network as it is now."
+            )
+        low, high = x.detach().min().item(), x.detach().max().item()
+        if self.activation == "identity" and (low < -1e-3 or high > 1.001):
+            raise ModelError(
+                f"{self.name} gives scores from {low:.2f} to {high:.2f}, and its activation is 'identity', for scores "
+                "that are probabilities. Call load_model again, with the network as it is now."
+            )
+        if self.activation not in ("identity", None) and x.requires_grad and (own := own_activation(x)):
+            raise ModelError(
+                f"{self.name} now ends in a {own} of its own, and did not when it was loaded: call load_model again."
             )
 
 
@@ -267,7 +277,7 @@ def _own(
         _interpolation(interpolation),
         means,
         stds,
-        check_activation(activation, own_activation(logits), name),
+        check_activation(activation, own_activation(logits), name, logits.shape[1]),
         output,
         channels,
     )
@@ -276,12 +286,13 @@ def _own(
 def _first_scores(
     module: nn.Module, side: int, default_side: bool, means: Any, stds: Any, output: Output | None
 ) -> tuple[int, Tensor]:
-    """How many channels the network takes, and its scores for an input of zeros, with their graph."""
+    """How many channels the network takes, and its scores for an input of noise, with their graph."""
     given = [len(v) for v in (means, stds) if v is not None and len(v) > 1]
     first = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
     failure: ModelError | None = None
     for channels in dict.fromkeys([*given, 3, first, 1]):
-        x = torch.zeros(1, channels, side, side, device=device_of(module), dtype=dtype_of(module))
+        noise = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+        x = noise.to(device_of(module), dtype_of(module))
         try:
             with untouched(module):
                 return channels, scores_in_graph(module, x, output)

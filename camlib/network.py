@@ -112,7 +112,7 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     """
     buffers = [] if restless == () else list(_buffers(module))
     buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
-    before = [(m, name, b, b.detach().clone(), b.requires_grad) for m, name, b in buffers]
+    before = [(m, name, b, _copied(b), b is not None and b.requires_grad) for m, name, b in buffers]
     grad = torch.is_grad_enabled()
     with _random_numbers(module, seed), eval_mode(module):
         try:
@@ -121,18 +121,24 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
             torch.set_grad_enabled(grad)
             for m, name, buffer, value, requires_grad in before:
                 m._buffers[name.rpartition(".")[2]] = buffer
+                if buffer is None or value is None:
+                    continue
                 if buffer.requires_grad and not requires_grad:  # the network has copied something of a graph into it
                     buffer.detach_()
-                if not torch.equal(buffer, value):
+                if not _same(buffer, value):
                     with torch.no_grad():
                         buffer.copy_(value)
 
 
-def _buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+def _buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor | None]]:
+    """Every buffer; None is one that the network fills when it first runs."""
     for path, m in module.named_modules():
         for name, buffer in m._buffers.items():
-            if buffer is not None:
-                yield m, f"{path}.{name}", buffer
+            yield m, f"{path}.{name}", buffer
+
+
+def _copied(buffer: Tensor | None) -> Tensor | None:
+    return None if buffer is None else buffer.detach().clone()
 
 
 _drawing: dict[str, tuple[int, Tensor]] = {}  # device type: how many blocks draw from it, and the caller's state
@@ -163,7 +169,7 @@ def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
     """The buffers that one forward pass in evaluation mode changes; they are put back."""
-    before = [(m, name, buffer, buffer.detach().clone()) for m, name, buffer in _buffers(module)]
+    before = [(m, name, buffer, _copied(buffer)) for m, name, buffer in _buffers(module)]
     changed = []
     with torch.no_grad(), untouched(module):
         forward(module, x)
@@ -174,8 +180,12 @@ def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
     return tuple(changed)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.layout != torch.strided:
+        a, b = a.to_dense(), b.to_dense()
+    return torch.equal(a, b) or (a.is_floating_point() and torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -194,7 +204,8 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        tensor = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -205,10 +216,14 @@ def forward(module: nn.Module, x: Tensor) -> Any:
     """module(x); whatever a network raises for an input that it does not take becomes a `ModelError` that says so.
 
     Of a network that `torch.compile` has fused, the layers no longer run one by one and no hook is called; the network
-    that it was made from has the same parameters, and is run instead.
+    that it was made from has the same parameters, and is run instead. A network that changes its input in place gets a
+    copy of x.
     """
     module = getattr(module, "_orig_mod", module)
+    x = x.clone() if isinstance(x, Tensor) else x
     try:
+        if type(module).__call__ is not nn.Module.__call__:  # a class that does more around its forward
+            return module(x)
         return module._call_impl(x)  # what module(x) calls, unless module.compile() has put something in its place
     except CamError:
         raise
@@ -281,9 +296,10 @@ def run_hooked(
     calls: dict[str, int] = {}
 
     def pre_hook(name: str) -> Callable:
-        def hook(m: nn.Module, args: tuple) -> None:
-            if threading.get_ident() == owner and args and isinstance(args[0], Tensor) and args[0].ndim:
-                before(name, calls.get(name, -1) + 1, m, args[0])  # type: ignore[misc]
+        def hook(m: nn.Module, args: tuple, kwargs: dict) -> None:
+            first = next(iter(args or kwargs.values()), None)
+            if threading.get_ident() == owner and isinstance(first, Tensor) and first.ndim:
+                before(name, calls.get(name, -1) + 1, m, first)  # type: ignore[misc]
 
         return hook
 
@@ -300,7 +316,7 @@ def run_hooked(
         for name, m in module.named_modules():
             if name:
                 if before:
-                    handles.append(m.register_forward_pre_hook(pre_hook(name)))
+                    handles.append(m.register_forward_pre_hook(pre_hook(name), with_kwargs=True))
                 handles.append(m.register_forward_hook(post_hook(name)))
         return forward(module, x)
     finally:

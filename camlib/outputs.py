@@ -20,6 +20,7 @@ SAME_VALUES = (  # autograd nodes that pass values on as they are: what came bef
     *("ToCopy", "Clone", "Alias", "Contiguous", "Slice", "Select", "Index", "Unbind", "Split", "Detach"),
 )
 OWN_ACTIVATION = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
+OF_PROBABILITIES = ("Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Mean", "Add", "Div", "Mul")  # an average is one
 
 
 def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None) -> Tensor:
@@ -97,22 +98,37 @@ def _advice(value: Any) -> str:
 def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
     """The activation in which a network ends, by its scores (B, K) and the graph behind them; None where there is none.
 
+    Probabilities that are clamped, averaged or set side by side, as of several heads or of an ensemble, count too.
+
     >>> import torch
     >>> own_activation(torch.zeros(1, 3, requires_grad=True).softmax(1)[:, :2])
     'softmax'
     """
     values = scores.detach()
-    if values.shape[1] > 1 and bool((values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-4).all()):
+    if bool((values < 0).any() or (values > 1).any()):
+        return None
+    if values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < 1e-4).all()):
         return "softmax"
-    node = scores.grad_fn
-    while node is not None:
-        kind = operation(node)
+    ends: set[str | None] = set()
+    waiting, visited = [scores.grad_fn], set()
+    while waiting and None not in ends:
+        node = waiting.pop()
+        if node in visited:
+            continue
+        visited.add(node)
+        kind = "" if node is None else operation(node)
+        behind = [] if node is None else [n for n, _ in node.next_functions if n is not None]
         if kind in OWN_ACTIVATION:
-            return OWN_ACTIVATION[kind]  # type: ignore[return-value]
-        if kind not in SAME_VALUES:
-            return None
-        node = node.next_functions[0][0]
-    return None
+            ends.add(OWN_ACTIVATION[kind])
+        elif kind == "Exp" and behind and operation(behind[0]) in ("LogSoftmax", "LogSigmoid"):
+            ends.add("softmax" if operation(behind[0]) == "LogSoftmax" else "sigmoid")
+        elif behind and (kind in SAME_VALUES or (kind in OF_PROBABILITIES and (kind != "Mul" or len(behind) == 1))):
+            waiting += behind
+        else:
+            ends.add(None)
+    if None in ends:
+        return None
+    return "softmax" if ends == {"softmax"} else "sigmoid"
 
 
 def operation(node: Any) -> str:
@@ -120,10 +136,15 @@ def operation(node: Any) -> str:
     return node.name().rstrip("0123456789").removesuffix("Backward")
 
 
-def check_activation(activation: Any, own: str | None, name: str) -> Activation:
-    """The activation of a network that ends in `own`, see `own_activation`; a `ModelError` where the two contradict."""
+def check_activation(activation: Any, own: str | None, name: str, count: int = 2) -> Activation:
+    """The activation of a network with `count` outputs that ends in `own`, see `own_activation`.
+
+    Raises `ModelError` where the two contradict.
+    """
     if activation not in ACTIVATIONS:
         raise ModelError(f"activation={activation!r}: 'softmax', 'sigmoid', 'identity', or None for a regression.")
+    if activation == "softmax" and count == 1:
+        raise ModelError("activation='softmax' of one score is always 1; for one output, use 'sigmoid' or None.")
     if own is None:
         return activation
     if activation in ("softmax", "sigmoid"):

@@ -13,7 +13,7 @@ from camlib.forward_pass import ForwardPass, run_forward
 from camlib.heads import Head, find_head
 from camlib.hooks import Layer
 from camlib.layers import FeatureLayer, locate
-from camlib.network import copy_of, walk
+from camlib.network import copy_of, eval_mode, walk
 from camlib.outputs import Output
 
 Structure = tuple[tuple[Any, ...], ...]
@@ -35,11 +35,12 @@ class ExactMaps:
 class Places:
     """The head and the feature layers of one network, as guesses: nothing here is believed without a check.
 
-    An exact map is verified by its identity on each input, with the weights that the network has then. A feature layer
-    is looked up again when the network's modules have changed.
+    An exact map is verified by its identity on each input, with the weights that the network has then. Head and feature
+    layer are looked up again when the network's modules have changed.
     """
 
     head: Head | None = None
+    parts: list[type] | None = None  # the types of the network's modules when its head was found
     layers: dict[Layer | None, tuple[Structure, FeatureLayer]] = field(default_factory=dict)
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
@@ -47,12 +48,13 @@ class Places:
 
         Raises `HeadError` where the network, as it is now, has no exact map.
         """
-        if self.head is not None:
+        parts = [type(m) for m in walk(module)]
+        if self.head is not None and self.parts in (None, parts):
             try:
                 return _run(self.head, module, x)
             except (HeadError, LayerError):
                 pass  # the network has changed, or this input has no map: the search below says which
-        self.head = find_head(module, probe(), output)
+        self.head, self.parts = find_head(module, probe(), output), parts
         return _run(self.head, module, x)
 
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
@@ -81,7 +83,7 @@ def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | No
 
 def _run(head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
     features, logits = head.run(module, x)
-    with torch.no_grad():
+    with torch.no_grad(), eval_mode(module):  # in training, reading a weight under spectral_norm changes its buffers
         head = head.reread(module)
         head.verify(features, logits)
         maps = class_activation_maps(features, head.weight.float())

@@ -123,6 +123,8 @@ def choose(targets: Any, count: int, labels: Sequence[str] = (), name: str = "th
     >>> choose(["dog", 0], 2, ["cat", "dog"])
     Chosen(indices=[1, 0], single=False)
     """
+    if isinstance(targets, Set):
+        raise TargetError(f"The targets are a {type(targets).__name__}, which has no order: pass a list.")
     several = isinstance(targets, Iterable) and not isinstance(targets, (str, bytes, Mapping))
     if not several or getattr(targets, "ndim", 1) == 0:
         return Chosen([class_index(targets, count, labels, name)], True)

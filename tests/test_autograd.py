@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from camlib import LayerError, ModelError, explain, grad_cam, hires_cam, load_model
-from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient, weights_as_they_are
+from camlib.autograd import Unfrozen, constants_as_they_are, cut_gates, gradients, no_gradient
 from camlib.layers import locate
 from tests.networks import assert_same, flat, grad_cam_of
 from tests.test_network import state_of
@@ -57,7 +57,7 @@ def test_a_graph_keeps_the_weights_that_it_was_recorded_with():
     net = flat()
     A = net[:2](X).detach().requires_grad_()
     (expected,) = torch.autograd.grad(net[2:](A)[:, 1].sum(), A)
-    with weights_as_they_are(net):
+    with constants_as_they_are(net):
         score = net[2:](A)[:, 1].sum()
     for p in net.parameters():
         p.data.mul_(-2)
