@@ -300,9 +300,9 @@ REFUSED_TIFFS = {
     "ICC LAB": (tiff(np.zeros((2, 2, 3), "u1"), 9), "8-bit integers, ICC LAB"),
     "LogLuv": (tiff(np.zeros((2, 2), "<u2"), 32845), "photometric interpretation 32845"),
     "a strip is missing": (tiff(tones("u1", 255), strips=[b"\1" * 4], rows=1), "too few strips"),
-    "a float strip is missing": (tiff(tones("<f8", 1), strips=[b"\1" * 32], rows=1), "fewer data than its size needs"),
+    "a float strip is missing": (tiff(tones("<f8", 1), strips=[b"\1" * 32], rows=1), "less data than its size needs"),
     "a plane is missing": (tiff(COLOURS, strips=[b"\1" * 4] * 2, t284=2), "too few strips"),
-    "floats cut off": (tiff(tones("<f8", 1), t257=60_000, t278=60_000), "fewer data than its size needs"),
+    "floats cut off": (tiff(tones("<f8", 1), t257=60_000, t278=60_000), "less data than its size needs"),
     "directory cut off": (
         tiff(tones("<f8", 1))[:-60],
         "directory of tags cannot be read: the file is damaged or cut off",
@@ -340,7 +340,7 @@ def test_fewer_bits_in_16_are_read_and_reported(depth, file):
     stored = [0, round(top * 0.2), white := round(top * 0.9)]  # the largest is not the largest of these bits
     right = [round(255 * v / white) for v in stored]
     values = np.array([stored], np.uint16)
-    says = rf"above {white}, although its type holds 65535, so {shown_to(white)}.*window=\(0, 65535\) if it is meant"
+    says = rf"above {white}, although its type holds 65535, so {shown_to(white)}.*If the picture is meant to be dark, pass window=\(0, 65535\)"
     with pytest.warns(ImageWarning, match=says) as w:
         match file:
             case "png":
@@ -639,7 +639,7 @@ def test_closed_images(tmp_path, rgb, suffix):
     loaded.load()
     loaded.close()
     for image in (closed, loaded) if suffix == ".webp" else (closed, loaded, lazy, left):
-        with pytest.raises(ImageError, match="it is closed; convert it, or call its load"):
+        with pytest.raises(ImageError, match="is closed; convert it, or call its load"):
             from_pil(image)
     if suffix == ".webp":  # PIL has the whole file in memory
         assert np.array_equal(from_pil(lazy), from_pil(left))
@@ -876,7 +876,7 @@ def test_a_webp_of_zeros_is_refused_although_all_of_it_is_plain():
     whole = file.getvalue()
     data = whole[:400] + bytes(len(whole) - 400)
     assert np.ptp(np.asarray(Image.open(io.BytesIO(data)))[-8:], axis=1).max() <= 2
-    with pytest.raises(ImageError, match="bytes of this WebP are zeros.*If the picture is whole"):
+    with pytest.raises(ImageError, match="bytes of this WebP are zeros.*If the picture is complete"):
         decode(data, "cut.webp")
 
 
