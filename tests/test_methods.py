@@ -152,7 +152,7 @@ def test_one_entry_makes_a_method_known_everywhere(table):
     exp = explain(load_model(net, size=64), X[0], method="own_cam")
     assert_same(exp.map(1), expected[0])
     assert (exp.method, exp.unit, exp.additive) == ("own_cam", "own unit per cell", False)
-    with pytest.raises(CamError, match="'own_cam' are not additive; contrast takes cam, grad_cam, hires_cam[.]"):
+    with pytest.raises(CamError, match="'own_cam' are not additive; contrast works with cam, grad_cam, hires_cam[.]"):
         exp.contrast(0, 1)
 
 
