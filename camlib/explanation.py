@@ -361,7 +361,7 @@ class Explanation:
         }
 
     def to_html(self, path: str | os.PathLike, name: str | None = None) -> Path:
-        """Write a page that shows every class's map and needs no kernel or internet connection; see `camlib.to_html`."""
+        """Write a page with every class's map that needs no kernel or network connection; see `camlib.to_html`."""
         return Path(page.to_html(self, path, names=None if name is None else [name]))
 
     def _repr_html_(self) -> str:

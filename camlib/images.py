@@ -257,7 +257,7 @@ def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ImageError(f"{path}: has {size / 1e9:.1f} GB; camlib reads files of at most {MAX_BYTES / 2**30:.0f} GiB.")
+            raise ImageError(f"{path}: has {size / 1e9:.1f} GB; camlib reads at most {MAX_BYTES / 2**30:.0f} GiB.")
         data = path.read_bytes()
     except ImageError:
         raise

@@ -156,7 +156,7 @@ def test_an_activation_at_the_end_is_noticed(how, frozen):
         == ({"softmax": "identity", "sigmoid": "identity", None: "auto"}[activation])
     )
     if activation is not None and how != "one of them":
-        with pytest.raises(HeadError, match=f"outputs are probabilities: give the network without the {activation}"):
+        with pytest.raises(HeadError, match=f"outputs are probabilities: pass the network without the {activation}"):
             find_head(net, X)
 
 
