@@ -340,7 +340,8 @@ def test_fewer_bits_in_16_are_read_and_reported(depth, file):
     stored = [0, round(top * 0.2), white := round(top * 0.9)]  # the largest is not the largest of these bits
     right = [round(255 * v / white) for v in stored]
     values = np.array([stored], np.uint16)
-    says = rf"above {white}, although its type holds 65535, so {shown_to(white)}.*If the picture is meant to be dark, pass window=\(0, 65535\)"
+    dark = r"If the picture is meant to be dark, pass window=\(0, 65535\)"
+    says = rf"above {white}, although its type holds 65535, so {shown_to(white)}.*{dark}"
     with pytest.warns(ImageWarning, match=says) as w:
         match file:
             case "png":

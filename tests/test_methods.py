@@ -194,7 +194,8 @@ def test_entries_that_are_refused(table, name, formula, says):
 )
 def test_a_formula_that_gives_no_map(table, formula, gave):
     register("bad_cam", formula)
-    with pytest.raises(CamError, match=rf"'bad_cam' must return a map \(B, h, w\), here \(2, 16, 16\); it returned {gave}"):
+    says = rf"'bad_cam' must return a map \(B, h, w\), here \(2, 16, 16\); it returned {gave}"
+    with pytest.raises(CamError, match=says):
         gradient_map(flat(), X, 0, "bad_cam")
 
 

@@ -80,7 +80,7 @@ ODD = {
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)), "run it once first"),
     "meta": (on_meta, "parameters on the meta device, which hold no numbers; load its weights first"),
     "no network": (lambda: "resnet18", "A network is a torch.nn.Module, not str"),
-    "two inputs": (TwoInputs, "missing 1 required positional argument: 'age'. camlib explains networks of one input"),
+    "two inputs": (TwoInputs, "missing 1 required positional argument: 'age'. camlib explains networks with one input"),
     "1D": (
         lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)),
         r"Its first convolution is a Conv1d, for signals \(B, C, L\); camlib explains networks of pictures",
