@@ -131,9 +131,7 @@ def _by_gradients(
         results.append(ViewResult(view, ran.features, ran.scores, ClassMaps(compute=_maps_of(ran, method))))
         name, random = layer_name(ran.layer.layer), random or ran.layer.random
     if random:
-        warnings.warn(
-            RANDOM.format(name=clf.name) + " This map is for one seeded draw.", CamWarning, stacklevel=2
-        )
+        warnings.warn(RANDOM.format(name=clf.name) + " This map is for one seeded draw.", CamWarning, stacklevel=2)
     return Evidence(method, name, tuple(results), None)
 
 

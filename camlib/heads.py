@@ -446,9 +446,7 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
     """A sentence that names the obstacle between the last feature map and the logits."""
     last = next((s for s in reversed(trace.steps) if len(s.shape) == 4 and max(s.shape[2:]) > 1), None)
     if last is None:
-        return (
-            "No exact class activation map: no layer of this network has a feature map (B, C, h, w) larger than 1×1."
-        )
+        return "No exact class activation map: no layer of this network has a feature map (B, C, h, w) larger than 1×1."
     where = f"the last feature map ({last.layer}, {'×'.join(map(str, last.shape[1:]))})"
     if read is None:
         return (
@@ -487,8 +485,6 @@ def _cure(module: nn.Module, x: Tensor, output: Output | None) -> str:
 def _between(trace: _Trace, start: int, end: int, leave: str | None = None) -> str:
     steps = [s for s in trace.steps[start + 1 : end] if s.leaf and s.kind not in SILENT and s.layer != leave]
     if not steps:
-        return (
-            "only operations that are not modules (torch.cat, a product, another activation or pooling)"
-        )
+        return "only operations that are not modules (torch.cat, a product, another activation or pooling)"
     named = [f"{s.kind} ({s.layer})" for s in steps]
     return ", ".join(named if len(named) <= 6 else [*named[:3], f"{len(named) - 5} more", *named[-2:]])

@@ -140,7 +140,7 @@ _drawing: dict[str, tuple[int, Tensor]] = {}  # device type -> how many blocks d
 
 @contextmanager
 def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
-    """Seed the random numbers of the CPU and the network's device inside the block; restore the caller's state after it."""
+    """Seed the random numbers of the CPU and the network's device inside the block; then restore the caller's state."""
     sources: dict[str, Any] = {"cpu": torch.random}
     if (kind := device_of(module).type) in ("cuda", "mps"):
         sources[kind] = torch.get_device_module(kind)

@@ -389,9 +389,9 @@ def test_the_advice_for_an_output_works(cat, make, advice):
     ("output", "says"),
     [
         (lambda y: y.logits, r"output= fails on the output of Sequential \(a tensor \(1, 3\)\): AttributeError"),
-        (lambda y: y[0], "output= makes a tensor .3,. of what Sequential gives"),
+        (lambda y: y[0], "output= returns a tensor .3,. for Sequential"),
         (lambda y: y.argmax(1, keepdim=True), "real floating-point numbers"),
-        (lambda y: None, "output= makes a NoneType"),
+        (lambda y: None, "output= returns a NoneType"),
         (lambda y: torch.cat([y, y]), "2 rows of scores for 1 picture"),
         (lambda y: y[:, :0], "no scores"),
     ],
