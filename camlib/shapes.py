@@ -1,4 +1,4 @@
-"""Generated pictures with exact boxes, with or without a planted shortcut, and networks that are small enough to train now.
+"""Generated pictures with exact boxes, with or without a planted shortcut, and networks small enough to train now.
 
 They answer questions that photographs cannot. Here we know the right place to the pixel: is the map there? With a
 shortcut, we also know what the network really uses: does the map show it?
