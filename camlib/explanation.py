@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 PICTURES |= {".bmp": "BMP", ".gif": "GIF"}
-KEPT = 10  # classes whose maps a pickle holds, where a method computes each anew
+KEPT = 10  # how many classes' maps a pickle holds, for methods that compute each map separately
 Offset = tuple[float, float]
 
 

@@ -1,6 +1,4 @@
-"""Remembers where a network's feature maps are. Finds them when needed, checks them at each use, and finds them again
-if a check fails.
-"""
+"""Where a network has its feature maps: found when needed, checked at each use, found again if a check fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
