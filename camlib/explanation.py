@@ -397,7 +397,8 @@ class Explanation:
 def _share(maps: Sequence[Tensor]) -> Tensor:
     """The mean of maps (…, h, w) of several resolutions on the finest grid; each map's mean stays the same.
 
-    A coarse cell's evidence goes to the fine cells that it overlaps, by area, so mean + bias == logit stays exact.
+    A coarse cell's evidence is shared among the fine cells that it overlaps, by area. So mean + bias == logit still
+    holds exactly.
     """
     if len(maps) == 1:
         return maps[0]

@@ -1,4 +1,4 @@
-"""Record a layer's output exactly as it was at that moment, and leave the network unchanged."""
+"""Record a layer's output exactly as it was when the layer ran, and leave no trace in the network."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Run a network that is not ours, and leave it as it was."""
+"""Run somebody else's network, and leave it as it was."""
 
 import copy
 import hashlib

@@ -70,7 +70,7 @@ def to_html(
     side: int = SIDE,
     start: int = 0,
 ) -> str | Path:
-    """A page with the photos and the maps of all classes, to explore without a kernel or a network connection.
+    """Make a page with the photos and the maps of all classes, which works without a kernel or network connection.
 
     exps: one explanation or several. path: the file to write; without it, the page's text is returned. names: the names
     of the photos. side: the most pixels of a photo's longer side. start: the photo to show first.

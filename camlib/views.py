@@ -102,8 +102,8 @@ def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) ->
 
     offset: how far to draw each cell below and right of its place, in pixels of the network's input. Use
     `camlib.receptive_field_offset` to measure where a network's cells really look. The NaN stay where they are, because
-    the window does not change. Beyond the centres of the outermost cells, the map continues with its border
-    value; parts that move over the window's edge are cut off.
+    the window does not change. Beyond the centres of the outermost cells, the map continues with its border value;
+    parts that move over the window's edge are cut off.
 
     Raises `CamError` for anything but maps.
 
