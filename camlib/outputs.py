@@ -26,8 +26,8 @@ def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None)
     """The scores (B, K) in a network's output.
 
     output: the network's output for `batch` pictures. adapter: see `Output`. Without an adapter, a tensor (B, K) is
-    used as it is, a tensor (B,) gives one score for each picture, and the `logits` of an object or mapping are read in
-    the same way.
+    used as it is, a tensor (B,) gives one score for each picture, and an object or mapping gives its
+    `logits` (B, K).
 
     Raises `ModelError` for anything else, and suggests an `output=` if it can guess one.
 
