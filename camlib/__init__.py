@@ -1,4 +1,4 @@
-"""Class activation maps that are verified: `mean(map_k) + b[k] == logit_k`, or an error that says why not.
+"""Verified class activation maps: either `mean(map_k) + b[k] == logit_k`, or an error that says why not.
 
 >>> import camlib, numpy as np
 >>> clf = camlib.load_model()
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from camlib.version import __version__ as __version__
 
-if TYPE_CHECKING:  # "as" says that a name is meant for you: strict type checkers pass on no others
+if TYPE_CHECKING:  # "as" marks a name as public: strict type checkers re-export no others
     from camlib import evaluate as evaluate
     from camlib import sanity as sanity
     from camlib import shapes as shapes
@@ -80,10 +80,10 @@ _SUBMODULES = ("evaluate", "sanity", "shapes")  # used as camlib.evaluate.iou
 __all__ = sorted([*_MODULE, *_SUBMODULES, "__version__"])
 
 
-if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
-        # Importing camlib stays light: torch and matplotlib come with the first name that needs them.
+        # Importing camlib stays fast: torch and matplotlib are imported with the first name that needs them.
         if name in _MODULE:
             value = getattr(import_module(f"camlib.{_MODULE[name]}"), name)
             globals()[name] = value
@@ -92,7 +92,7 @@ if not TYPE_CHECKING:  # type checkers would take any name for one that is there
             return import_module(f"camlib.{name}")  # any other submodule, as after `import camlib.plot`
         except ModuleNotFoundError as e:
             if e.name != f"camlib.{name}":
-                raise  # of a package that the submodule needs
+                raise  # a package that the submodule needs is missing
         raise AttributeError(f"module 'camlib' has no attribute {name!r}")
 
 

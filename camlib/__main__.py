@@ -1,4 +1,4 @@
-"""`python -m camlib` is the command `camlib`."""
+"""Makes `python -m camlib` the same as the command `camlib`."""
 
 from camlib.cli import main
 

@@ -13,9 +13,9 @@ from camlib.outputs import OWN_ACTIVATION, SAME_VALUES, operation
 
 
 class Unfrozen(TorchFunctionMode):
-    """Inside, `detach()` and `torch.no_grad()` no longer cut the graph, as a frozen backbone in a forward does.
+    """Inside this mode, `detach()` and `torch.no_grad()` do not cut the graph, as a frozen backbone otherwise would.
 
-    Of leaves, such as the weights, `detach()` is what it was: nothing lies behind them that could be cut.
+    For leaves, such as the weights, `detach()` works as usual: there is no graph behind them to cut.
     """
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -29,20 +29,17 @@ class Unfrozen(TorchFunctionMode):
 
 
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
-    """A graph recorded inside keeps copies of the weights and other constants that it needs.
-
-    Later training does not change it then.
-    """
+    """A graph recorded inside holds copies of the weights and constants that it needs: later training leaves it alone."""
     storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
 
     def pack(tensor: Tensor) -> tuple[Tensor, int | None]:
         if tensor.grad_fn is None or _storage(tensor) in storages:  # the latter: a view of a weight, such as weight.T
             return tensor.detach().clone(), None
-        return tensor.detach(), tensor._version  # detached: an operation that held its own result would live for ever
+        return tensor.detach(), tensor._version  # detached: an operation that holds its own result is never freed
 
     def unpack(packed: tuple[Tensor, int | None]) -> Tensor:
         tensor, version = packed
-        if version not in (None, tensor._version):  # autograd leaves this check to the hooks
+        if version not in (None, tensor._version):  # with hooks installed, autograd does not check this itself
             raise RuntimeError("a value needed for the gradient was modified by an inplace operation")
         return tensor
 
@@ -57,10 +54,10 @@ def _storage(tensor: Tensor) -> int:
 
 
 def cut_gates(scores: Tensor) -> bool:
-    """Let no gradient through the gates behind scores; whether there are any.
+    """Block the gradient at the gates in the graph behind the scores. Returns whether there are any gates.
 
-    A gate is a sigmoid or softmax that multiplies something else, as an attention mask does. What leads to the scores
-    only through one decides where the network attends, and is not the evidence itself.
+    A gate is a sigmoid or softmax that multiplies something else, as an attention mask does. Whatever reaches the
+    scores only through a gate decides where the network attends; it is not the evidence itself.
     """
     gates, waiting, visited = [], [scores.grad_fn], set()
     while waiting:
@@ -78,7 +75,7 @@ def cut_gates(scores: Tensor) -> bool:
 
 
 def _gate(node: Any) -> Any:
-    """The sigmoid or softmax that a factor is, perhaps moved, scaled or enlarged; None for any other factor."""
+    """The sigmoid or softmax behind a factor, perhaps moved, scaled or enlarged; None for any other factor."""
     while node is not None:
         kind = operation(node)
         if kind in OWN_ACTIVATION:
@@ -90,9 +87,9 @@ def _gate(node: Any) -> Any:
 
 
 def gradients(score: Tensor, inputs: Sequence[Tensor], name: str) -> list[Tensor | None]:
-    """The gradients of a sum of scores; None for an input on which it does not depend. The graph is kept.
+    """The gradients of a sum of scores; None for an input that the sum does not depend on. The graph is retained.
 
-    Raises `ModelError` with the reason where autograd cannot differentiate the network. name: of the network.
+    name: the network's, for errors. Raises `ModelError` with the reason if autograd cannot differentiate the network.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -105,18 +102,19 @@ def _reason(error: RuntimeError, name: str) -> str:
     text = str(error)
     if "use_reentrant" in text or "Checkpointing is not compatible with .grad()" in text:
         return (
-            f"{name} uses reentrant checkpointing, through which no gradient of a feature map can be taken. Use "
+            f"{name} uses reentrant checkpointing, which does not allow the gradient of a feature map. Use "
             "torch.utils.checkpoint.checkpoint(…, use_reentrant=False), or switch checkpointing off."
         )
     if "modified by an inplace operation" in text:
         return (
-            f"{name} changes in place what its own gradient needs, so it cannot be differentiated: {first_line(error)}."
+            f"{name} changes values in place that its own gradient needs, so it cannot be differentiated: "
+            f"{first_line(error)}."
         )
     return f"{name} cannot be differentiated: {first_line(error)}."
 
 
 def no_gradient(module: nn.Module, quantised_layer: str | None, inference: bool = False) -> LayerError:
-    """The error for a network whose scores carry no graph. inference: it switches `torch.inference_mode` on itself."""
+    """The error for a network whose scores have no graph. inference: it switches `torch.inference_mode` on itself."""
     name = type(module).__name__
     if inference:
         return LayerError(
@@ -125,10 +123,10 @@ def no_gradient(module: nn.Module, quantised_layer: str | None, inference: bool 
         )
     if quantised_layer is not None:
         return LayerError(
-            f"{name} has quantised layers ({quantised_layer}), through which no gradient flows. Explain the network "
+            f"{name} has quantised layers ({quantised_layer}), and no gradient flows through them. Explain the network "
             "that it was quantised from."
         )
     return LayerError(
         f"The scores of {name} are not differentiable: somewhere they are rounded, compared, sorted or computed "
-        "outside PyTorch. Methods that need no gradient remain: cam where the network has an exact map, and score_cam."
+        "outside PyTorch. Use a method that needs no gradient: score_cam, or cam if the network has an exact map."
     )

@@ -1,4 +1,4 @@
-"""Class activation maps: one einsum of feature map and classifier weights, and the identity that proves them.
+"""Class activation maps: one einsum of feature map and classifier weights, and the identity that verifies them.
 
 For features F (C, h, w), global average pooling and a linear classifier (W, b):
 `map_k = Σ_c W[k, c] · F[c]`, so `mean(map_k) + b[k] == logit_k`. Zhou et al. 2016, arXiv 1512.04150, equations 1 and 2.
@@ -12,7 +12,7 @@ from camlib.targets import class_index
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
-    """Maps of all classes in `weight`: features (B, C, h, w), weight (K, C) -> (B, K, h, w), signed, in logits.
+    """The maps of all classes: features (B, C, h, w), weight (K, C) -> (B, K, h, w), signed, in logits.
 
     >>> features = torch.tensor([[[[1., 0.], [0., 0.]], [[0., 0.], [0., 2.]]]])     # (B, C, h, w) = (1, 2, 2, 2)
     >>> weight = torch.tensor([[3., 0.], [1., -1.]])                                # (K, C) = (2, 2)
@@ -37,14 +37,15 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
 def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
     """The evidence for class a over class b: features (B, C, h, w), weight (K, C) -> (B, h, w).
 
-    Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. The same as `map_a - map_b`, from one weight row.
+    Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. It equals `map_a - map_b`, but needs only one map: that of
+    the difference of the two weight rows.
     """
     a, b = (class_index(k, len(weight)) for k in (a, b))
     return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
 
 
 def residual(maps: Tensor, bias: Tensor, logits: Tensor) -> float:
-    """By how much the identity fails: max over B and K of |mean(map) + bias - logit|, in logits.
+    """How far the identity is off: max over B and K of |mean(map) + bias - logit|, in logits.
 
     maps (B, K, h, w), bias (K,), logits (B, K).
 

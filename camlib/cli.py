@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from camlib.explanation import Explanation
     from camlib.models import Classifier
 
-SIDE_BY_SIDE = 6  # classes in a figure, above which they are too small to read
+SIDE_BY_SIDE = 6  # the most classes in a figure; more would be too small to read
 Row = dict[str, Any]  # a picture, and what it shows
 
 EXAMPLES = """examples:
@@ -26,9 +26,9 @@ EXAMPLES = """examples:
   camlib cat.jpg --top 3                      the best three, on one scale
   camlib cat.jpg --target "tiger cat" --target lynx
   camlib cat.jpg --top 2 --figure             the same side by side, with the photo and the scale
-  camlib cat.jpg --open                       every class, to be explored in the browser
+  camlib cat.jpg --open                       every class, to explore in the browser
   camlib cat.jpg --top 5 --raw                the maps also as numbers, for NumPy
-  camlib photos/ --out maps --json            a folder; a JSON line per picture; after a stop it resumes
+  camlib photos/ --out maps --json            a folder; one JSON line per picture; resumes if interrupted
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input
 """
@@ -60,11 +60,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
     )
-    p.add_argument("--figure", action="store_true", help="also write a figure per photo: it, its classes and the scale")
+    p.add_argument(
+        "--figure", action="store_true", help="also write a figure per photo: the photo, its classes and the scale"
+    )
     p.add_argument(
         "--raw",
         action="store_true",
-        help="also write the maps as numbers: a .npz per photo, and a .json that explains it",
+        help="also write the maps as numbers: per photo, a .npz file and a .json file that describes it",
     )
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
     p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
@@ -72,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="auto takes CUDA or Apple's GPU (mps) where there is one",
+        help="auto uses CUDA or Apple's GPU (mps) if there is one",
     )
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="photos per forward pass (default 8)")
     p.add_argument(
@@ -99,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("the following arguments are required: PHOTO|FOLDER")
     args.html |= args.open
     if args.target and args.top:
-        parser().error("--target names the classes, --top counts them: give one of the two")
+        parser().error("--target names the classes, --top counts them: give only one of the two")
     if args.figure and (count := len(args.target or []) or args.top or 1) > SIDE_BY_SIDE:
-        parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side, and these are {count}")
+        parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side; got {count}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name need not be printable
+            stream.reconfigure(errors="backslashreplace")  # file names may contain unprintable characters
     try:
         return _run(args)
     except CamError as e:
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("camlib: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the table, such as head, has read enough
+    except BrokenPipeError:  # the program that reads the table, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -123,7 +125,7 @@ def _run(args: argparse.Namespace) -> int:
     names = stems(files)
     part, parts = args.shard or (1, 1)
     mine = files[part - 1 :: parts]
-    from camlib.methods import find_method  # torch takes seconds: usage errors come first
+    from camlib.methods import find_method  # importing torch takes seconds: report usage errors first
     from camlib.models import load_model
 
     find_method(args.method)
@@ -133,7 +135,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise CamError(f"{args.out}: cannot be made a folder ({e.strerror or e}); --out names one.") from e
+        raise CamError(f"{args.out}: cannot create this folder ({e.strerror or e}); choose another with --out.") from e
     bad: dict[Path, CamError] = {}
     for file, rows in _rows(clf, mine, names, args, resume=len(files) > 1 and not args.redo):
         if isinstance(rows, CamError):
@@ -156,9 +158,9 @@ def _run(args: argparse.Namespace) -> int:
 def _rows(
     clf: "Classifier", files: list[Path], names: dict[Path, str], args: argparse.Namespace, resume: bool
 ) -> Iterator[tuple[Path, "list[Row] | CamError"]]:
-    """Every photo with the rows of its table, or with what is wrong with it, in order; pictures are written on the way.
+    """Write every photo's pictures. Yields each photo with the rows of its table, or with its error, in order.
 
-    Reading, the network and writing overlap: threads decode the next photos and encode the last pictures.
+    Reading, the network and writing overlap: threads decode the next photos and encode the previous pictures.
     """
     from tqdm import tqdm
 
@@ -202,7 +204,7 @@ def _rows(
 
 
 def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> list[Row]:
-    """One picture per class, all of a photo on one scale; a row of the table for each."""
+    """Write one picture per class, all on one scale. Returns a row of the table for each."""
     targets = {exp.classifier.index(_target(t)) for t in args.target or []}
     chosen = [p for p in exp.top(len(exp.logits)) if p.index in targets] if targets else exp.top(args.top or 1)
     indices = [p.index for p in chosen]
@@ -226,7 +228,7 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
 
 
 def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
-    """Sharp on a screen with two pixels where others have one."""
+    """Write the figure at twice the resolution, so that it is sharp on high-resolution screens."""
     from camlib.files import write_whole
     from camlib.plot import encode
 
@@ -255,7 +257,7 @@ def _open(page: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
-        print(f"camlib: no browser could be started; open {page} in one", file=sys.stderr)
+        print(f"camlib: could not start a browser; open {page} yourself", file=sys.stderr)
 
 
 def _list_methods() -> int:

@@ -1,4 +1,4 @@
-"""How the formats are decoded: tags, chunks, bit depths, transparency, orientation; Pillow does the rest."""
+"""Decodes the details of picture formats: tags, chunks, bit depths, transparency, orientation. Pillow does the rest."""
 
 import io
 import re
@@ -13,21 +13,21 @@ from PIL import Image, TiffImagePlugin
 from camlib.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-DARK = 14  # bits: a 16-bit file with no value above these probably holds fewer, as scanners and X-ray detectors store
+DARK = 14  # bits: if a 16-bit file uses no more than these, it probably holds fewer bits, as from an X-ray detector
 
 Window = tuple[float, float]
-Result = tuple[np.ndarray, str]  # a picture, and what had to be assumed to read it: empty if nothing
+Result = tuple[np.ndarray, str]  # a picture, and what we had to assume to read it (empty if nothing)
 
 PHOTOMETRIC, BITS, COMPRESSION, PLANAR, SAMPLE_FORMAT, MAX_SAMPLE, ORIENTATION = 262, 258, 259, 284, 339, 281, 274
 GAMUT = 0.5 / 255  # a float this far outside 0 to 1 still rounds to a value from 0 to 255
-ZERO_TAIL = 64  # bytes: the data of whole photos as WebP end in 6 zero bytes at most
+ZERO_TAIL = 64  # bytes: the data of complete WebP photos end in 6 zero bytes at most
 
 
 # --- from a PIL image to RGB -----------------------------------------------------------------------------------------
 
 
 def source(image: Image.Image) -> bytes:
-    """The content of the file that a PIL image is read from, or nothing when PIL has let go of it."""
+    """The content of the file that a PIL image is read from; empty if PIL has already released the file."""
     file = getattr(image, "fp", None)
     if file is None or image.format not in ("PNG", "WEBP", "TIFF"):
         return b""
@@ -36,19 +36,19 @@ def source(image: Image.Image) -> bytes:
         file.seek(0)
         data = file.read()
         file.seek(position)
-    except (OSError, ValueError, AttributeError):  # closed, or not a file after all: loading will say so
+    except (OSError, ValueError, AttributeError):  # closed, or not a real file: loading the image will report it
         return b""
     return data
 
 
 def convert(image: Image.Image, data: bytes, window: Window | None) -> Result:
-    """An upright RGB array of a PIL image; `data` is its file, or empty if that is out of reach."""
+    """Convert a PIL image to an upright RGB array. data: its file's content, empty if not available."""
     if 0 in image.size:
         raise ImageError("has no pixels.")
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     if _first(tags, PLANAR) == 2 and _first(tags, BITS, 1) > 8 and _first(tags, COMPRESSION, 1) == 1:
         if not data:  # Pillow reads the planes as if they had 8 bits
-            raise ImageError("PIL has read this TIFF's separate 16-bit planes wrongly; pass its path instead.")
+            raise ImageError("PIL reads this TIFF's separate 16-bit planes wrongly; pass its path instead.")
         return read_tiff(data, tags, window)
     raw = _raw_mode(image)
     _check_tiles(image, tags)
@@ -72,12 +72,12 @@ def _load(image: Image.Image) -> None:
         image.load()
     except (ValueError, AttributeError, AssertionError) as e:
         if "closed" in str(e) or (getattr(image, "tile", None) and getattr(image, "fp", None) is None):
-            raise ImageError("it is closed; convert it, or call its load(), before you close its file.") from e
+            raise ImageError("is closed; convert it, or call its load(), before you close its file.") from e
         raise
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the values lie in the file, in Pillow's words, such as "RGB;16B"; empty once the image is loaded."""
+    """Pillow's name for how the values are stored in the file, such as "RGB;16B"; empty once the image is loaded."""
     for tile in getattr(image, "tile", None) or []:
         args = tile[3]
         return str(args[0] if isinstance(args, tuple) and args else args)
@@ -95,7 +95,7 @@ def _check_tiles(image: Image.Image, tags: Mapping[int, Any]) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. Broken metadata does not hide the picture: it counts as upright."""
+    """The EXIF orientation, 1 to 8. If the metadata are broken, the picture counts as upright."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except MemoryError:
@@ -125,7 +125,7 @@ def _turn(photo: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """RGB of 8 bits, transparency on white, as Pillow converts it."""
+    """8-bit RGB as Pillow converts it, with transparent pixels on white."""
     if image.mode == "La":  # Pillow converts it to LA only
         image = image.convert("LA")
     return _on_white(image.convert("RGBA")) if image.has_transparency_data else image.convert("RGB")
@@ -139,14 +139,14 @@ def _on_white(rgba: Image.Image) -> Image.Image:
 
 
 def _gray(image: Image.Image, tags: Mapping[int, Any], raw: str, data: bytes, window: Window | None) -> Result:
-    """RGB of a picture with a single channel."""
+    """The RGB array of a picture with a single channel."""
     values, note = np.asarray(image), ""
     if image.mode in ("1", "L"):
         values = values.astype(np.uint8) * np.uint8(255 if image.mode == "1" else 1)
         gray = values
         if _first(tags, SAMPLE_FORMAT, 1) == 2:  # Pillow reads -1 as 255
             gray, note = _eight(values.view(np.int8), tags, 0, window)
-        elif window and _first(tags, PHOTOMETRIC) == 0:  # Pillow has inverted it
+        elif window and _first(tags, PHOTOMETRIC) == 0:  # Pillow has inverted the values
             gray = 255 - _spread(255 - values, *window)
         elif window:
             gray = _spread(values, *window)
@@ -154,13 +154,13 @@ def _gray(image: Image.Image, tags: Mapping[int, Any], raw: str, data: bytes, wi
         gray, note = _eight(values, tags, _png_bits(data), window)
     key = image.info.get("transparency")
     if isinstance(key, int):
-        key *= {"L;2": 85, "L;4": 17}.get(raw, 1)  # the file's key has its 2 or 4 bits, Pillow's values have 8
+        key *= {"L;2": 85, "L;4": 17}.get(raw, 1)  # the key has 2 or 4 bits, as in the file; Pillow's values have 8
         gray = np.where(values == key, np.uint8(255), gray)
     return np.repeat(gray[..., None], 3, axis=2), note
 
 
 def _sixteen_needed(image: Image.Image, raw: str, window: Window | None) -> bool:
-    """Whether a file of 16-bit colours needs more than the upper 8 bits, which are what Pillow reads."""
+    """Whether a file with 16-bit colours needs more than the upper 8 bits, which are all that Pillow reads."""
     if not re.fullmatch(r"(RGB|RGBX|RGBA);16[BLN]|LA;16B", raw) or (image.format == "PNG" and image.tell()):
         return False
     brightest = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]
@@ -168,7 +168,7 @@ def _sixteen_needed(image: Image.Image, raw: str, window: Window | None) -> bool
 
 
 def _colour16(image: Image.Image, raw: str, tags: Mapping[int, Any], data: bytes, window: Window | None) -> Result:
-    """RGB of 16-bit colours, by all their bits."""
+    """The RGB array of a file with 16-bit colours, using all bits."""
     frame = image.tell()
     if raw == "LA;16B":  # decoded as four channels of 8 bits: gray high, gray low, opacity high, opacity low
         values = _as_raw(data, frame, "RGBA").view(">u2")
@@ -189,7 +189,7 @@ def _colour16(image: Image.Image, raw: str, tags: Mapping[int, Any], data: bytes
 
 
 def _as_raw(data: bytes, frame: int, raw: str) -> np.ndarray:
-    """The pixels of a file, decoded as if its values were laid out in another way, in Pillow's words."""
+    """The pixels of a file, decoded as if its values were stored in the layout that Pillow calls `raw`."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         image.seek(frame)
         tiles = image.tile
@@ -200,22 +200,23 @@ def _as_raw(data: bytes, frame: int, raw: str) -> np.ndarray:
 
 
 def _eight(values: np.ndarray, tags: Mapping[int, Any], bits: int, window: Window | None) -> Result:
-    """Any numbers as 8 bits, by the window or the range of their type; `bits` is what a PNG says of itself, or 0."""
+    """Scale numbers to 8 bits, by the window or the range of their type. bits: what a PNG declares, or 0."""
     low, high, note = values.min(), values.max(), ""
     if not np.isfinite([low, high]).all():
-        raise ImageError("holds NaN or infinite values; no picture can be made of them.")
+        raise ImageError("holds NaN or infinite values, which cannot be shown.")
     if window is None and values.dtype.kind == "f":
         if low < -GAMUT or high > 1 + GAMUT:
             raise ImageError(
-                f"holds floats from {low:g} to {high:g}, and floats are read as 0 (black) to 1 (white). "
-                f"Say which become black and white: window=({min(low, 0):g}, {high:g}) shows all, window=(0, 1) clips."
+                f"holds floats from {low:g} to {high:g}, but floats are read as 0 (black) to 1 (white). "
+                f"Say which values become black and white: window=({min(low, 0):g}, {high:g}) shows all of them, "
+                "window=(0, 1) clips."
             )
         window = 0, 1
     elif window is None:
         if low < 0 or high > 65535:
             raise ImageError(
-                f"holds integers from {low} to {high}, and integers are read as 0 (black) to 65535 (white) at most. "
-                f"Say which become black and white: window=({low}, {high}) shows all."
+                f"holds integers from {low} to {high}, but integers are read as 0 (black) to 65535 (white) at most. "
+                f"Say which values become black and white: window=({low}, {high}) shows all of them."
             )
         top, note = _top(values, int(high), tags, bits)
         window = 0, top
@@ -224,7 +225,7 @@ def _eight(values: np.ndarray, tags: Mapping[int, Any], bits: int, window: Windo
 
 
 def _top(values: np.ndarray, high: int, tags: Mapping[int, Any], bits: int) -> tuple[int, str]:
-    """The integer that means white, and what had to be assumed about it."""
+    """The integer that means white, and what we had to assume to choose it."""
     stored, signed = _first(tags, BITS, 16), _first(tags, SAMPLE_FORMAT, 1) == 2
     full = 2**stored - 1 if stored < 16 else 65535
     if signed and stored <= 16:
@@ -233,7 +234,7 @@ def _top(values: np.ndarray, high: int, tags: Mapping[int, Any], bits: int) -> t
         return full, ""
     declared = _first(tags, MAX_SAMPLE)
     if isinstance(declared, int) and high <= declared <= full and declared & (declared + 1) == 0:
-        return declared, ""  # other numbers are this picture's maximum, as TIFF 6.0 allows, and no range
+        return declared, ""  # other numbers are not a range: TIFF 6.0 allows this picture's own maximum here
     if 0 < bits <= 16:  # PNG 11.3.2.4: values of fewer bits are scaled to all 16, which leaves their low bits empty
         low_bits = 2 ** (16 - bits) - 1
         unscaled = high < 2**bits and bool(((values & low_bits) > 1).any())
@@ -242,13 +243,13 @@ def _top(values: np.ndarray, high: int, tags: Mapping[int, Any], bits: int) -> t
         return full, ""
     return high, (
         f"no value is above {high}, although its type holds {full}, so it was shown from 0 (black) to {high} (white), "
-        "its largest value. For a fixed scale, pass window=(low, high) to read_image or from_pil; "
-        f"window=(0, {full}) if it is meant to be dark."
+        "its largest value. For a fixed scale, pass window=(low, high) to read_image or from_pil. "
+        f"If the picture is meant to be dark, pass window=(0, {full})."
     )
 
 
 def _spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values from low to high as 0 to 255, the others clipped; row by row, so that the floats take little memory."""
+    """Scale low to high to 0 to 255 and clip the rest. Works on a few rows at a time, to need little memory."""
     eight = np.empty(values.shape, np.uint8)
     rows = max(1, 2**20 // values[0].size)
     for y in range(0, len(values), rows):
@@ -257,11 +258,11 @@ def _spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return eight
 
 
-# --- files that end early, which Pillow does not notice --------------------------------------------------------------
+# --- truncated files, which Pillow does not notice -------------------------------------------------------------------
 
 
 def _check_whole(image: Image.Image, data: bytes) -> str:
-    """Refuse a file that ends early; the text returned says what remains in doubt."""
+    """Refuse a truncated file. The returned text says what remains in doubt."""
     if image.format == "PNG" and data and image.tell() == 0:
         _check_png(image, data)
     if image.format == "WEBP" and data and image.tell() == 0:
@@ -283,7 +284,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _png_bits(data: bytes) -> int:
-    """The significant bits that a PNG declares in its sBIT chunk, those of its brightest colour, or 0."""
+    """The significant bits that a PNG declares in its sBIT chunk, the largest of its colour channels; 0 if none."""
     if data[:4] != b"\x89PNG":
         return 0
     for kind, content in _png_chunks(data):
@@ -309,7 +310,7 @@ def _check_png(image: Image.Image, data: bytes) -> None:
         columns, rows = -(-(width - x) // across), -(-(height - y) // down)
         if columns > 0 and rows > 0:
             missing += rows * (1 + -(-columns * bits // 8))  # each row begins with a byte for its filter
-    stream, block = zlib.decompressobj(), 2**13  # which unpacks to 8 MiB at most
+    stream, block = zlib.decompressobj(), 2**13  # a block unpacks to 8 MiB at most
     for kind, content in _png_chunks(data):
         for start in range(0, len(content) if kind == b"IDAT" else 0, block):
             if missing > 0 and not stream.eof:
@@ -319,10 +320,10 @@ def _check_png(image: Image.Image, data: bytes) -> None:
 
 
 def _check_webp(image: Image.Image, data: bytes) -> str:
-    """Refuse a WebP whose data are zeros from somewhere on, as a download leaves it that stopped early.
+    """Refuse a WebP whose data end in a long run of zeros, as after an interrupted download.
 
-    The decoder takes zeros for "as predicted". In a whole picture, that happens in plain areas only, so a plain end is
-    read: without a word if each of its rows has one colour, with a note if it only repeats the row above.
+    To the decoder, zeros mean "as predicted". In a complete picture that only happens in plain areas. So a picture with
+    plain last rows is read: silently if each of these rows has one colour, with a note if they only repeat each other.
     """
     position, note = 12, ""
     while position + 8 <= len(data):
@@ -334,18 +335,18 @@ def _check_webp(image: Image.Image, data: bytes) -> str:
             continue
         rows = _last_rows(image, 8).astype(int)
         repeats, plain = (np.ptp(rows, axis=axis).max() <= 2 for axis in (0, 1))
-        # The first partition of a VP8 says how to predict each block: it never consists of zeros.
+        # The first partition of a VP8 says how to predict each block. It never consists of zeros.
         first = int.from_bytes(content[:3], "little") >> 5 if kind == b"VP8 " else 0
         written = len(content) - zeros - 10
         note = f"the last {zeros} of {len(content)} bytes of this WebP are zeros: a download may have stopped early."
         if not (repeats or plain) or (first and written < first / 2):
-            raise ImageError(f"{note} If the picture is whole, save it as PNG.")
+            raise ImageError(f"{note} If the picture is complete, save it as PNG.")
         if plain and written >= first - ZERO_TAIL:
             note = ""
     return note
 
 
-# --- TIFFs that Pillow does not read ---------------------------------------------------------------------------------
+# --- TIFFs that Pillow cannot read -----------------------------------------------------------------------------------
 
 
 def _is_tiff(data: bytes) -> bool:
@@ -353,7 +354,7 @@ def _is_tiff(data: bytes) -> bool:
 
 
 def _first(tags: Mapping[int, Any], tag: int, default: Any = None) -> Any:
-    """The first value of a tag; TIFFs repeat most of them for each channel."""
+    """The first value of a tag; TIFFs repeat most values for each channel."""
     value = tags.get(tag, default)
     return (value[0] if value else default) if isinstance(value, tuple) else value
 
@@ -380,7 +381,7 @@ def tiff_tags(data: bytes) -> Mapping[int, Any] | None:
 
 
 def read_tiff(data: bytes, tags: Mapping[int, Any], window: Window | None) -> Result:
-    """RGB of an uncompressed gray or RGB TIFF with integers or floats. Source: TIFF 6.0."""
+    """Read an uncompressed gray or RGB TIFF with integers or floats as RGB. Source: TIFF 6.0."""
     width, height, samples = tags[256], tags[257], _first(tags, 277, 1)
     bits, kind = tags.get(BITS, (1,)), _first(tags, SAMPLE_FORMAT, 1)
     photometric, planar = _first(tags, PHOTOMETRIC), _first(tags, PLANAR, 1)
@@ -396,7 +397,7 @@ def read_tiff(data: bytes, tags: Mapping[int, Any], window: Window | None) -> Re
     strips = -(-height // rows)
     offsets = tags[273]
     if len(offsets) < planes * strips or width * height * samples * dtype.itemsize > len(data):
-        raise ImageError("is a TIFF with fewer data than its size needs: the file is damaged or cut off.")
+        raise ImageError("is a TIFF with less data than its size needs: the file is damaged or cut off.")
     values = np.empty((planes, height, width, channels), dtype)
     for number in range(planes * strips):
         plane, strip = divmod(number, strips)
@@ -409,7 +410,7 @@ def read_tiff(data: bytes, tags: Mapping[int, Any], window: Window | None) -> Re
 
 
 def _tiff_kind(tags: Mapping[int, Any]) -> str:
-    """What a TIFF is that camlib does not read."""
+    """Describe a TIFF that camlib does not read."""
     samples, bits = _first(tags, 277, 1), _first(tags, BITS, 1)
     kind = {1: "integers", 2: "signed integers", 3: "floats"}.get(_first(tags, SAMPLE_FORMAT, 1), "values")
     colours = {0: "gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB", 9: "ICC LAB"}
@@ -420,7 +421,7 @@ def _tiff_kind(tags: Mapping[int, Any]) -> str:
         f"is a TIFF with {samples} channel{'s' * (samples != 1)} of {bits}-bit {kind}, "
         f"{colours.get(photometric, f'photometric interpretation {photometric}')}, "
         f"{packed.get(number, f'compression {number}')}, in {'tiles' if 322 in tags else 'strips'}"
-        f"{', each channel a plane of its own' if _first(tags, PLANAR) == 2 else ''}; "
+        f"{', each channel in its own plane' if _first(tags, PLANAR) == 2 else ''}; "
         "camlib does not read this kind. Save it as gray or RGB with 8 or 16 bits."
     )
 
@@ -436,7 +437,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def unknown(data: bytes) -> str:
-    """What a file is that neither Pillow nor camlib opens."""
+    """Describe a file that neither Pillow nor camlib can open."""
     if data[4:8] == b"ftyp":
         return "is HEIC, AVIF or a video, which camlib does not read; save it as JPEG or PNG."
     if _is_tiff(data):

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-LONGEST = 200  # characters of another library's message within ours
+LONGEST = 200  # the most characters of another library's message that we quote
 
 
 class CamError(ValueError):
@@ -54,7 +54,7 @@ def near(word: str, words: Iterable[str]) -> str:
 
 
 def optional(module: str, what: str) -> Any:
-    """A module of a package that few functions need; a `CamError` says how to install it.
+    """Import a module of an optional package. If it is not installed, a `CamError` says how to install it.
 
     >>> optional("no_such.module", "camlib.draw")
     Traceback (most recent call last):
@@ -69,7 +69,7 @@ def optional(module: str, what: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none.
+    """The first line of an error's text, or the error's type if it has no text.
 
     >>> first_line(RuntimeError("broken\\nin many ways"))
     'broken'

@@ -1,8 +1,8 @@
-"""Is the map in the right place? Measures against boxes, tiles of known content, and the network itself.
+"""Is the map in the right place? Measures that use boxes, tiles of known content, or the network itself.
 
-A heat map (H, W) lies on the photo; NaN, where the network never looked, counts as nothing. A box is left, top, right,
-bottom in pixels, right and bottom outside, as in data/boxes.json. A number means little without the same number for a
-baseline (camlib.sanity) and an interval.
+A heat map (H, W) lies on the photo. NaN marks where the network never looked and counts as no evidence. A box is (left,
+top, right, bottom) in pixels, with right and bottom just outside, as in data/boxes.json. A number means little without
+an interval and the same number for a baseline (see camlib.sanity).
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def pointing_game(heat: Tensor, boxes: Sequence[Box]) -> bool:
 
 
 def energy_in_box(heat: Tensor, boxes: Sequence[Box]) -> float:
-    """The share of the positive evidence of a heat map (H, W) that lies in the boxes; NaN where there is none.
+    """The share of a heat map's (H, W) positive evidence that lies in the boxes; NaN if it has no positive evidence.
 
     Wang et al. 2020, arXiv 1910.01279, section 4.3.
 
@@ -53,9 +53,9 @@ def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, i
     ndimage = optional("scipy.ndimage", "box_from_map")
     heat = _checked(heat)
     if not 0 <= threshold < 1:
-        raise CamError(f"threshold={threshold}: a share of the maximum, from 0 to below 1.")
+        raise CamError(f"threshold={threshold}: must be a share of the maximum, from 0 to below 1.")
     if heat.max() <= 0:
-        raise CamError("This map has no positive evidence, so no region to draw a box around.")
+        raise CamError("This map has no positive evidence, so there is no region to draw a box around.")
     regions, _ = ndimage.label((heat > threshold * heat.max()).cpu().numpy())
     largest = int(np.bincount(regions.ravel())[1:].argmax())  # region 0 is what lies below the threshold
     rows, columns = ndimage.find_objects(regions)[largest]
@@ -78,22 +78,22 @@ def iou(a: Box, b: Box) -> float:
 def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
     """For a mosaic of n photos of different classes: the share of each class's positive evidence in its own tile.
 
-    heats (n, H, W), heats[i] that of the class of tiles[i] -> (n,). The truth needs no annotation: evidence for a class
-    belongs into its tile. 1 / n is what a map gets that says nothing. Böhle et al. 2021, arXiv 2104.00032.
+    heats (n, H, W), where heats[i] is the map for the class of tiles[i] -> (n,). No annotation is needed: the evidence
+    for a class belongs in its tile. An uninformative map gets 1 / n. Böhle et al. 2021, arXiv 2104.00032.
     """
     if len(heats) != len(tiles):
-        raise CamError(f"One heat map for each tile: got {len(heats)} and {len(tiles)}.")
+        raise CamError(f"Give one heat map for each tile; got {len(heats)} heat maps and {len(tiles)} tiles.")
     return torch.tensor([energy_in_box(heat, [tile]) for heat, tile in zip(heats, tiles, strict=True)])
 
 
 def deletion_curve(
     module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28, activation: Activation = "auto"
 ) -> Tensor:
-    """The class's probability while the input's pixels are taken away, the strongest evidence first: (steps + 1,).
+    """The class's probability while the input's pixels are removed, the strongest evidence first: (steps + 1,).
 
-    x (1, 3, H, W) and heat (H, W) are the network's input and a map of its size, by `camlib.upsample`. What is taken
-    away becomes 0, after normalisation a middle gray. A good map makes the curve fall early: compare `area(curve)`, and
-    only with other maps of the same photo. activation: how scores become probabilities, see `camlib.load_model`.
+    x (1, 3, H, W) is the network's input and heat (H, W) a map of the same size, from `camlib.upsample`. Removed pixels
+    become 0, which after normalisation is a middle gray. A good map makes the curve fall early: compare `area(curve)`,
+    but only with other maps of the same photo. activation: how scores become probabilities, see `camlib.load_model`.
     Petsiuk et al. 2018, arXiv 1806.07421.
     """
     return _curve(module, x, torch.zeros_like(x), heat, target, steps, activation)  # from the input to nothing
@@ -104,7 +104,8 @@ def insertion_curve(
 ) -> Tensor:
     """The class's probability while pixels are added to a blurred input, the strongest evidence first: (steps + 1,).
 
-    As `deletion_curve`; a good map makes it rise early. The blur has a standard deviation of 10 pixels.
+    Arguments as in `deletion_curve`. A good map makes the curve rise early. The blur has a standard deviation of 10
+    pixels.
     """
     from torchvision.transforms.functional import gaussian_blur
 
@@ -113,7 +114,7 @@ def insertion_curve(
 
 
 def area(curve: Tensor) -> float:
-    """The area under a curve over the shares 0 to 1 of the pixels: its mean height, 0 to 1.
+    """The area under a curve, from 0 to 1: its mean height over the share of changed pixels, which runs from 0 to 1.
 
     >>> area(torch.tensor([1.0, 0.5, 0.0]))
     0.5
@@ -126,8 +127,8 @@ def interval(
 ) -> tuple[float, float, float]:
     """The mean of the values and its bootstrap interval (percentiles of 10 000 resamplings): mean, low, high.
 
-    groups: what each value belongs to, such as its photo. Whole groups are then drawn, since two objects of one photo
-    are not two independent observations. Says nothing of photos unlike those measured.
+    groups: what each value belongs to, such as its photo. Whole groups are then drawn, because two objects on one photo
+    are not two independent observations. The interval says nothing about photos unlike those measured.
 
     >>> interval([1.0, 1.0, 1.0])
     (1.0, 1.0, 1.0)
@@ -139,7 +140,7 @@ def interval(
         np.unique([str(g) for g in groups], return_inverse=True)[1] if groups is not None else np.arange(len(numbers))
     )
     if len(names) != len(numbers):
-        raise CamError(f"One group for each value: got {len(names)} and {len(numbers)}.")
+        raise CamError(f"Give one group for each value; got {len(names)} groups and {len(numbers)} values.")
     sums, counts = np.bincount(names, numbers), np.bincount(names)
     drawn = np.random.default_rng(seed).integers(len(counts), size=(10_000, len(counts)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
@@ -150,14 +151,14 @@ def interval(
 def _curve(
     module: nn.Module, start: Tensor, end: Tensor, heat: Tensor, target: int, steps: int, activation: Activation
 ) -> Tensor:
-    """The probability of the target while the pixels of `start` become those of `end`, in the order of the map."""
+    """The target's probability while the pixels of `start` turn into those of `end`, the strongest evidence first."""
     heat = _checked(heat)
     if start.ndim != 4 or len(start) != 1 or start.shape[2:] != heat.shape:
         raise CamError(
             f"A curve takes an input (1, 3, H, W) and a map of its size; got {tuple(start.shape)}, {tuple(heat.shape)}."
         )
     if steps < 1:
-        raise CamError(f"steps={steps}: at least one.")
+        raise CamError(f"steps={steps}: at least one step is needed.")
     order = heat.flatten().argsort(descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).view(heat.shape)
     with untouched(module):
@@ -177,11 +178,11 @@ def _curve(
 
 
 def _checked(heat: Tensor) -> Tensor:
-    """The map without NaN, which become less than any value for the peak and nothing for sums."""
+    """The map with every NaN replaced by -inf: never the peak, and 0 in the sums of positive evidence."""
     if not isinstance(heat, Tensor) or heat.ndim != 2:
         raise CamError("A heat map is a tensor (H, W).")
     if heat.isnan().all():
-        raise CamError("The heat map is NaN everywhere: the network looked nowhere.")
+        raise CamError("The heat map is NaN everywhere: no part of the photo was shown to the network.")
     return heat.nan_to_num(nan=-torch.inf)
 
 

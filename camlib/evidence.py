@@ -1,4 +1,4 @@
-"""The evidence for every class in prepared inputs, by any method: one forward pass, maps that no training changes."""
+"""The evidence for every class in prepared inputs, by any method: one forward pass; later training changes no map."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +18,10 @@ from camlib.views import View
 
 @dataclass(eq=False)
 class ClassMaps:
-    """The maps (h, w) of one view by class: all of them, or each computed when it is first needed.
+    """The maps (h, w) of one view by class: either all of them, or each computed when it is first needed.
 
-    every: (K, h, w), where a method gives all at once. compute: gives the map of a class index otherwise; its results
-    are held in `known`. A pickle or copy holds no network, so it has the maps that are known by then.
+    every: (K, h, w), if the method gives all maps at once. compute: otherwise, gives the map of a class index; `known`
+    stores the results. A pickle or copy holds no network, so it only has the maps in `known` at that time.
     """
 
     every: Tensor | None = None
@@ -53,7 +53,7 @@ class ClassMaps:
 
 @dataclass(frozen=True, eq=False)
 class ViewResult:
-    """What the network gave for one view of a photo: the feature map (1, C, h, w), the logits (1, K), and the maps."""
+    """The network's results for one view of a photo: the feature map (1, C, h, w), the logits (1, K), and the maps."""
 
     view: View
     features: Tensor
@@ -68,8 +68,8 @@ class Evidence:
     method: Method
     layer: str
     results: tuple[ViewResult, ...]
-    bias: Tensor | None  # (K,): what the maps' means leave of the logits; None where no identity holds
-    of_this_photo: bool = False  # the unit of the maps is this photo's own
+    bias: Tensor | None  # (K,): the rest of each logit beyond the mean of its map; None where no identity holds
+    of_this_photo: bool = False  # whether the unit of the maps holds for this photo only
 
 
 def evidence(
@@ -79,9 +79,9 @@ def evidence(
     method: Method,
     layer: Layer | None = None,
 ) -> list[Evidence]:
-    """The evidence for the classes in each photo. views, tensors (1, C, h, w): of each photo, one or several.
+    """The evidence for the classes in each photo. views and tensors (1, C, h, w): one or several for each photo.
 
-    Raises `HeadError` where the network has no exact map and the method is "cam", `LayerError`, `ModelError`.
+    Raises `HeadError` if the method is "cam" and the network has no exact map, `LayerError`, `ModelError`.
     """
     if method.name == "cam":
         return _exact(clf, views, tensors, method)
@@ -91,7 +91,7 @@ def evidence(
 def _exact(
     clf: Classifier, views: Sequence[Sequence[View]], tensors: Sequence[Sequence[Tensor]], method: Method
 ) -> list[Evidence]:
-    """Inputs of the same size go through the network together."""
+    """Runs all inputs of the same size through the network together."""
     inputs = [x for group in tensors for x in group]
     results: list[tuple[Tensor, Tensor, Tensor]] = [(x, x, x) for x in inputs]
     for size in dict.fromkeys(x.shape for x in inputs):
@@ -121,24 +121,22 @@ def _view_result(view: View, features: Tensor, logits: Tensor, maps: Tensor) -> 
 def _by_gradients(
     clf: Classifier, views: Sequence[View], tensors: Sequence[Tensor], method: Method, layer: Layer | None
 ) -> Evidence:
-    """One input at a time: a photo's gradient needs a graph of its own."""
+    """Runs one input at a time, because each photo's gradient needs its own graph."""
     results, name, random = [], "", False
     for view, x in zip(views, tensors, strict=True):
         ran = clf.places.forward(clf.module, x, layer, clf.output)
         clf.check_scores(ran.graph)
         if not ran.scores.isfinite().all():
-            raise ModelError(f"The scores of {clf.name} are not finite for this photo; no map can be drawn.")
+            raise ModelError(f"The scores of {clf.name} are not finite for this photo, so there is no map to draw.")
         results.append(ViewResult(view, ran.features, ran.scores, ClassMaps(compute=_maps_of(ran, method))))
         name, random = layer_name(ran.layer.layer), random or ran.layer.random
     if random:
-        warnings.warn(
-            RANDOM.format(name=clf.name) + " This map holds for one seeded draw of it.", CamWarning, stacklevel=2
-        )
+        warnings.warn(RANDOM.format(name=clf.name) + " This map is for one seeded draw.", CamWarning, stacklevel=2)
     return Evidence(method, name, tuple(results), None)
 
 
 def _maps_of(ran: ForwardPass, method: Method) -> Callable[[int], Tensor]:
-    """Gives the map of a class, of the network as it is now: the graph holds copies of the weights that it needs."""
+    """A function from class index to map, for the network as it is now: the graph holds copies of the weights."""
     if method.formula is not None:
         return lambda k: one_map(ran, method, [k])[0]
     before = fingerprint(ran.module)  # for methods that run the network again

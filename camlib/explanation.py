@@ -1,4 +1,4 @@
-"""An explanation: what the network gave for one photo, the maps of its classes, and every way to see or keep them."""
+"""An explanation: the network's output for one photo, the maps of its classes, and all ways to show or save them."""
 
 import json
 import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 PICTURES |= {".bmp": "BMP", ".gif": "GIF"}
-KEPT = 10  # classes whose maps a pickle holds, where a method computes each anew
+KEPT = 10  # how many classes' maps a pickle holds, for methods that compute each map separately
 Offset = tuple[float, float]
 
 
@@ -37,7 +37,7 @@ Offset = tuple[float, float]
 class Prediction:
     """A class and what the network says about it.
 
-    probability: from 0 to 1; None where the scores have no probabilities. logit: the network's score.
+    probability: from 0 to 1; None if the scores have no probabilities. logit: the network's score.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Prediction:
 
 
 class NoNetwork(nn.Module):
-    """Stands in the classifier of an explanation that was copied or loaded from a file."""
+    """Replaces the network in the classifier of an explanation that was copied or loaded from a file."""
 
     def forward(self, x: Tensor) -> Tensor:
         raise CamError(
@@ -60,19 +60,19 @@ class NoNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a network gave for one photo: logits, and a map for every class.
+    """A network's results for one photo: logits, and a map for every class.
 
     With the method "cam" the maps are verified: mean(map) + bias == logit. The other methods have no such identity, so
-    `maps`, `bias`, `rest`, `share` and `residual` refuse. Tensors stay on the classifier's device until something is
-    drawn. With several sizes the logits and maps are the means over the resolutions; the maps then have the cells of
-    the finest. Nothing here changes when the network is trained further. A pickle or a copy (`copy.deepcopy`) holds
-    arrays on the CPU, labels and the recipe, not the network.
+    `maps`, `bias`, `rest`, `share` and `residual` raise an error. Tensors stay on the classifier's device until
+    something is drawn. With several sizes, the logits and maps are means over the resolutions, and the maps have as
+    many cells as the finest one. Nothing here changes if you train the network further. A pickle or a copy
+    (`copy.deepcopy`) holds arrays on the CPU, labels and the recipe, but not the network.
     """
 
     classifier: Classifier
     photo: np.ndarray  # (H, W, 3) uint8
     evidence: Evidence
-    prepared: Tensor | None = None  # the input (1, C, h, w), where it was given as a tensor
+    prepared: Tensor | None = None  # the input (1, C, h, w), if it was given as a tensor
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -93,12 +93,12 @@ class Explanation:
 
     @property
     def view(self) -> View:
-        """How the network saw the photo; the finest view where there are several."""
+        """How the network saw the photo; the finest view if there are several."""
         return max(self.results, key=lambda result: result.features.shape[-1]).view
 
     @property
     def unit(self) -> str:
-        """What the values of a map are, for a colour bar."""
+        """The unit of a map's values, as text for a colour bar."""
         return self.evidence.method.unit + ", by this photo's weights" * self.evidence.of_this_photo
 
     @property
@@ -134,7 +134,7 @@ class Explanation:
     def top(self, n: int = 5) -> list[Prediction]:
         """The n classes with the largest scores."""
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise CamError(f"top({n!r}): a whole number from 1 on is needed.")
+            raise CamError(f"top({n!r}): n must be a whole number, at least 1.")
         order = self.logits.cpu().argsort(descending=True, stable=True)[:n].tolist()
         return [self.prediction(k) for k in order]
 
@@ -154,8 +154,8 @@ class Explanation:
     def _exact(self) -> Tensor:
         if self.evidence.bias is None:
             raise CamError(
-                f"The maps of {self.method!r} do not sum to the logits, so there are no bias, rest, share, residual, "
-                "nor maps of all classes at once. Use exp.map(CLASS), or explain with method='cam'."
+                f"The maps of {self.method!r} do not sum to the logits, so bias, rest, share, residual and maps (all "
+                "classes at once) are not available. Use exp.map(CLASS), or explain with method='cam'."
             )
         return self.evidence.bias
 
@@ -165,7 +165,7 @@ class Explanation:
         return chosen.shaped(self._mean_maps(chosen.indices))
 
     def heatmap(self, target: Targets, offset: Offset = (0.0, 0.0)) -> Tensor:
-        """(H, W): the map on the photo, bilinear; NaN where the network saw nothing. (n, H, W) for a list of n classes.
+        """(H, W): the map on the photo, bilinear; NaN outside the network's view. (n, H, W) for a list of n classes.
 
         offset: see `camlib.place`.
         """
@@ -177,7 +177,7 @@ class Explanation:
         i, j = self.classifier.index(a), self.classifier.index(b)
         if not self.additive:
             known = ", ".join(name for name, method in METHODS.items() if method.additive)
-            raise CamError(f"The maps of {self.method!r} are not additive; contrast takes {known}.")
+            raise CamError(f"The maps of {self.method!r} are not additive; contrast works with {known}.")
         first, second = self._mean_maps([i, j])
         return first - second
 
@@ -186,7 +186,7 @@ class Explanation:
         return float(self._exact()[self.classifier.index(target)])
 
     def share(self, target: Target) -> float:
-        """The part of a class's logit that lies on the map, relative to the logit: mean(map) / logit."""
+        """The fraction of a class's logit that lies on the map: mean(map) / logit."""
         self._exact()
         return float(self.map(target).mean() / self.logits[self.classifier.index(target)])
 
@@ -202,7 +202,7 @@ class Explanation:
         return _share([r.maps.stack(indices) for r in self.results])
 
     def _place(self, indices: list[int], offset: Offset = (0.0, 0.0)) -> Tensor:
-        """(n, H, W): each resolution laid on the photo smoothly, then their mean."""
+        """(n, H, W): each resolution's maps upsampled onto the photo, then averaged."""
         placed = [place(r.maps.stack(indices), r.view, offset) for r in self.results]
         return placed[0] if len(placed) == 1 else torch.stack(placed).mean(0)
 
@@ -211,7 +211,7 @@ class Explanation:
     def overlay(
         self, target: Targets | None = None, limit: float | None = None, offset: Offset = (0.0, 0.0), **style: Any
     ) -> np.ndarray:
-        """(H, W, 3) uint8: a class's evidence (by default the best's) on the photo, see `camlib.overlay`.
+        """(H, W, 3) uint8: the evidence for a class (by default the best) on the photo, see `camlib.overlay`.
 
         (n, H, W, 3) for a list of n classes, all on one scale.
         """
@@ -229,7 +229,7 @@ class Explanation:
         offset: Offset = (0.0, 0.0),
         **style: Any,
     ) -> "Figure":
-        """A figure: the photo and the overlays of classes (by default the best two) on one scale, with alt text."""
+        """A figure of the photo and the overlays of classes (by default the best two) on one scale, with alt text."""
         indices = self._indices(targets)
         names = [str(self.prediction(k)) for k in indices]
         heats = self._place(indices, offset).cpu()
@@ -239,11 +239,11 @@ class Explanation:
         return fig
 
     def compare(self, *methods: str, target: Target | None = None, layer: Any = None, **style: Any) -> "Figure":
-        """A figure: one class (by default the best) by several methods, each on its own labelled scale.
+        """A figure of one class (by default the best) with several methods, each on its own labelled scale.
 
-        methods: names of methods. layer: the feature map of those that take one, see `camlib.explain`.
+        methods: names of methods. layer: the feature map for methods that take one, see `camlib.explain`.
 
-        Raises `CamError` where the network has changed since this explanation was made.
+        Raises `CamError` if the network has changed since this explanation was made.
         """
         if not methods:
             raise CamError("compare takes the names of methods, such as exp.compare('cam', 'grad_cam').")
@@ -257,7 +257,7 @@ class Explanation:
         return fig
 
     def _by(self, method: Method, layer: Any) -> "Explanation":
-        """The same photo and views by another method, with the network as it is now."""
+        """The same photo and views explained by another method, with the network as it is now."""
         views = [r.view for r in self.results]
         given = self.prepared
         tensors = [self.classifier.preprocess(self.photo, v) if given is None else given for v in views]
@@ -272,13 +272,14 @@ class Explanation:
     def save(
         self, path: str | os.PathLike, target: Targets | None = None, limit: float | None = None, **style: Any
     ) -> Path:
-        """Write a class (by default the best), whole or not at all; the suffix says what.
+        """Save a class (by default the best) as a picture or as numbers, depending on the suffix. Returns the path.
 
-        .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or the figure of several classes. .npy: the signed map (h, w)
-        float32, or (n, h, w) of a list of classes. .npz: these maps, all logits, and where the map lies on the photo.
-        Numbers come with a manifest, `PATH.json`, which says what they are. limit, style: see `overlay`.
+        .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or a figure for a list of classes. .npy: the signed map (h, w)
+        float32, or (n, h, w) for a list. .npz: these maps, all logits, and where the maps lie on the photo. Numbers
+        come with a manifest, `PATH.json`, which describes them. Files are written completely or not at all. limit,
+        style: see `overlay`.
 
-        Raises `CamError` for another suffix, and where the file cannot be written.
+        Raises `CamError` for another suffix, or if the file cannot be written.
         """
         from PIL import Image
 
@@ -289,7 +290,7 @@ class Explanation:
             return self._save_numbers(path, target)
         if suffix not in PICTURES:
             raise CamError(
-                f"{path}: written are pictures (.png, .jpg, .webp, .tif, .bmp, .gif) and numbers (.npy, .npz)."
+                f"{path}: save writes pictures (.png, .jpg, .webp, .tif, .bmp, .gif) and numbers (.npy, .npz)."
             )
         chosen = self.classifier.choose(target)
         if not chosen.single:
@@ -360,7 +361,7 @@ class Explanation:
         }
 
     def to_html(self, path: str | os.PathLike, name: str | None = None) -> Path:
-        """Write a page to explore every class's map without kernel or network, see `camlib.to_html`."""
+        """Write a page with every class's map that needs no kernel or network connection; see `camlib.to_html`."""
         return Path(page.to_html(self, path, names=None if name is None else [name]))
 
     def _repr_html_(self) -> str:
@@ -371,7 +372,7 @@ class Explanation:
         for r in self.results:
             if r.maps.compute is not None and self.evidence.method.formula is not None:
                 r.maps.stack([p.index for p in self.top(KEPT)])
-        # On the CPU, to be loaded where there is no such device
+        # On the CPU, so that the pickle also loads on machines without this device
         results = tuple(replace(r, features=r.features.cpu(), logits=r.logits.cpu()) for r in self.results)
         bias = None if self.evidence.bias is None else self.evidence.bias.cpu()
         method = replace(self.evidence.method, formula=None)
@@ -394,9 +395,10 @@ class Explanation:
 
 
 def _share(maps: Sequence[Tensor]) -> Tensor:
-    """The mean of maps (…, h, w) of several resolutions on the finest grid, keeping each one's mean over the cells.
+    """The mean of maps (…, h, w) of several resolutions on the finest grid; each map's mean stays the same.
 
-    A coarse cell's evidence goes to the fine cells that it overlaps, by area, so mean + bias == logit stays exact.
+    A coarse cell's evidence is shared among the fine cells that it overlaps, by area. So mean + bias == logit still
+    holds exactly.
     """
     if len(maps) == 1:
         return maps[0]

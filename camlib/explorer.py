@@ -1,4 +1,4 @@
-"""The explorer live in JupyterLab: the page of `camlib.page`, with your own photos, other networks and methods."""
+"""The live explorer in JupyterLab: the page of `camlib.page`, plus your own photos, other networks and methods."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ NETWORKS = ("efficientnet_lite0", "resnet50", "mobilenet_v3_large", "convnext_ti
 
 
 class Explorer:
-    """The explorer live in JupyterLab: the page, and above it your own photos, other networks, other methods.
+    """The live explorer in JupyterLab: the page, with controls above it for your own photos, networks and methods.
 
-    exps: one explanation or several; names: what their photos are called. Needs ipywidgets and a running kernel; a page
-    that needs neither is written by `to_html`. `explanations` holds what is shown.
+    exps: one explanation or several. names: the names of their photos. Needs ipywidgets and a running kernel; `to_html`
+    writes a page that needs neither. `explanations` holds what is shown.
 
     >>> from camlib import explain, load_model
     >>> Explorer(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray.png"])
@@ -31,7 +31,7 @@ class Explorer:
         try:
             import ipywidgets as w
         except ImportError as e:
-            raise CamError("Explorer needs ipywidgets (pip install ipywidgets); exp.to_html(path) does without.") from e
+            raise CamError("Explorer needs ipywidgets (pip install ipywidgets); exp.to_html(path) does not.") from e
         self.explanations = [exps] if isinstance(exps, Explanation) else list(exps)
         page = page_of(self.explanations, names)
         self.names = list(names or (f"photo {n}" for n in range(1, len(self.explanations) + 1)))
@@ -57,7 +57,7 @@ class Explorer:
         return f"Explorer({', '.join(self.names)} by {first.classifier.name}, {first.method})"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget; and a figure with alt text, for where no kernel runs."""
+        """The widget, and a figure with alt text for places where no kernel runs."""
         from camlib.plot import encode
 
         figure = self.explanations[0].plot()
@@ -93,7 +93,7 @@ class Explorer:
         return explain(clf, photo, method=method, view="whole" if whole and like.prepared is None else "crop")
 
     def _try(self, work: Callable[[], None], start: int) -> None:
-        """Do the work and show its page, or say why not and leave the page as it is."""
+        """Do the work and update the page; on an error, show its message and leave the page as it is."""
         self._status.value = "Working …"
         try:
             work()

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files completely or not at all."""
 
 import os
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from camlib.errors import CamError
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file whole or not at all: `write` fills a temporary neighbour, which then takes the name.
+    """Write a file completely or not at all: `write` fills a temporary file next to it, which is then renamed.
 
-    Returns the path. Raises `CamError` where the file cannot be written.
+    Returns the path. Raises `CamError` if the file cannot be written.
 
     >>> import tempfile
     >>> write_whole(Path(tempfile.mkdtemp()) / "a.txt", lambda file: file.write(b"text")).read_text()
     'text'
     """
     path = Path(path)
-    part = path.parent / f".{uuid4().hex}.part"  # in the same folder, so that the last step is one rename
+    part = path.parent / f".{uuid4().hex}.part"  # in the same folder, so that one rename finishes the job
     try:
         with open(part, "xb") as file:
             write(file)

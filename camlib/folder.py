@@ -1,4 +1,4 @@
-"""A folder of photos, however many: which files, under which names, read ahead, and not twice."""
+"""A folder with any number of photos: finds the files, names the results, reads ahead, and skips finished photos."""
 
 import json
 import os
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from camlib.methods import Method
     from camlib.models import Classifier, Kind
 
-LONGEST_STEM = 120  # characters: file names end at 255 bytes, and the class comes behind
+LONGEST_STEM = 120  # characters: file names have at most 255 bytes, and the class follows the stem
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
-    """The picture files named, and those in the folders named but not in `out`, each once and in order."""
+    """The given picture files and those inside the given folders, except in `out`. Each comes once, in order."""
     from camlib.images import SUFFIXES
 
     photos: dict[Path, None] = {}
@@ -40,7 +40,7 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def stems(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for each photo's pictures: its stem, else its name, else with folders, else numbered; no two alike."""
+    """A unique name for each photo's pictures: its stem, or if taken its file name, its path, or a numbered name."""
     names = {f: f.stem for f in files}
     for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
         taken = Counter(names.values())
@@ -56,7 +56,7 @@ def stems(files: Sequence[Path]) -> dict[Path, str]:
 def ahead(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
 ) -> Iterator[Result]:
-    """The function of every item, in order, computed by the pool while earlier results are used; `depth` at a time.
+    """Apply a function to every item, in order. The pool works on up to `depth` items while you use earlier results.
 
     >>> with ThreadPoolExecutor(2) as pool:
     ...     list(ahead(pool, abs, [-1, 2, -3], depth=2))
@@ -85,7 +85,7 @@ def explained(
     sizes: int | Sequence[int] | None = None,
     batch: int = 8,
 ) -> "Iterator[tuple[Path, Explanation | CamError]]":
-    """Every photo with its explanation, or with the error that it gets, in order.
+    """Every photo with its explanation, or with its error, in order.
 
     The pool decodes and resizes the next two batches while the network works; no more than that is held in memory.
     """
@@ -105,7 +105,7 @@ def explained(
 
 
 def _explained(clf: "Classifier", inputs: "list[Input]", method: "Method") -> "list[Explanation | CamError]":
-    """Together, or one by one where one of them spoils the batch."""
+    """Explain the inputs together, or one by one if one of them makes the batch fail."""
     from camlib.pipeline import explain_prepared
 
     try:
@@ -115,10 +115,10 @@ def _explained(clf: "Classifier", inputs: "list[Input]", method: "Method") -> "l
 
 
 class Journal:
-    """What is finished, a line of JSON for each photo, so that a job that was stopped resumes where it was.
+    """Records finished photos, with a line of JSON for each, so that an interrupted job can resume.
 
-    A photo counts as finished if its line is whole, says the same options, the file has not changed since, and every
-    picture and page named in it is there. Shards write a file each, and read all of the folder.
+    A photo counts as finished if its line is complete, the options are the same, the photo's file has not changed, and
+    every picture and page named in the line still exists. Each shard writes its own journal, and reads all of them.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any], shard: str = "") -> None:
@@ -134,7 +134,7 @@ class Journal:
                     continue  # a line cut off when the job was stopped
 
     def rows(self, photo: Path) -> list[dict[str, Any]] | None:
-        """The rows of a finished photo; None where it is still to be done."""
+        """The rows of a finished photo; None if it is not finished."""
         entry = self._done.get(str(photo))
         if not entry or entry.get("options") != self.options or entry.get("state") != _state(photo):
             return None
@@ -143,7 +143,7 @@ class Journal:
         return rows if all(Path(path).is_file() for path in written) else None
 
     def add(self, photo: Path, rows: list[dict[str, Any]]) -> None:
-        """Call it when the photo's pictures are written."""
+        """Record a photo as finished. Call this after its pictures are written."""
         entry = {"photo": str(photo), "state": _state(photo), "options": self.options, "rows": rows}
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         try:

@@ -1,9 +1,9 @@
-"""Labels in any script: which fonts have their characters, and in which order they are written.
+"""Labels in any script: which fonts have their characters, and in which order to write them.
 
 matplotlib takes a list of font families and draws each character in the first one that has it. `families` finds that
 list. From matplotlib 3.11 on, its text engine (libraqm) also joins Arabic letters, forms Devanagari conjuncts and
-writes Arabic and Hebrew from right to left; `in_order` keeps the rest of a title out of that. matplotlib 3.10 can do
-none of this: `in_order` then puts the letters in order, but Arabic ones stay apart and Devanagari ones do not merge.
+writes Arabic and Hebrew from right to left; `in_order` isolates the rest of the title from this. matplotlib 3.10 can do
+none of this: `in_order` then orders the letters, but Arabic letters are not joined and Devanagari ones do not merge.
 """
 
 import re
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from matplotlib.font_manager import FontEntry
     from matplotlib.ft2font import FT2Font
 
-LAST_RESORT = "Last Resort High-Efficiency"  # comes with matplotlib 3.11: for each script one box with a sample letter
+LAST_RESORT = "Last Resort High-Efficiency"  # comes with matplotlib 3.11: a box with a sample letter for each script
 CJK, EMOJI, OTHER = "Chinese/Japanese/Korean", "emoji and symbols", "other characters"
-PREFERRED = {  # the fonts that come first where several have a character; for other scripts "Noto Sans" and its name
+PREFERRED = {  # the fonts to prefer if several have a character; for other scripts: "Noto Sans" + the script's name
     "JP": ("Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "MS Gothic", "IPAGothic"),
     "KR": ("Noto Sans CJK KR", "Noto Sans KR", "Apple SD Gothic Neo", "Malgun Gothic", "NanumGothic"),
     "SC": ("Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei"),
     "TC": ("Noto Sans CJK TC", "Noto Sans TC", "PingFang TC", "Microsoft JhengHei"),
     EMOJI: ("Noto Emoji", "Symbola", "Segoe UI Emoji", "Noto Sans Symbols2", "Noto Sans Symbols"),
 }
-PACKAGES = {  # Debian's package and the font to download; other scripts: fonts-noto-core and "Noto Sans" and their name
+PACKAGES = {  # Debian package, font to download; for other scripts: fonts-noto-core, "Noto Sans" + the script's name
     CJK: ("fonts-noto-cjk", "Noto Sans CJK"),
     EMOJI: ("fonts-symbola", "Noto Emoji"),  # not fonts-noto-color-emoji: matplotlib draws outlines only
     OTHER: ("fonts-noto-core", "Noto Sans"),
 }
-# Fonts that come with matplotlib, of placeholders and of parts of formulas
+# Fonts that come with matplotlib but hold only placeholders or parts of formulas
 NO_LETTERS = re.compile("Last Resort|STIXNonUni|STIXSize|cm[a-z]+10$")
 _LRM, _FSI, _PDI = "\u200e", "\u2068", "\u2069"  # left-to-right mark; first strong isolate and its end
 
 
 def families(texts: Iterable[str], stacklevel: int = 2) -> list[str] | None:
-    """The font families that draw these texts, for `Text.set_fontfamily`; None where matplotlib's own font has it all.
+    """The font families that draw these texts, for `Text.set_fontfamily`; None if matplotlib's own font is enough.
 
-    The list begins with the font of matplotlib's settings, by default DejaVu Sans, so Latin text looks as always. It is
-    followed by installed fonts for what is missing; other fonts are read only then, each once. Han characters are drawn
-    as in Japan where the texts have kana, as in Korea where they have Hangul, else as in China or Taiwan.
+    The list starts with the font from matplotlib's settings, by default DejaVu Sans, so Latin text looks as usual. Then
+    come installed fonts for what is missing; these are only read if needed, each once. Han characters are drawn as in
+    Japan if the texts contain kana, as in Korea if they contain Hangul, otherwise as in China or Taiwan.
 
-    Warns once, with what to install, about characters that no font has; `stacklevel` says whom the warning names, 2 the
+    Warns once about characters that no font has, with what to install. stacklevel: as in `warnings.warn`, 2 is the
     caller. With matplotlib 3.11 the list then ends with its font of placeholders.
 
     >>> families(["tiger cat, 38.1 %", "Nürnberg"]) is None
@@ -68,14 +68,14 @@ def families(texts: Iterable[str], stacklevel: int = 2) -> list[str] | None:
     if missing:
         warnings.warn(_advice(missing), stacklevel=stacklevel)
         if _has_text_engine():
-            chosen.append(LAST_RESORT)  # its boxes name the script, and matplotlib does not warn of each letter again
+            chosen.append(LAST_RESORT)  # its boxes show the script, and matplotlib does not warn about each letter
     return list(dict.fromkeys([*own, *chosen]))
 
 
 def in_order(name: str, rest: str = "") -> str:
     """A name in its own direction, then the rest of its line: "قط" then ", 38.1 %", never "% 38.1" then "قط".
 
-    Text without right-to-left letters comes back as it is.
+    Text without right-to-left letters is returned unchanged.
 
     >>> in_order("tiger cat", ", 38.1 %")
     'tiger cat, 38.1 %'
@@ -88,7 +88,7 @@ def in_order(name: str, rest: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """The text with a space for each control character but the newline, and U+FFFD for bytes that were never text.
+    """Replace control characters except newlines by spaces, and surrogates (undecodable bytes) by U+FFFD.
 
     matplotlib draws the former as boxes and refuses the latter.
 
@@ -102,7 +102,7 @@ def printable(text: str) -> str:
 
 
 def _is_drawn(character: str) -> bool:
-    """Whether a font must have it: not the invisible ones, such as joiners, direction marks and emoji styles."""
+    """Whether a font must have this character. Invisible ones, such as joiners and direction marks, are not drawn."""
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs") and not "\ufe00" <= character <= "\ufe0f"
 
 
@@ -112,7 +112,7 @@ def _has_text_engine() -> bool:
     return hasattr(ft2font, "__libraqm_version__")
 
 
-# Which font has it
+# --- which font has a character ---
 
 
 def _without_own(characters: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -139,7 +139,7 @@ def _choose(characters: Sequence[str], region: str) -> tuple[list[str], list[str
         first = PREFERRED.get(region if group == CJK else group, (f"Noto Sans {group}",))
         order = sorted(installed, key=lambda name: _rank(name, [*chosen, "DejaVu Sans", *first]))
         while wanted:
-            # One font for all of a script, where there is such a font: then a word is not set in two styles.
+            # If possible, use one font for a whole script, so that no word is set in two styles.
             best = next((name for name in order if _drawn_by(installed[name], wanted) == wanted), None)
             best = best or max(order, key=lambda name: len(_drawn_by(installed[name], wanted)))
             drawn = _drawn_by(installed[best], wanted)
@@ -152,7 +152,7 @@ def _choose(characters: Sequence[str], region: str) -> tuple[list[str], list[str
 
 
 def _upright() -> "dict[str, FontEntry]":
-    """For each family that can be drawn in one colour its face that matplotlib takes for plain text."""
+    """For each font family, the face that matplotlib uses for plain text."""
     from matplotlib.font_manager import fontManager
 
     best: dict[str, tuple[tuple[bool, bool, bool, float], FontEntry]] = {}
@@ -164,13 +164,13 @@ def _upright() -> "dict[str, FontEntry]":
 
 
 def _rank(name: str, first: Sequence[str]) -> tuple[int, bool, bool, str]:
-    """The order of fonts: first the preferred ones, then those without serifs, as DejaVu Sans, then by name."""
+    """The order of fonts: first the preferred ones, then those without serifs (like DejaVu Sans), then by name."""
     return first.index(name) if name in first else len(first), "Sans" not in name, "Mono" in name, name
 
 
 def _drawn_by(face: "FontEntry", characters: Sequence[str]) -> list[str]:
     """Those of the characters that a face can draw."""
-    index = getattr(face, "index", 0)  # matplotlib 3.10 knows the first face of a file only
+    index = getattr(face, "index", 0)  # matplotlib 3.10 only knows the first face of a file
     codes = _codes(face.fname, index)
     has = [c for c in characters if codes[np.searchsorted(codes[:-1], ord(c))] == ord(c)]
     return has if has and _has_outlines(face.fname, index, "".join(has)) else []
@@ -188,7 +188,7 @@ def _codes(path: str, index: int) -> np.ndarray:
 
 @cache
 def _has_outlines(path: str, index: int, characters: str) -> bool:
-    """Whether there is something to draw: colour emoji fonts hold pictures instead, which matplotlib cannot use."""
+    """Whether there are outlines to draw. Colour emoji fonts hold pictures instead, which matplotlib cannot use."""
     font = _open(path, index)
     for character in characters:
         font.load_char(ord(character))
@@ -205,23 +205,23 @@ def _open(path: str, index: int) -> "FT2Font":
 
 @cache
 def _add_new_fonts() -> bool:
-    """Tell matplotlib of fonts that were installed since it last listed them, which it does only once per version."""
+    """Tell matplotlib about fonts installed since it last listed them, which it does only once per version."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {face.fname for face in fontManager.ttflist}
     before = len(known)
     for path in sorted(set(findSystemFonts()) - known):
-        with suppress(Exception):  # matplotlib, too, passes over whatever it cannot read
+        with suppress(Exception):  # matplotlib, too, skips fonts that it cannot read
             fontManager.addfont(path)
     return len({face.fname for face in fontManager.ttflist}) > before
 
 
-# What the characters are
+# --- what a character is ---
 
 
 @cache
 def _group(character: str) -> str:
-    """The name of a character's script, one name for the three that share fonts, and one for emoji."""
+    """The name of a character's script, with one name for Chinese, Japanese and Korean, and one for emoji."""
     from fontTools import unicodedata as scripts  # type: ignore[import-untyped]
 
     code = scripts.script(character)
@@ -235,7 +235,7 @@ def _group(character: str) -> str:
 
 
 def _region(text: str) -> str:
-    """Where Han characters are drawn as these texts need them: JP, KR, SC (mainland China) or TC (Taiwan)."""
+    """The region whose Han characters these texts need: JP, KR, SC (mainland China) or TC (Taiwan)."""
     if any("\u3040" <= c <= "\u30ff" for c in text):  # Hiragana and Katakana
         return "JP"
     if any("\uac00" <= c <= "\ud7a3" or "\u1100" <= c <= "\u11ff" for c in text):  # Hangul
@@ -256,7 +256,7 @@ def _advice(missing: Sequence[str]) -> str:
     lacking: list[str] = []
     packages: dict[str, None] = {}
     downloads: dict[str, None] = {}
-    for group, members in groupby(missing, key=_group):  # they come sorted by it
+    for group, members in groupby(missing, key=_group):  # missing is sorted by group
         found = [c if c.isprintable() else f"U+{ord(c):04X}" for c in members]
         lacking.append(f"{group} ({' '.join(found[:5])}{' …' * (len(found) > 5)})")
         package, download = PACKAGES.get(group, ("fonts-noto-core", f"Noto Sans {group}"))
@@ -267,22 +267,22 @@ def _advice(missing: Sequence[str]) -> str:
     )
 
 
-# The order, for matplotlib 3.10
+# --- the order of letters, for matplotlib 3.10 ---
 
 
 def _from_left_to_right(text: str) -> str:
-    """The letters in the order in which they stand on paper: a small part of the Unicode bidirectional algorithm."""
+    """The letters in their visual order, left to right: a small part of the Unicode bidirectional algorithm."""
     clusters: list[str] = []
     for c in text:
         if clusters and unicodedata.combining(c):
-            clusters[-1] += c  # an accent stays behind its letter
+            clusters[-1] += c  # an accent stays after its letter
         else:
             clusters.append(c)
     strong = [kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")]
     base = "L" if strong[0] == "L" else "R"
     kinds = [_direction(cluster[0]) for cluster in clusters]
     for n, kind in enumerate(kinds):
-        if not kind:  # a space or sign goes with its neighbours where they agree
+        if not kind:  # a space or sign takes the direction of its neighbours if they agree
             before, after = kinds[n - 1] if n else base, next(filter(None, kinds[n:]), base)
             kinds[n] = before if before == after else base
     runs = []
@@ -296,6 +296,6 @@ _MIRRORED = str.maketrans("()[]{}<>«»", ")(][}{><»«")
 
 
 def _direction(character: str) -> str:
-    """L or R; digits are L, also between Arabic letters; "" for what has none."""
+    """L or R; digits are L, even between Arabic letters; "" for characters without a direction."""
     kind = unicodedata.bidirectional(character)
     return "R" if kind in ("R", "AL") else "L" if kind in ("L", "EN", "AN") else ""

@@ -1,4 +1,4 @@
-"""One forward pass with the graph from a layer's output to the scores: what every method by gradients starts from."""
+"""One forward pass with the graph from a layer's output to the scores: the basis of every gradient method."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from camlib.outputs import Output
 
 
 class CutGraph(LayerError):
-    """No gradient reaches the layer: the scores do not depend on it, or the network cuts the graph behind it."""
+    """No gradient reaches the layer: the scores do not depend on it, or the network cuts the graph after it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForwardPass:
-    """The feature map of a layer, the scores, and the graph that leads to them from it."""
+    """The feature map of a layer, the scores, and the graph from the one to the other."""
 
     module: nn.Module
     x: Tensor  # (B, C, H, W)
@@ -42,19 +42,19 @@ class ForwardPass:
 
     def gradient(self, indices: list[int]) -> Tensor:
         """∂ score / ∂ features, (B, C, h, w) float32, each picture's for its own class. indices: B class indices."""
-        with torch.inference_mode(False), torch.enable_grad():  # whatever mode the caller is in
+        with torch.inference_mode(False), torch.enable_grad():  # regardless of the caller's mode
             own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
         with untouched(self.module, self.layer.restless):  # checkpointing may run parts of it again
             (gradient,) = gradients(own, [self.value], type(self.module).__name__)
         if gradient is None:
             raise CutGraph(
-                f"The scores of {type(self.module).__name__} do not depend on the output of {self.layer.layer!r}, as "
-                "far as autograd can see."
+                f"According to autograd, the scores of {type(self.module).__name__} do not depend on the output of "
+                f"{self.layer.layer!r}."
             )
         return self.layer.grid.read(gradient.float(), self.x)
 
     def __reduce__(self) -> NoReturn:
-        raise CamError("A forward pass holds a graph, which can be neither copied nor pickled; keep its maps.")
+        raise CamError("A forward pass holds a graph, which cannot be copied or pickled; store its maps instead.")
 
 
 def run_forward(
@@ -66,10 +66,10 @@ def run_forward(
 ) -> ForwardPass:
     """Run x (B, C, H, W) through a network in evaluation mode; only what comes after the layer is recorded.
 
-    layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: the graph holds copies of the
-    weights that it needs, for gradients that are taken after the network may have changed.
+    layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: let the graph hold copies of the
+    weights that it needs, so that you can still take gradients after the network has changed.
 
-    Raises `LayerError` where there is no such feature map, `ModelError` where x is not taken.
+    Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x.
     """
     check_input(module, x)
     with torch.inference_mode(False):
@@ -86,7 +86,7 @@ def run_forward(
 def _record_named(
     module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool
 ) -> ForwardPass | None:
-    """The pass of a named layer that runs once and whose shape leaves no doubt; None for any other."""
+    """The pass for a named layer that runs once and whose shape leaves no doubt; None for any other layer."""
     with torch.no_grad(), untouched(module), capture(module, layer, live=True) as captured:
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
@@ -111,14 +111,14 @@ def _record(
         graph = _scores(module, x, output, keep_weights)
     value, name = captured[layer.layer], layer.layer
     if layer.call is None and captured.runs[name] > 1:
-        raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, and ran once before.")
+        raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, but ran only once before.")
     if not graph.requires_grad:
         raise no_gradient(module, quantised(module))
     if len(value) != len(x):
         raise LayerError(f"The output of {name!r} has {len(value)} rows for {len(x)} pictures.")
     features = layer.grid.read(value, x)
     if features[0, 0].numel() == 1:
-        raise LayerError(f"The output of {name!r} has one cell for this input; give a larger input.")
+        raise LayerError(f"The output of {name!r} has only one cell for this input; use a larger input.")
     return ForwardPass(module, x, layer, output, value, graph)
 
 

@@ -1,6 +1,6 @@
-"""Where things lie: what the network sees of a photo, where a map lies on it, and where the cells of a map really look.
+"""Where do the cells of a map really look? This module measures it for a network.
 
-The geometry of views and maps is in `camlib.views`; this module measures a network.
+The geometry of views and maps is in `camlib.views`: which part of a photo the network sees, and where a map lies on it.
 """
 
 from typing import TYPE_CHECKING
@@ -25,27 +25,28 @@ PROBES, BATCH = 64, 8  # inputs of `receptive_field_offset`, and how many go thr
 def receptive_field_offset(clf: "Classifier") -> tuple[float, float]:
     """How far below and right of its drawn centre a cell of the feature map looks: (dy, dx) in pixels of the input.
 
-    Cell i is drawn at (i + 0.5) · stride, but a 3×3 convolution of stride 2 and padding 1 is centred on input pixel 2i,
-    and training shifts the weight inside the field. So it is measured: the centroid of the squared gradient of the
-    central cells' features (random signs over the channels) with respect to the input, for noise with the spectrum of
-    photographs, at the network's own size. Seeded; the standard error is about one pixel per axis for the bundled
-    network, for which it takes about 7 CPU-seconds at each call, so keep the result.
+    Cell i is drawn at (i + 0.5) · stride. But a 3×3 convolution of stride 2 and padding 1 is centred on input pixel 2i,
+    and training shifts the weight inside the receptive field. So we measure the offset: we take the gradient of the
+    central cells' features (with random signs over the channels) with respect to the input, and the centroid of its
+    square. The inputs are noise with the spectrum of photographs, at the network's own size. The noise is seeded. For
+    the bundled network the standard error is about one pixel per axis, and each call takes about 7 CPU-seconds, so
+    store the result.
 
-    clf: a classifier with an exact map. Pass the result to `place`, or to the `heatmap`, `overlay` and `plot` of an
-    explanation, as offset.
+    clf: a classifier with an exact map. Pass the result as `offset` to `place`, or to the `heatmap`, `overlay` and
+    `plot` of an explanation.
 
-    Raises `HeadError` where the network has no exact map, `CamError` where the features do not depend on the input.
+    Raises `HeadError` if the network has no exact map, `CamError` if the features do not depend on the input.
     """
     offsets = _measured_offsets(clf)
     offsets = offsets[offsets.isfinite().all(1)]
     if not len(offsets):
-        raise CamError(f"{clf.name}: the features do not depend on the input, so no cell looks anywhere.")
+        raise CamError(f"{clf.name}: the features do not depend on the input, so there is no offset to measure.")
     dy, dx = offsets.mean(0).tolist()
     return dy, dx
 
 
 def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) -> Tensor:
-    """(probes × cells, 2) float64: dy, dx of each single measurement; NaN where a cell's gradient is zero."""
+    """(probes × cells, 2) float64: dy and dx of each measurement; NaN where a cell's gradient is zero."""
     head, draw, offsets = clf.head, torch.Generator().manual_seed(seed), []
     with torch.inference_mode(False), torch.enable_grad(), untouched(clf.module, head.restless), Unfrozen():
         for batch in range(probes // BATCH):
@@ -54,7 +55,7 @@ def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) ->
                 forward(clf.module, x.clone())
             features = head.features(captured[head.layer])
             h, w = features.shape[2:]
-            columns = [(w - 1) // 2, w // 2]  # the central cell, or two of the central four: each diagonal in turn
+            columns = [(w - 1) // 2, w // 2]  # the central cell, or two of the central four, by alternating diagonals
             for row, column in sorted({((h - 1) // 2, columns[batch % 2]), (h // 2, columns[1 - batch % 2])}):
                 signs = torch.randint(0, 2, features.shape[:2], generator=draw).to(features) * 2 - 1
                 scalar = (features[:, :, row, column] * signs).sum()
@@ -72,13 +73,13 @@ def _centroid(energy: Tensor) -> Tensor:
 
 
 def _natural_noise(count: int, channels: int, side: int, draw: torch.Generator) -> Tensor:
-    """Pictures (B, C, side, side) from 0 to 1: mostly gray noise, amplitude 1/frequency as in photographs.
+    """Pictures (B, C, side, side) from 0 to 1: mostly gray noise, with amplitude 1/frequency as in photographs.
 
-    White noise drives a network unlike any photo does, and its estimate of the offset depends on that.
+    White noise would not do: a network responds to it unlike to any photo, and this would affect the measured offset.
     """
     white = 0.9 * torch.randn(count, 1, side, side, generator=draw)
     white = white + 0.45 * torch.randn(count, channels, side, side, generator=draw)
     frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None])
-    frequency[0, 0] = torch.inf  # no mean
+    frequency[0, 0] = torch.inf  # removes the mean
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side, side))
     return (0.5 + 0.25 * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)

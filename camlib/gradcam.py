@@ -1,6 +1,6 @@
-"""Grad-CAM and its family as functions of any network and input tensor: maps without a proof, for networks without GAP.
+"""Grad-CAM and its family, for any network and input tensor: unverified maps, for networks without GAP.
 
-The formulas stand in `camlib.methods`. For a network that ends in GAP and a linear layer, h · w · Grad-CAM is the class
+The formulas are in `camlib.methods`. For a network that ends in GAP and a linear layer, h · w · Grad-CAM is the class
 activation map.
 """
 
@@ -41,16 +41,16 @@ def gradient_map(
     output: Output | None = None,
     **options: Any,
 ) -> Tensor:
-    """The map of a class by any method by gradients, a registered one too. x (B, C, H, W) -> (B, h, w) or (B, T, h, w).
+    """The map of a class by any method but "cam", including your own. x (B, C, H, W) -> (B, h, w) or (B, T, h, w).
 
-    target: a class index; a list of T of them, all explained from one forward pass; or a tensor (B,) with one for each
-    picture. method: a name in `camlib.methods.METHODS`. layer: a name or module whose output is a feature map; None
-    takes the last one. relu: drop the evidence against the class; otherwise the map is signed. output: see
-    `camlib.load_model`. options: those of `score_cam`.
+    target: a class index; a list of T class indices, all explained from one forward pass; or a tensor (B,) with one
+    class index for each picture. method: a name in `camlib.methods.METHODS`. layer: a name or module whose output is a
+    feature map; None takes the last one. relu: drop the evidence against the class; otherwise the map is signed.
+    output: see `camlib.load_model`. options: those of `score_cam`.
 
-    The network is run in evaluation mode and left as it was: flags, gradients, buffers, random numbers.
+    The network runs in evaluation mode and is left as it was: flags, gradients, buffers, random numbers.
 
-    Raises `LayerError` where there is no feature map, `TargetError`, `ModelError` where x is not taken.
+    Raises `LayerError` if there is no feature map, `TargetError`, `ModelError` if the network does not accept x.
     """
     chosen = find_method(method)
     check_input(module, x)
@@ -75,7 +75,7 @@ def grad_cam(
     relu: bool = False,
     output: Output | None = None,
 ) -> Tensor:
-    """Grad-CAM: each channel counts by the mean of its gradient. Arguments, shapes and errors as in `gradient_map`.
+    """Grad-CAM: weights each channel by its mean gradient. Arguments, shapes and errors as in `gradient_map`.
 
     Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2: α_c = mean(G_c), map = Σ_c α_c A_c.
 
@@ -98,9 +98,9 @@ def hires_cam(
     relu: bool = False,
     output: Output | None = None,
 ) -> Tensor:
-    """HiResCAM: each cell counts by its own gradient. Arguments, shapes and errors as in `gradient_map`.
+    """HiResCAM: weights each cell by its own gradient. Arguments, shapes and errors as in `gradient_map`.
 
-    Where only a linear layer follows the feature map, flattened or pooled, its sum plus the bias is the logit.
+    If only a linear layer follows the flattened or pooled feature map, the sum of this map plus the bias is the logit.
 
     Draelos & Carin 2020, arXiv 2011.08891: map = Σ_c G_c · A_c, cell by cell.
     """
@@ -135,7 +135,7 @@ def grad_cam_plus_plus(
 
     Chattopadhyay et al. 2018, arXiv 1710.11063, equations 5, 10 and 19: α = G² / (2 G² + (Σ A) G³) in each cell, with
     the sum over the channel's cells; w_c = Σ α max(G_c, 0), map = Σ_c w_c A_c. The paper's score is exp(logit), which
-    multiplies a whole map by one positive number; it is left out.
+    would only multiply the whole map by one positive number, so we leave the exponential out.
     """
     return gradient_map(module, x, target, "grad_cam_plus_plus", layer, relu, output)
 
@@ -150,12 +150,12 @@ def score_cam(
     batch: int = 32,
     progress: bool = True,
 ) -> Tensor:
-    """Score-CAM: each channel counts by the logit of the photo seen through it. No gradient; C forward passes a photo.
+    """Score-CAM: weights each channel by the logit of the photo masked with it. Takes C forward passes, no gradient.
 
     Arguments, shapes and errors as in `gradient_map`. batch: masked photos per forward pass. progress: show a bar.
 
-    Wang et al. 2020, arXiv 1910.01279, equations 5 to 7: the channel, upsampled and stretched to 0..1, masks the input;
-    the weights are the softmax over the channels of the masked inputs' logits. (The paper subtracts a baseline's logit
-    first, which a softmax does not notice.)
+    Wang et al. 2020, arXiv 1910.01279, equations 5 to 7: the channel, upsampled and stretched to 0..1, masks the input.
+    The weights are the softmax over the channels of the masked inputs' logits. (The paper first subtracts a baseline's
+    logit, which does not change the softmax.)
     """
     return gradient_map(module, x, target, "score_cam", layer, relu, output, batch=batch, progress=progress)

@@ -1,8 +1,8 @@
 """Find the head of a classifier by value: the feature map whose spatial mean is what the classifier reads.
 
-No table of architectures, no names. A first forward pass notes what the classifier read; a second one looks for the
-feature map whose spatial mean is just that; a third one proves `mean(map) + bias == logit`; a few more see that the
-map's cells follow the photo.
+This needs no table of architectures and no layer names. A first forward pass records what the classifier reads. A
+second one looks for the feature map with exactly this spatial mean. A third one verifies `mean(map) + bias == logit`. A
+few more check that the map's cells follow the photo.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ from camlib.outputs import Output, as_scores, own_activation
 
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
 COARSE = {dtype: 4 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}  # .004 and .031
-IN_PLACE = 0.5  # least agreement with the photo of a map whose numbers are proven: see `camlib.layers.agreement`
-MOVED = 0.1  # a map that follows so much less than another with the same mean was moved, flipped or mixed
+IN_PLACE = 0.5  # the least agreement with the photo, for a map whose numbers are right: see `camlib.layers.agreement`
+MOVED = 0.1  # a map whose agreement is this much below that of another with the same mean was moved, flipped or mixed
 LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
 
 Layout = Literal["nchw", "nhwc"]
 SPACE: dict[Layout, tuple[int, int]] = {"nchw": (2, 3), "nhwc": (1, 2)}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    # functional activations that no module shows, in the order of preference
+    # functional activations, which no module shows, in order of preference
     "identity": lambda t: t,
     "relu": F.relu,
     "silu": F.silu,
@@ -55,27 +55,28 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Head:
     """The end of a classifier: feature map -> global average pooling -> linear layer, verified on an input.
 
-    weight (K, C) and bias (K,) are copies of the classifier's. Where the network pools its class scores themselves,
-    as SqueezeNet does, the feature map already has a channel per class: weight is the identity matrix, bias is zero.
+    weight (K, C) and bias (K,) are copies of the classifier's. If the network pools the class scores themselves, as
+    SqueezeNet does, the feature map already has one channel per class: weight is the identity matrix and bias is zero.
 
-    Where a normalisation stands between the pooling and the classifier, weight and bias contain it. A BatchNorm is
+    If there is a normalisation between the pooling and the classifier, weight and bias include it. A BatchNorm is
     constant. A LayerNorm divides by the standard deviation of the photo's own channel means; the rest of it is linear.
-    That one number is held: `features` divides by it, so the maps are exact, and their scale is this photo's own.
+    We treat this one number as a constant and let `features` divide by it. So the maps are exact, but their scale is
+    specific to this photo.
     """
 
-    layer: str  # whose output (or input, see `inputs`) is the feature map
+    layer: str  # the layer whose output (or input, see `inputs`) is the feature map
     inputs: bool
     layout: Layout
-    activation: str  # applied to the feature map before pooling, by the network's own forward
-    classifier: str | None  # None: the pooled feature map is the logits
+    activation: str  # what the network's own forward applies to the feature map before pooling
+    classifier: str | None  # None: the logits are the pooled feature map itself
     weight: Tensor
     bias: Tensor
     norm: str | None = None  # the normalisation between pooling and classifier
-    eps: float | None = None  # of a LayerNorm; then `features` are divided by the photo's own deviation
-    call: int | None = None  # which run of the layer, where it runs several times
-    precision: torch.dtype = torch.float32  # the coarsest in which the network computes from map to logits
+    eps: float | None = None  # of a LayerNorm; then `features` are divided by the photo's own standard deviation
+    call: int | None = None  # which run of the layer, if it runs several times
+    precision: torch.dtype = torch.float32  # the coarsest type that the network uses between map and logits
     restless: Restless = ()  # buffers that the network changes in evaluation mode
-    output: Output | None = None  # how its scores are read, see `camlib.load_model`
+    output: Output | None = None  # how to read its scores, see `camlib.load_model`
 
     def __repr__(self) -> str:
         classes, channels = self.weight.shape
@@ -83,15 +84,15 @@ class Head:
 
     @property
     def of_this_photo(self) -> bool:
-        """Whether the maps' scale holds for one photo only: maps of two photos then share no unit."""
+        """Whether the maps' scale holds for one photo only. If so, maps of two photos have different units."""
         return self.eps is not None
 
     def unpooled(self, value: Tensor) -> Tensor:
-        """The layer's output, as the map (B, C, h, w) that the network pools."""
+        """Convert the layer's output to the map (B, C, h, w) that the network pools."""
         return ACTIVATIONS[self.activation](value if self.layout == "nchw" else value.permute(0, 3, 1, 2))
 
     def features(self, value: Tensor) -> Tensor:
-        """The layer's output, as the feature map whose mean the weights take: (B, C, h, w) float32."""
+        """Convert the layer's output to the feature map whose mean the weights multiply: (B, C, h, w) float32."""
         value = self.unpooled(value.float())
         if self.eps is None:
             return value
@@ -109,9 +110,9 @@ class Head:
         return self.features(captured[self.layer]), logits
 
     def reread(self, module: nn.Module) -> "Head":
-        """This head with the weights that the network has now; they are the network's own, so copy them to keep them.
+        """This head with the network's current weights. They are the network's own tensors: copy them to store them.
 
-        Raises `HeadError` where the layers named are gone, or no longer fit.
+        Raises `HeadError` if the head's layers no longer exist or no longer fit.
         """
         if self.classifier is None:
             return self
@@ -123,17 +124,17 @@ class Head:
         except (AttributeError, RuntimeError):  # RuntimeError: the shapes of the two no longer fit
             read = None
         if read is None:
-            raise HeadError(f"The network's classifier {self.classifier!r} is no longer the one that was found.")
+            raise HeadError(f"The network's classifier {self.classifier!r} has changed since it was found.")
         return replace(self, weight=read.weight, bias=read.bias, eps=read.eps)
 
     def verify(self, features: Tensor, logits: Tensor, tolerance: float | None = None) -> float:
-        """|mean(map) + bias - logit| / evidence; a `HeadError` where that exceeds the tolerance or is not finite.
+        """|mean(map) + bias - logit| / evidence. Raises `HeadError` if it exceeds the tolerance or is not finite.
 
-        The evidence is the largest |logit - bias| of the picture: a large bias, as of a regression, hides no fault. The
-        rounding of the logit itself is allowed for.
+        The evidence is the picture's largest |logit - bias|, so that a large bias, as in a regression, hides no fault.
+        The rounding of the logit itself is allowed for.
 
-        tolerance: by default what the network's precision allows, 1e-4 in float32, .004 in float16, .031 in bfloat16.
-        The mean of a map is the weights times the mean of the features, so this costs one small matrix product.
+        tolerance: the default depends on the network's precision: 1e-4 in float32, .004 in float16, .031 in bfloat16.
+        The mean of a map is the weights times the mean of the features, so this costs only a small matrix product.
         """
         kinds = [logits.dtype, self.precision]
         if torch.is_autocast_enabled(logits.device.type):
@@ -143,13 +144,13 @@ class Head:
         rounding = 4 * max(torch.finfo(kind).eps for kind in kinds)
         logits = logits.float()
         if features.shape[2:].numel() == 1:
-            raise HeadError("On this input the feature map has one cell, which localises nothing; give a larger input.")
+            raise HeadError("On this input the feature map has only one cell; give a larger input.")
         if not (logits.isfinite().all() and features.isfinite().all()):
-            raise HeadError("The network's logits or features are not finite on this input; no map can be drawn.")
+            raise HeadError("The network's logits or features are not finite on this input: there is no map to draw.")
         if features.shape[1] != self.weight.shape[1] or logits.shape[1] != len(self.weight):
             raise HeadError(
-                f"The classifier's weights are {tuple(self.weight.shape)}; they do not fit {features.shape[1]} "
-                f"channels and {logits.shape[1]} logits."
+                f"The classifier's weights have the shape {tuple(self.weight.shape)}, which does not fit "
+                f"{features.shape[1]} channels and {logits.shape[1]} logits."
             )
         bias = self.bias.float()
         with torch.autocast(logits.device.type, enabled=False):
@@ -170,18 +171,19 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Head:
-    """The verified head of a classifier.
+    """Find the head of a classifier and verify it.
 
     module: any network. x (B, C, H, W): any input that it takes, such as one photo. output: see `camlib.load_model`.
 
-    Finds: global average pooling and a linear layer or 1×1 convolution, whatever their names, also with a LayerNorm
-    (ConvNeXt) or BatchNorm between them; a convolution that is pooled afterwards (SqueezeNet); channels-last maps; an
-    activation after the last layer, in place or functional, as in DenseNet.
+    It finds global average pooling and a linear layer or 1×1 convolution with any names, also with a LayerNorm
+    (ConvNeXt) or BatchNorm between them; a convolution that is pooled afterwards (SqueezeNet); channels-last maps; and
+    an activation after the last layer, in place or functional, as in DenseNet.
 
-    The identity proves the numbers, not their places, so the cells must also follow the photo (see `camlib.layers`): a
-    network that mirrors or shuffles its feature map before pooling it gets the map from before that, or is refused.
+    The identity verifies the numbers, but not their places. So the cells must also follow the photo (see
+    `camlib.layers`). If a network mirrors or shuffles its feature map before pooling, you get the map from before that
+    step, or an error.
 
-    Raises `HeadError`, naming the obstacle, where no exact map exists; `ModelError` where x is not taken.
+    Raises `HeadError`, naming the obstacle, if there is no exact map; `ModelError` if the network does not accept x.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
@@ -191,7 +193,7 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
     """
     check_network(module)
     if any(p.dtype in COARSE for p in module.parameters()):
-        # Search in float32: the layers are the same, and the weights' values.
+        # Search in float32: the layers and the weights' values are the same.
         module, x = copy_of(module).float(), x.float()
     device = x.device.type if isinstance(x, Tensor) else "cpu"
     with torch.autocast(device, enabled=False), eval_mode(module):
@@ -226,15 +228,16 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
     if misplaced:
         raise HeadError(
             f"No class activation map: the output of {misplaced.layer!r} has the mean that the classifier reads, but "
-            "its cells do not follow the photo's positions: they were flipped, moved or mixed, or hold one value."
+            "its cells do not follow the photo's positions: they are flipped, moved or mixed, or all have one value."
         )
     raise HeadError(_obstacle(module, x, output, trace, read))
 
 
 def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
-    """Which of these heads have feature maps that follow the photo x (1, C, H, W) well; strips where no grid does.
+    """Which of these heads have feature maps that follow the photo x (1, C, H, W) well. Strips only if no grid does.
 
-    All have the right mean. One that was moved by a cell still follows a little, so the best of them is the measure.
+    All of them have the right mean. A map that was moved by one cell still follows the photo a little, so each is
+    compared with the best one.
     """
 
     def outputs(network: nn.Module, picture: Tensor) -> dict[int, Tensor]:
@@ -264,24 +267,24 @@ def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
     return set()
 
 
-# --- first pass: what did the classifier read? -----------------------------------------------------------------------
+# --- first pass: what does the classifier read? ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of a module: when, and what it is."""
+    """One call of a module: its name and type, and when it ran."""
 
     layer: str
     kind: str
     time: int
     leaf: bool
-    shape: tuple[int, ...]  # of its output, () where that is not a tensor
-    tokens: tuple[Tensor, Tensor] | None  # of an output (B, L, C): the first token and the mean of all, (B, C) each
+    shape: tuple[int, ...]  # of its output; () if that is not a tensor
+    tokens: tuple[Tensor, Tensor] | None  # for an output (B, L, C): the first token and the mean of all, (B, C) each
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """A call of a module with a weight (K, C), or (C,) for a normalisation: what it read (B, C) and wrote."""
+    """A call of a module with a weight (K, C), or (C,) for a normalisation: its input (B, C) and output."""
 
     layer: str
     reads: Tensor
@@ -322,7 +325,7 @@ def _watch(module: nn.Module, x: Tensor, output: Output | None, restless: Restle
         logits = as_scores(run_hooked(module, x, after, before), len(x), type(module).__name__, output)
     if not torch.isfinite(logits).all():
         raise HeadError("The network's logits are not finite on this input.")
-    precision = max([logits.dtype, *precisions[-2:]], key=_tolerance)  # autocast may be written into the forward
+    precision = max([logits.dtype, *precisions[-2:]], key=_tolerance)  # the network's own forward may use autocast
     return _Trace(steps, linears, norms, logits.float(), precision)
 
 
@@ -336,7 +339,7 @@ def _is_norm(m: nn.Module) -> bool:
 
 
 class _Read(NamedTuple):
-    """The classifier: its name, what it read (B, C), its weight (K, C) and bias (K,); see `Head` for norm and eps."""
+    """The classifier: its name, its input (B, C), its weight (K, C) and bias (K,); see `Head` for norm and eps."""
 
     classifier: str | None
     vector: Tensor
@@ -367,7 +370,7 @@ def _weights(m: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def _before_norms(module: nn.Module, trace: _Trace, read: _Read) -> list[_Read]:
-    """The classifier with the normalisation before it contained in its weights, so that it reads the plain means."""
+    """The classifier with the normalisation before it included in its weights, so that it reads the plain means."""
     readings = []
     for call in reversed(trace.norms):
         if _off(call.writes, read.vector) <= 1e-6 and call.reads.shape[1] == read.vector.shape[1]:
@@ -378,10 +381,10 @@ def _before_norms(module: nn.Module, trace: _Trace, read: _Read) -> list[_Read]:
 
 
 def _without_norm(m: nn.Module, name: str, read: _Read) -> _Read | None:
-    """A classifier's reading of what a normalisation normalises.
+    """The classifier as a function of the normalisation's input.
 
-    LayerNorm: (v - mean(v)) / deviation(v) * g + s. Without the deviation, which `Head.features` holds, the weight on v
-    is W g less its mean over the channels.
+    LayerNorm: (v - mean(v)) / deviation(v) * g + s. `Head.features` divides by the deviation. Without it, the weight on
+    v is W g minus its mean over the channels.
     """
     like = read.weight[:1]
     gain, shift = (_or_default(getattr(m, n), d, like) for n, d in (("weight", 1.0), ("bias", 0.0)))
@@ -390,7 +393,7 @@ def _without_norm(m: nn.Module, name: str, read: _Read) -> _Read | None:
         weight = weight - weight.mean(1, keepdim=True)
         return read._replace(weight=weight, bias=read.bias + read.weight @ shift, norm=name, eps=m.eps)
     if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) or m.running_mean is None:
-        return None  # the statistics of the batch itself: another map in another batch
+        return None  # it uses the batch's own statistics, so the map would depend on the batch
     mean, variance = (_or_default(v, d, like) for v, d in ((m.running_mean, 0.0), (m.running_var, 1.0)))
     gain = gain / (variance + m.eps).sqrt()
     bias = read.bias + read.weight @ (shift - mean * gain)
@@ -398,12 +401,12 @@ def _without_norm(m: nn.Module, name: str, read: _Read) -> _Read | None:
 
 
 def _or_default(value: Tensor | None, default: float, like: Tensor) -> Tensor:
-    """(C,): the parameter of a normalisation, or what stands for it where it has none."""
+    """(C,): the parameter of a normalisation, or its default if it has none."""
     return like.new_full(like.shape[1:], default) if value is None else value.detach().flatten().to(like)
 
 
 def _off(a: Tensor, b: Tensor) -> float:
-    """Largest difference relative to the largest value of b; infinite for other shapes."""
+    """The largest difference, relative to the largest value of b; infinite if the shapes differ."""
     if a.shape != b.shape:
         return float("inf")
     return float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
@@ -415,7 +418,7 @@ def _off(a: Tensor, b: Tensor) -> float:
 def _candidates(module: nn.Module, x: Tensor, read: _Read, precision: torch.dtype, restless: Restless) -> list[Head]:
     """Heads whose pooled map is `read.vector`: grids before strips, outputs before inputs, plain before activated.
 
-    The means are taken at the moment of the call, before a later in-place operation can change the map.
+    The means are computed when the layer runs, before a later in-place operation can change the map.
     """
     hits: list[tuple[bool, bool, int, int, Head]] = []
     runs: dict[str, int] = {}
@@ -426,7 +429,7 @@ def _candidates(module: nn.Module, x: Tensor, read: _Read, precision: torch.dtyp
         tolerance = max(_tolerance(precision), _tolerance(value.dtype))
         for layout, axes in SPACE.items():
             channels = value.shape[1 if layout == "nchw" else 3]
-            strip = min(value.shape[a] for a in axes) == 1  # tokens in a row have lost their places
+            strip = min(value.shape[a] for a in axes) == 1  # tokens in a row, without their places in the grid
             if channels == read.vector.shape[1] and max(value.shape[a] for a in axes) > 1:
                 for rank, (act, f) in enumerate(ACTIVATIONS.items()):
                     if _off(f(value.float()).mean(axes), read.vector) < tolerance:
@@ -448,21 +451,19 @@ def _candidates(module: nn.Module, x: Tensor, read: _Read, precision: torch.dtyp
 
 # --- why not ---------------------------------------------------------------------------------------------------------
 
-SILENT = {"Dropout", "Dropout1d", "Dropout2d", "Identity", "Flatten", "StochasticDepth"}  # they change no value here
+SILENT = {"Dropout", "Dropout1d", "Dropout2d", "Identity", "Flatten", "StochasticDepth"}  # no effect in eval mode
 
 
 def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace, read: _Read | None) -> str:
-    """The sentence that names what stands between the last feature map and the logits."""
+    """A sentence that names the obstacle between the last feature map and the logits."""
     last = next((s for s in reversed(trace.steps) if len(s.shape) == 4 and max(s.shape[2:]) > 1), None)
     if last is None:
-        return (
-            "No exact class activation map: no layer of this network gives a feature map (B, C, h, w) larger than 1×1."
-        )
+        return "No exact class activation map: no layer of this network has a feature map (B, C, h, w) larger than 1×1."
     where = f"the last feature map ({last.layer}, {'×'.join(map(str, last.shape[1:]))})"
     if read is None:
         return (
-            f"No exact class activation map: no linear layer or 1×1 convolution gives this network's output. "
-            f"After {where} come: {_between(trace, last.time, len(trace.steps))}.{_cure(module, x, output)}"
+            f"No exact class activation map: no linear layer or 1×1 convolution gives this network's output. These "
+            f"come after {where}: {_between(trace, last.time, len(trace.steps))}.{_cure(module, x, output)}"
         )
     for step in reversed(trace.steps):
         for n, what in enumerate(("the class token", "the mean of the tokens")):
@@ -483,21 +484,19 @@ OTHERS = "Grad-CAM applies to such networks: method='grad_cam'."
 
 
 def _cure(module: nn.Module, x: Tensor, output: Output | None) -> str:
-    """What to do about a network whose output no linear layer gives, as the end of a sentence."""
+    """Advice for a network whose output does not come from a linear layer, as text to append to a message."""
     if layer := quantised(module):
         return f" It has quantised layers ({layer}); explain the network that it was quantised from."
     with untouched(module):
         own = own_activation(scores_in_graph(module, x, output))
     if own:
-        return f" The outputs are probabilities: give the network without the {own} at its end."
+        return f" The outputs are probabilities: pass the network without the {own} at its end."
     return f" {OTHERS}"
 
 
 def _between(trace: _Trace, start: int, end: int, leave: str | None = None) -> str:
     steps = [s for s in trace.steps[start + 1 : end] if s.leaf and s.kind not in SILENT and s.layer != leave]
     if not steps:
-        return (
-            "only operations that no module shows (torch.cat, a product, another activation, a pooling that is no mean)"
-        )
+        return "only operations that are not modules (torch.cat, a product, another activation or pooling)"
     named = [f"{s.kind} ({s.layer})" for s in steps]
     return ", ".join(named if len(named) <= 6 else [*named[:3], f"{len(named) - 5} more", *named[-2:]])

@@ -1,4 +1,4 @@
-"""Record what a layer produced, exactly as it was at that moment, and leave no trace."""
+"""Record a layer's output exactly as it was when the layer ran, and leave no trace in the network."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ Layer = str | nn.Module
 
 
 class Captured(dict[Layer, Tensor]):
-    """What `capture` recorded: layer → tensor, by the name or module that was given; `runs` counts a layer's runs."""
+    """What `capture` recorded: layer → tensor, by the name or module that you passed. `runs` counts a layer's runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Captured(dict[Layer, Tensor]):
 
     def __missing__(self, layer: Layer) -> Tensor:
         raise LayerError(
-            f"Nothing was captured of {layer_name(layer)!r}: it is not among the layers given to capture, or the "
+            f"Nothing was captured from {layer_name(layer)!r}: it is not among the layers given to capture, or the "
             "network has not run it. Call the network inside the with block."
         )
 
@@ -32,18 +32,18 @@ class Captured(dict[Layer, Tensor]):
 def capture(
     module: nn.Module, *layers: Layer, inputs: bool = False, live: bool = False, call: int | None = None
 ) -> Iterator[Captured]:
-    """Record the outputs (or `inputs`) of layers during the forward passes of the block.
+    """Record the outputs (or `inputs`) of layers during the forward passes inside the block.
 
     module: any network. layers: names as in `module.named_modules()`, or the modules themselves.
-    live=False gives detached copies, so no graph is kept. live=True gives tensors to differentiate with respect to:
-    those of the graph or, inside `torch.no_grad()`, a leaf at which a new graph begins, so that only what comes after
-    the layer is recorded; the grad mode is put back when the block ends.
-    call: which run of a layer to record where it runs several times, counted from 0; None records the last.
+    live=False gives detached copies, so no graph stays in memory. live=True gives tensors that you can differentiate
+    with respect to. They are those of the graph. Inside `torch.no_grad()`, each is a leaf that starts a new graph, so
+    autograd only records what comes after the layer; the grad mode is restored when the block ends.
+    call: which run to record if a layer runs several times, counted from 0; None records the last.
 
-    Either way a later in-place operation, such as `ReLU(inplace=True)`, does not change what was recorded. Only the
-    forward passes of the calling thread are recorded. The hooks are removed when the block ends, also by an exception.
+    Either way, a later in-place operation, such as `ReLU(inplace=True)`, does not change what was recorded. Only the
+    forward passes of the calling thread are recorded. The hooks are removed when the block ends, even by an exception.
 
-    Raises `LayerError` for an unknown layer and for one whose output is not a single tensor.
+    Raises `LayerError` for an unknown layer, or a layer whose output is not a single tensor.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(inplace=True))
@@ -63,7 +63,7 @@ def capture(
             return None
         value, rest = data, None
         if isinstance(data, tuple) and data and (inputs or len(data) == 1):
-            value, *rest = data  # of several inputs the first is the map
+            value, *rest = data  # of several inputs, the first is the map
         if not isinstance(value, Tensor):
             verb = "receives" if inputs else "gives"
             raise LayerError(
@@ -81,7 +81,7 @@ def capture(
             torch.set_grad_enabled(True)  # until the block ends
         captured[layer] = value
         with torch.enable_grad():
-            copy = value.clone()  # in-place operations of the layers behind then spare what was recorded
+            copy = value.clone()  # so that in-place operations in later layers do not change what was recorded
         return copy if rest is None else (copy, *rest)
 
     def pre_hook(layer: Layer) -> Callable:
@@ -107,7 +107,7 @@ def capture(
 
 
 def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
-    """The submodule of that name, or the module itself if it belongs to the network; else a `LayerError`."""
+    """The submodule with this name, or the given module if it belongs to the network; otherwise a `LayerError`."""
     check_network(module, deep=False)
     if isinstance(layer, str):
         try:
@@ -124,5 +124,5 @@ def find_layer(module: nn.Module, layer: Layer) -> nn.Module:
 
 
 def layer_name(layer: Layer) -> str:
-    """What an error calls a layer: its name, or its type."""
+    """How error messages refer to a layer: by its name, or by its type if it is given as a module."""
     return layer if isinstance(layer, str) else type(layer).__name__

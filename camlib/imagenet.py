@@ -1,4 +1,4 @@
-"""The names of the 1000 ImageNet classes, without an import of torchvision."""
+"""The names of the 1000 ImageNet classes, without importing torchvision."""
 
 from functools import cache
 from importlib.resources import files

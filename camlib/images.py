@@ -1,4 +1,4 @@
-"""Any picture file or PIL image becomes an upright (H, W, 3) uint8 RGB array, or an `ImageError` that says why not."""
+"""Turns any picture file or PIL image into an upright (H, W, 3) uint8 RGB array, or raises an `ImageError`."""
 
 import io
 import math
@@ -18,11 +18,11 @@ from camlib.errors import ImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
 MAX_BYTES = 2**30
-MAX_PIXELS = 178_956_970  # where Pillow, too, suspects a decompression bomb: 512 MiB as RGB
+MAX_PIXELS = 178_956_970  # Pillow, too, suspects a decompression bomb above this: 512 MiB as RGB
 
 
 class ImageWarning(UserWarning):
-    """A picture was read on an assumption, which the message states."""
+    """Reading the picture took an assumption. The message says which."""
 
 
 def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndarray:
@@ -32,7 +32,7 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     transparent pixels become white, and the EXIF orientation is applied.
 
     Pictures with more than 8 bits per value are scaled by their type: 0 to 65535 for 16 bits, 0 to 1 for floats. Many
-    files of 16 bits hold fewer, such as an X-ray with values from 0 to 4095. If the file says so (`BitsPerSample` or
+    16-bit files use fewer bits, such as an X-ray with values from 0 to 4095. If the file says so (`BitsPerSample` or
     `MaxSampleValue` in a TIFF, `sBIT` in a PNG), that range is used. If it does not, and every value is below 2**14,
     the largest value becomes white, with an `ImageWarning`.
 
@@ -41,8 +41,8 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     path
         The file's path.
     window
-        The stored values that become black and white, such as `(0, 4095)`; values outside are clipped. It overrides
-        every rule above. For gray pictures, 16-bit colour and float TIFFs only.
+        The stored values that become black and white, such as `(0, 4095)`. Values outside are clipped. This overrides
+        every rule above. Only for gray pictures, 16-bit colour and float TIFFs.
 
     Returns
     -------
@@ -51,8 +51,9 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     Raises
     ------
     ImageError
-        If the file is missing, empty, cut off, damaged, no picture of these formats, larger than `MAX_PIXELS`, or holds
-        values that have no agreed black and white (NaN, floats outside 0 to 1, integers outside 0 to 65535).
+        If the file is missing, empty, cut off, damaged, not in one of these formats, or larger than `MAX_PIXELS`, or if
+        it is not clear which of its values are black and white (NaN, floats outside 0 to 1, integers outside 0 to
+        65535).
 
     Examples
     --------
@@ -65,7 +66,7 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     ((40, 60, 3), [255, 0, 0])
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise ImageError(f"A picture is read from a path, not from {type(path).__name__}.")
+        raise ImageError(f"read_image takes a path, not {type(path).__name__}.")
     path = Path(path)
     return _warned(str(path), _decode(_bytes(path), str(path), window))
 
@@ -78,7 +79,7 @@ def decode(data: bytes, name: str, window: Window | None = None) -> np.ndarray:
     data
         The bytes of the file.
     name
-        What errors and warnings call the picture.
+        The picture's name in errors and warnings.
     window
         As in `read_image`.
 
@@ -104,30 +105,30 @@ def decode(data: bytes, name: str, window: Window | None = None) -> np.ndarray:
 
 
 def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
-    """Convert a PIL image to an upright RGB array: the same array as `read_image` makes of its file.
+    """Convert a PIL image to an upright RGB array, the same array that `read_image` makes from its file.
 
     Takes every mode. HSV, YCbCr, LAB and CMYK are converted to RGB, transparent pixels become white, and the EXIF
-    orientation is applied. Of a file with several frames, the current one is used.
+    orientation is applied. If the file has several frames, the current one is used.
 
-    Hand over the image as `Image.open` returns it. Once PIL has loaded or copied an image, some facts are gone: a copy
-    of a TIFF no longer says that zero means white, and colours of 16 bits are cut to 8.
+    Pass the image as `Image.open` returns it. Once PIL has loaded or copied an image, some information is lost: a copy
+    of a TIFF no longer says that zero means white, and 16-bit colours are cut to 8 bits.
 
     Parameters
     ----------
     image
-        The image; it stays as it is, apart from being loaded.
+        The image. It is loaded but not changed otherwise.
     window
         As in `read_image`.
 
     Returns
     -------
     photo : (H, W, 3) uint8, RGB
-        An array of its own, which shares no memory with the image.
+        A new array, which shares no memory with the image.
 
     Raises
     ------
     ImageError
-        If this is no PIL image, if it is closed or has no pixels, or for the reasons that `read_image` names.
+        If this is not a PIL image, if it is closed or has no pixels, or for the same reasons as in `read_image`.
 
     Examples
     --------
@@ -148,8 +149,8 @@ def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
 def check_photo(photo: Any) -> np.ndarray:
     """Check that this is a photo: an (H, W, 3) uint8 RGB array with at least one pixel.
 
-    A wrong layout is refused, never guessed. The order of the colours cannot be checked: convert what OpenCV read from
-    BGR to RGB first, by `photo[..., ::-1]`.
+    A wrong layout is refused, never guessed. The order of the colours cannot be checked: if you read the photo with
+    OpenCV, first convert it from BGR to RGB by `photo[..., ::-1]`.
 
     Parameters
     ----------
@@ -164,7 +165,7 @@ def check_photo(photo: Any) -> np.ndarray:
     Raises
     ------
     ImageError
-        For everything else. The message names the layout and how to convert it.
+        For everything else. The message names the layout and says how to convert it.
 
     Examples
     --------
@@ -193,7 +194,7 @@ def check_photo(photo: Any) -> np.ndarray:
     return photo
 
 
-# --- arrays that are no photo ----------------------------------------------------------------------------------------
+# --- arrays that are not photos --------------------------------------------------------------------------------------
 
 
 def _layout(shape: tuple[int, ...]) -> str:
@@ -235,7 +236,7 @@ def _values(photo: np.ndarray) -> str:
     if photo.dtype == bool:
         return "photo.astype(np.uint8) * 255 makes False black and True white."
     if photo.dtype.kind not in "fiu":
-        return "Its values are no numbers from 0 to 255."
+        return "Its values are not numbers from 0 to 255."
     low, high = photo.min(), photo.max()
     if not np.isfinite([low, high]).all():
         return "It holds NaN or infinite values: replace them before you convert it."
@@ -256,7 +257,7 @@ def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ImageError(f"{path}: has {size / 1e9:.1f} GB, more than any photo that camlib reads.")
+            raise ImageError(f"{path}: has {size / 1e9:.1f} GB; camlib reads at most {MAX_BYTES / 2**30:.0f} GiB.")
         data = path.read_bytes()
     except ImageError:
         raise
@@ -291,7 +292,7 @@ def _named(name: str) -> Iterator[None]:
         yield
     except ImageError as e:
         raise ImageError(f"{name}: {e}") from e.__cause__
-    except Warning:  # raised where warnings are turned into errors
+    except Warning:  # raised if warnings are turned into errors
         raise
     except Exception as e:  # Pillow's decoders raise many kinds of exceptions for broken files
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and "out of memory" in str(e)):
@@ -300,7 +301,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _warned(name: str, result: Result) -> np.ndarray:
-    """The picture; what was assumed to read it becomes a warning at the line that called the public function."""
+    """The picture. Warns about assumptions, at the line that called the public function."""
     photo, note = result
     if note:
         warnings.warn(f"{name}: {note}", ImageWarning, stacklevel=3)
@@ -336,7 +337,7 @@ def _check_window(window: Window | None) -> Window | None:
         valid = False
     if not valid:
         raise ImageError(
-            f"window={window!r} must be two numbers, the lower first: the stored values of black and white."
+            f"window={window!r} must be two numbers, the lower one first: the stored values of black and white."
         )
     return low, high
 
@@ -347,4 +348,4 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _too_large(declared: str) -> str:
-    return f"declares {declared} pixels, more than the {MAX_PIXELS / 1e6:.0f} million that camlib reads; scale it down."
+    return f"declares {declared} pixels; camlib reads at most {MAX_PIXELS / 1e6:.0f} million. Scale the picture down."

@@ -1,4 +1,4 @@
-"""What an image may be, decided in one place: a path, a Pillow image, an array, or a prepared tensor."""
+"""The one place that decides what counts as an image: a path, a Pillow image, an array, or a prepared tensor."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,24 +24,24 @@ ImageLike = str | PathLike | Image.Image | np.ndarray | Tensor
 class Input:
     """A photo, and for each resolution the view and the network's input (1, C, h, w)."""
 
-    photo: np.ndarray  # (H, W, 3) uint8: what pictures are drawn on
+    photo: np.ndarray  # (H, W, 3) uint8: maps are drawn on it
     views: tuple[View, ...]
     tensors: tuple[Tensor, ...]
-    prepared: bool = False  # given as a tensor
+    prepared: bool = False  # whether the input was given as a tensor
 
 
 def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Sequence[int] | None = None) -> Input:
     """The network's input for an image, once for each of the sizes.
 
-    image: see `ImageLike`. A floating-point tensor is taken as prepared: resized, normalised, on any device. Its view
-    is the identity, and the picture shown is un-normalised. Everything else is a picture, read, resized, cropped and
-    normalised as the classifier's recipe says. view, sizes: see `camlib.explain`.
+    image: see `ImageLike`. A floating-point tensor counts as prepared, that is resized and normalised. It may be on any
+    device. Its view is the identity, and the picture shown is un-normalised. Everything else is a picture: it is read,
+    resized, cropped and normalised by the classifier's recipe. view, sizes: see `camlib.explain`.
 
-    Raises `ImageError` for anything else, naming its layout; `ModelError` or `CamError` for a wrong view or sizes.
+    Raises `ImageError` for any other image, naming its layout; `ModelError` or `CamError` for a wrong view or sizes.
     """
     if isinstance(image, Tensor) and image.is_floating_point():
         if view != "crop" or sizes is not None:
-            raise CamError("A prepared tensor is explained as it is; view= and sizes= are for photos.")
+            raise CamError("A prepared tensor is explained as it is; view= and sizes= are only for photos.")
         return _prepared(clf, image)
     photo = as_photo(image)
     sides = [clf.size] if sizes is None else list(sizes) if isinstance(sizes, Iterable) else [sizes]
@@ -52,7 +52,7 @@ def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Seque
 
 
 def as_photo(image: Any) -> np.ndarray:
-    """A picture of any kind as a (H, W, 3) uint8 RGB array of its own.
+    """Convert any kind of picture to a new (H, W, 3) uint8 RGB array.
 
     image: a path; a Pillow image; an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) uint8; a uint8 tensor (3, H, W) or
     (1, H, W) as torchvision reads it, or (H, W, 3).
@@ -85,7 +85,7 @@ def _channels_last(picture: Tensor) -> np.ndarray:
     first = picture.ndim == 3 and picture.shape[0] in (1, 3)
     if first and picture.shape[2] in (1, 3):
         raise ImageError(
-            f"A tensor {tuple(picture.shape)} may have its channels first or last; pass an array (H, W, 3)."
+            f"A tensor {tuple(picture.shape)} could have its channels first or last; pass an array (H, W, 3)."
         )
     return (picture.permute(1, 2, 0) if first else picture).detach().cpu().numpy()
 
@@ -93,8 +93,8 @@ def _channels_last(picture: Tensor) -> np.ndarray:
 def _prepared(clf: Classifier, x: Tensor) -> Input:
     if x.ndim == 4 and len(x) != 1:
         raise ImageError(
-            f"A batch of {len(x)} pictures {tuple(x.shape)}: camlib.explain takes one, camlib.explain_all takes them "
-            "all."
+            f"This is a batch of {len(x)} pictures {tuple(x.shape)}, and camlib.explain takes a single one. Use "
+            "camlib.explain_all for a batch."
         )
     x = x[None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[1] != clf.channels or 0 in x.shape:
@@ -114,7 +114,7 @@ def _prepared(clf: Classifier, x: Tensor) -> Input:
 def picture_of(clf: Classifier, x: Tensor) -> np.ndarray:
     """A prepared input (1, C, H, W) as a picture (H, W, 3) uint8: un-normalised, and clipped to 0 to 255.
 
-    Of one or two channels the first is shown in gray, of more than three the first three in colour.
+    With one or two channels, the first is shown in gray; with more than three, the first three are shown in colour.
     """
     mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (clf.mean, clf.std))
     pixels = (x[0].detach().cpu().float() * std + mean).clamp(0, 1)
@@ -128,12 +128,12 @@ def each(images: Any) -> Iterator[Any]:
     Raises `CamError` for a single image.
     """
     if isinstance(images, (str, PathLike)):
-        raise CamError(f"explain_all takes several images; give [{str(images)!r}].")
+        raise CamError(f"explain_all takes several images; pass [{str(images)!r}].")
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
         raise CamError(
             f"explain_all takes several images, such as a batch (B, C, H, W); this is one of {tuple(images.shape)}. "
-            "Give it to camlib.explain, or in a list."
+            "Pass it to camlib.explain, or in a list."
         )
     if isinstance(images, Image.Image) or not isinstance(images, Iterable):
-        raise CamError(f"explain_all takes several images; give a list of them, not a {type(images).__name__}.")
+        raise CamError(f"explain_all takes several images; pass a list of them, not a {type(images).__name__}.")
     return iter(images)

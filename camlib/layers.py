@@ -1,8 +1,8 @@
-"""Which layer, which of its runs, and which axes: find the feature map of a network by how it follows the photo.
+"""Find a network's feature map (which layer, which of its runs, which axes) by how its cells follow the photo.
 
-A feature map is a grid of cells that lie where their part of the photo lies. Shapes cannot tell: 49 tokens may be a 7×7
-grid or 49 words, and (1, 64, 7, 7) may be attention. So the photo is disturbed in its upper, lower, left and right
-half, and each cell must respond to its own half more than to the other.
+A feature map is a grid of cells, each in the place of its part of the photo. Shapes alone cannot tell: 49 tokens may be
+a 7×7 grid or 49 words, and (1, 64, 7, 7) may be attention. So we disturb the photo in its upper, lower, left and right
+half; each cell must respond more to its own half than to the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,16 +32,16 @@ from camlib.outputs import Output, as_scores
 
 Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
 Outputs = Callable[[nn.Module, Tensor], dict[Any, Tensor]]
-EXTRA_TOKENS = 8  # at most so many class and register tokens stand before the tokens of the grid
-DISTURBANCE = 0.03  # of the photo's own spread: a strong one would drown what a trained network responds to
+EXTRA_TOKENS = 8  # the most class and register tokens that may precede the tokens of the grid
+DISTURBANCE = 0.03  # relative to the photo's standard deviation: more would hide what a trained network responds to
 AT_ONCE = 6  # layers that are tested together, from the last to the first
-# The least correlation of where cells lie with the half of the photo that they respond to: usually; for few cells, or
-# tokens of other proportions than the photo, where chance reaches more; for both.
+# The least correlation between the cells' places and the half of the photo that they respond to. First: the usual case.
+# Second: few cells, or tokens with proportions unlike the photo's, where chance reaches higher values. Third: both.
 AGREEMENT, FEW = (0.5, 0.8, 0.95), 16
-DRAWS = 12  # disturbances that are averaged where one leaves a doubt
-SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are no feature maps
-PASSED_ON = (nn.Dropout, nn.Identity)  # whose output is no new feature map
-POOLED = tuple(  # VGG pools its last map to 7×7 whatever the photo's size
+DRAWS = 12  # how many disturbances to average if one leaves a doubt
+SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are not feature maps
+PASSED_ON = (nn.Dropout, nn.Identity)  # their output is not a new feature map
+POOLED = tuple(  # VGG pools its last map to 7×7 for photos of any size
     kind for name, kind in vars(nn).items() if "Pool2d" in name and isinstance(kind, type)
 )
 OF_MAPS = (nn.Conv2d, nn.BatchNorm2d, *POOLED)  # layers that take maps (B, C, h, w) and nothing else
@@ -82,7 +82,7 @@ class Grid:
         return torch.cat([tokens[:, :start], tokens[:, start + self.extra :]], 1)
 
     def _cells(self, count: int, x: Tensor) -> tuple[int, int]:
-        """(h, w) with h · w == count, nearest to the proportions that were measured."""
+        """(h, w) with h · w == count, closest to the proportions that were measured."""
         wanted = self.ratio * x.shape[2] / x.shape[3]
         pairs = [(h, count // h) for h in range(1, count + 1) if count % h == 0]
         return min(pairs, key=lambda pair: abs(log(pair[0] / pair[1] / wanted)))
@@ -107,7 +107,7 @@ def readings(value: Tensor, x: Tensor) -> Iterator[Grid]:
 
 
 def _proportions(cells: int, high: int, wide: int) -> Iterator[float]:
-    """h / w, relative to the input's, for every h · w == cells with sides of two or more, up to twice stretched."""
+    """h / w, relative to the input's, for every h · w == cells with sides of at least 2; between 0.5 and 2."""
     for h in range(2, cells // 2 + 1):
         w = cells // h
         ratio = h / w * wide / high
@@ -116,11 +116,11 @@ def _proportions(cells: int, high: int, wide: int) -> Iterator[float]:
 
 
 def by_shape(m: nn.Module, value: Tensor, x: Tensor) -> Grid | None:
-    """(B, C, h, w) of the input's proportions, where no other reading has them and m cannot hold attention weights.
+    """The grid (B, C, h, w), if only this reading has the input's proportions and m cannot hold attention weights.
 
-    For a layer that somebody names and that runs once, this saves the passes that `locate` needs: a call of `grad_cam`
-    with layer= then costs little more than the forward pass. None where the shape leaves a doubt, and where m is not
-    built of convolutions, so that attention (B, heads, L, L) or channels-last maps may be meant.
+    For a layer that you name and that runs once, this saves the passes that `locate` needs: a call of `grad_cam` with
+    layer= then costs little more than the forward pass. Returns None if the shape leaves a doubt, or if m is not built
+    of convolutions and its output could be attention (B, heads, L, L) or a channels-last map.
     """
     if value.ndim != 4 or len(value) != len(x) or not any(isinstance(part, OF_MAPS) for part in walk(m)):
         return None
@@ -129,7 +129,7 @@ def by_shape(m: nn.Module, value: Tensor, x: Tensor) -> Grid | None:
 
 
 def _fits(grid: torch.Size, x: Tensor) -> bool:
-    """Whether (h, w) has the input's proportions; strides round up, which counts where cells are few."""
+    """Whether (h, w) has the input's proportions. Strides round up, which matters if there are few cells."""
     (h, w), (high, wide) = grid, x.shape[2:]
     return abs(h * wide - w * high) <= max(high, wide) * max(1, min(h, w) / 8)
 
@@ -158,16 +158,16 @@ def disturbed(x: Tensor, seed: int = 0) -> list[Tensor]:
 def changes(module: nn.Module, x: Tensor, outputs: Outputs, draws: int = 1) -> dict[Any, Tensor]:
     """How much each element of some outputs changes with the upper, lower, left and right half of x: (4, …) by key.
 
-    outputs: gives tensors (1, …) by key, for a network and an input. draws: the changes are sums over so many
-    disturbances. Where they drown in rounding, as in a network whose random weights hardly let the photo through, they
-    are measured again in float64.
+    outputs: a function from a network and an input to tensors (1, …) by key. draws: how many disturbances to sum the
+    changes over. If the changes are lost in rounding errors, as in a network whose random weights hardly let the photo
+    through, they are measured again in float64.
     """
     measured, drowned = _differences(module, x, outputs, 0)
     if drowned:
         try:
             module, x = copy_of(module).cpu().double(), x.cpu().double()
             measured |= _differences(module, x, outputs, 0)[0]
-        except CamError:  # a network that cannot be copied, or computes in one type only
+        except CamError:  # a network that cannot be copied, or only computes in one type
             return measured
     for seed in range(1, draws):
         more, _ = _differences(module, x, outputs, seed)
@@ -176,7 +176,7 @@ def changes(module: nn.Module, x: Tensor, outputs: Outputs, draws: int = 1) -> d
 
 
 def _differences(module: nn.Module, x: Tensor, outputs: Outputs, seed: int) -> tuple[dict[Any, Tensor], list[Any]]:
-    """See `changes`; and the keys of those that drown."""
+    """The changes, see `changes`, and the keys of those that are lost in rounding errors."""
     plain = outputs(module, x)
     pictures = [outputs(module, picture) for picture in disturbed(x, seed)]
     measured, drowned = {}, []
@@ -194,9 +194,9 @@ def _differences(module: nn.Module, x: Tensor, outputs: Outputs, seed: int) -> t
 def agreement(responses: Tensor) -> float:
     """How well the cells of a grid follow the photo, -1 to 1, from their responses (4, h, w) to the four halves.
 
-    The response to the lower half, relative to that to the upper one, must grow with the row; that to the right half
-    with the column. Returned is the smaller correlation of the two. An axis of one cell is not tested; a lone cell gets
-    0.
+    From row to row, the response must shift from the upper to the lower half; from column to column, from the left to
+    the right half. The result is the smaller of the two correlations. An axis with one cell is not tested; a single
+    cell gets 0.
 
     >>> upper_left = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     >>> halves = torch.tensor([[[1., 1.], [0., 0.]], [[0., 0.], [1., 1.]], [[1., 0.], [1., 0.]], [[0., 1.], [0., 1.]]])
@@ -210,7 +210,7 @@ def agreement(responses: Tensor) -> float:
     pairs += [(right - left, right + left, columns)] if w > 1 else []
     results = []
     for difference, total, position in pairs:
-        alive = total > 0  # a cell that responds to nothing says nothing
+        alive = total > 0  # cells that do not respond tell us nothing
         if alive.sum() < 2:
             return -1.0
         results.append(_correlation(difference[alive] / total[alive], position[alive]))
@@ -230,14 +230,14 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 
 
 def best_reading(change: Tensor, x: Tensor) -> Grid | None:
-    """The reading under which an output follows the photo; None where none does.
+    """The reading in which an output follows the photo best; None if it follows in none of them.
 
     change (4, …): how much each element of the output changed with the upper, lower, left and right half.
     """
     fitting = []
     for grid in readings(change[:1], x):
         responses = torch.stack([grid.read(c[None], x).sum((0, 1)) for c in change])
-        stretched = abs(log(grid.ratio)) > 0.1  # rare among tokens, so more is needed to believe it
+        stretched = abs(log(grid.ratio)) > 0.1  # rare for tokens, so we ask for stronger evidence
         if follows(responses, strict=stretched):
             fitting.append((stretched, -agreement(responses), grid))
     return min(fitting, key=lambda fit: fit[:2])[2] if fitting else None
@@ -255,11 +255,11 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """A run of a layer whose output is a feature map of the photo, and what to mind when the network is run.
+    """A run of a layer whose output is a feature map of the photo, and what to take into account when running it.
 
-    call: None where the layer runs once. frozen: the network cuts the graph behind the layer (`torch.no_grad()`,
-    `detach()`). recomputes: it runs parts again for the gradient (checkpointing). random: it answers one input in two
-    ways. restless: the buffers that it changes in evaluation mode; None where that is not known.
+    call: None if the layer runs once. frozen: the network cuts the graph after the layer (`torch.no_grad()`,
+    `detach()`). recomputes: it runs parts again for the gradient (checkpointing). random: it gives different answers to
+    the same input. restless: the buffers that it changes in evaluation mode; None if this is not known.
     """
 
     layer: str
@@ -272,14 +272,14 @@ class FeatureLayer:
 
 
 def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = None) -> str:
-    """The name of the layer that Grad-CAM is for: the last one whose output is a feature map that the scores depend on.
+    """The name of the layer to use for Grad-CAM: the last one whose output is a feature map that the scores depend on.
 
     module: any network. x (B, C, H, W): an input; its first picture is used. output: see `camlib.load_model`.
 
-    Found by value, without a table of architectures, see `locate`. In a vision transformer the last layers' patch
-    tokens no longer reach the class token, so that their gradient is zero and an earlier layer is taken.
+    The layer is found by value, without a table of architectures, see `locate`. In a vision transformer, the last
+    layers' patch tokens no longer reach the class token. Their gradient is zero, so an earlier layer is used.
 
-    Raises `LayerError` where there is none, `ModelError` where the network does not take x.
+    Raises `LayerError` if there is none, `ModelError` if the network does not accept x.
 
     >>> find_feature_layer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)),
     ...                    torch.rand(1, 3, 8, 8))
@@ -289,17 +289,17 @@ def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = Non
 
 
 def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Output | None = None) -> FeatureLayer:
-    """The run of a layer whose output is a feature map of the photo, and how to read it.
+    """Find the run of a layer whose output is a feature map of the photo, and how to read it.
 
-    layer: None takes the last that qualifies: the scores depend on two or more of its cells, the cells follow the
-    photo, and it is neither a pooling nor part of a gate. A map of one channel or one row, and one behind a gate, is
-    taken only where there is no other. Of a layer that runs several times the last such run is taken. Where two runs
-    qualify and neither feeds the other, the network sees the photo side by side with itself, and no single run explains
-    the scores: that is refused.
+    layer: None takes the last layer that qualifies: the scores depend on two or more of its cells, the cells follow the
+    photo, and it is neither a pooling nor part of a gate. A map with one channel, row or column, or a map behind a
+    gate, is only taken if there is no other. If a layer runs several times, its last qualifying run is taken. If two
+    runs qualify and neither feeds the other, the network sees two versions of the photo side by side, so no single run
+    explains the scores: this is an error.
 
-    Costs about a dozen forward passes of one picture, so keep the result.
+    This costs about a dozen forward passes of one picture, so store the result.
 
-    Raises `LayerError`, with the reason, where there is none; `ModelError` where the network cannot be run.
+    Raises `LayerError`, with the reason, if there is no such run; `ModelError` if the network cannot be run.
     """
     check_input(module, x)
     with torch.inference_mode(False):
@@ -333,31 +333,31 @@ def check_input(module: nn.Module, x: Tensor) -> None:
         raise ModelError(f"The input is a float tensor (B, C, H, W); got {kind}.")
     if any(p.is_inference() for p in module.parameters()):
         raise ModelError(
-            "This network was made inside torch.inference_mode(), so it has no gradients; make or load it outside."
+            "This network was made inside torch.inference_mode(), so it has no gradients; create or load it outside."
         )
 
 
 def name_of(module: nn.Module, layer: Layer) -> str:
-    """The name of a layer that is given by name or as a module; a `LayerError` where the network has no such layer."""
+    """The name of a layer given by name or as a module. Raises `LayerError` if the network has no such layer."""
     target = find_layer(module, layer)
     return next(name for name, m in module.named_modules() if m is target)
 
 
 @dataclass
 class _Trace:
-    """What one forward and backward pass showed."""
+    """The findings of one forward and backward pass."""
 
     runs: dict[str, int]  # how often each layer ran
-    reached: dict[Run, Tensor]  # (1, …) bool: the elements of its output on which the scores depend, in order
+    reached: dict[Run, Tensor]  # (1, …) bool: which elements of the output the scores depend on, in order
     values: dict[Run, Tensor]  # those outputs, in the graph
-    reasons: dict[Run, str]  # why a run's output is out of the question
+    reasons: dict[Run, str]  # why a run's output cannot be a feature map
     frozen: bool = False
     recomputes: bool = False
     gated: bool = False  # no gradient passed through its gates
     inference: bool = False  # layers ran in torch.inference_mode
 
     def feeds(self, a: Run, b: Run, name: str) -> bool:
-        """Whether the later of two runs of a layer depends on the output of the earlier."""
+        """Whether the later of two runs of a layer depends on the output of the earlier one."""
         first, second = sorted((a, b))
         return gradients(self.values[second].sum(), [self.values[first]], name)[0] is not None
 
@@ -421,18 +421,18 @@ def _differentiate(
 
 
 def _note(trace: _Trace, run: Run, gradient: Tensor | None) -> None:
-    if gradient is not None:  # None: what follows passes no gradient on
+    if gradient is not None:  # None: the later operations pass no gradient back
         trace.reached[run] = gradient != 0
 
 
 def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
-    """Why an output cannot be a feature map, as the end of "its output …"; None where it may be one."""
+    """Why an output cannot be a feature map, as the rest of a sentence "its output …"; None if it can be one."""
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, not one tensor"
     if value.ndim not in (3, 4) or not value.is_floating_point():
-        return f"has the shape {tuple(value.shape)} and type {value.dtype}, which is no grid of cells"
+        return f"has the shape {tuple(value.shape)} and type {value.dtype}, which is not a grid of cells"
     if len(value) != 1:
-        return f"has {len(value)} rows for one picture: the network cuts it up, repeats it or sets others beside it"
+        return f"has {len(value)} rows for one picture: the network cuts it up, repeats it or adds other rows"
     if by_name:
         return None
     node = value.grad_fn.name() if value.grad_fn is not None else ""
@@ -457,7 +457,7 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
             grids |= _grids(module, x, [run], restless, set(), DRAWS)
         grid = grids[run]
         reached = trace.reached[run]
-        shut = only is not None and not reached.any()  # every ReLU behind a named layer: its gradient is zero here
+        shut = only is not None and not reached.any()  # all ReLUs after a named layer are shut: its gradient is zero
         if grid is None or (int(grid.read(reached, x).any(1).sum()) < 2 and not shut):
             continue
         others = [r for r in order if r.layer == run.layer and r != run]
@@ -481,9 +481,9 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
 def _grids(
     module: nn.Module, x: Tensor, runs: list[Run], restless: Restless | None, doubtful: set[Run], draws: int = 1
 ) -> dict[Run, Grid | None]:
-    """How the output of each run follows the photo; None where it does not.
+    """The grid in which the output of each run follows the photo; None if it does not.
 
-    Added to doubtful: the maps that follow it too little. More draws may show that they do.
+    Maps that follow the photo too weakly are added to doubtful. More draws may show that they do follow it.
     """
     if not runs:
         return {}
@@ -508,14 +508,14 @@ def _outputs(module: nn.Module, x: Tensor, runs: list[Run], restless: Restless |
 
 
 def _why_not(module: nn.Module, x: Tensor, trace: _Trace, only: str | None, side_by_side: list[str]) -> str:
-    """The sentence that says why no layer, or not this one, gives a feature map."""
+    """A message that says why no layer, or not the named one, gives a feature map."""
     name = type(module).__name__
     if side_by_side:
         layers = ", ".join(dict.fromkeys(side_by_side[:3]))
         return (
             f"{name} runs {layers} {trace.runs[side_by_side[0]]} times, side by side on one photo (as in test-time "
-            "augmentation, a Siamese network or several crops), so that no single run explains the scores. Explain the "
-            "network inside, or name a layer behind the place where the runs meet."
+            "augmentation, a Siamese network or several crops), so no single run explains the scores. Explain the "
+            "network inside, or name a layer after the point where the runs are combined."
         )
     if only is None:
         return _none_at_all(name, x, trace)
@@ -540,18 +540,19 @@ def _none_at_all(name: str, x: Tensor, trace: _Trace) -> str:
     if not trace.reached and rows:
         return (
             f"{name} has no feature map of the photo as a whole: the output of its layers {rows[-1]}. Explain the "
-            "network inside, one piece at a time."
+            "inner network instead, with one piece of the photo at a time."
         )
     if not trace.reached:
         return f"No layer of {name} gives a grid of cells (B, C, h, w) or tokens on which the scores depend."
     if not any(bool(t.any()) for t in trace.reached.values()):
         return (
             f"The scores of {name} have no gradient on this input: they are rounded, clipped or saturated somewhere. "
-            "Methods that need no gradient remain: cam where the network has an exact map, and score_cam."
+            "Use a method that needs no gradient: score_cam, or cam if the network has an exact map."
         )
     layers = ", ".join(f"{run.layer} {tuple(t.shape)}" for run, t in list(trace.reached.items())[:-4:-1])
     return (
         f"No layer of {name} gives a feature map of the photo (input {tuple(x.shape)}): the scores depend on {layers}"
         f"{' and others' if len(trace.reached) > 3 else ''}, but their cells do not follow the photo's positions: they "
-        "are too few, or the network flips, turns or mixes them. Give a larger input, or the network behind that step."
+        "are too few, or the network flips, turns or mixes them. Give a larger input, or explain only the part of the "
+        "network after that step."
     )

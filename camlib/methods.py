@@ -1,8 +1,8 @@
-"""The table of methods: each turns a feature map A and its gradient G into a map. One entry makes a method known.
+"""The table of methods: each turns a feature map A and its gradient G into a map. To add a method, add one entry.
 
-With A (C, h, w) the feature map and G = ∂ score / ∂ A, the methods by gradients are sums over the channels of weights
-times A; they differ in the weights. For a network that ends in GAP and a linear layer G is W[k] / (h · w) in every
-cell, so that h · w · Grad-CAM is the class activation map. Elsewhere no identity holds for them.
+Let A (C, h, w) be the feature map and G = ∂ score / ∂ A. Each gradient method sums weights times A over the channels;
+the methods differ in their weights. For a network that ends in GAP and a linear layer, G is W[k] / (h · w) in every
+cell, so h · w · Grad-CAM is the class activation map. For other networks, these methods have no such identity.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,11 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """How a class's map is made.
+    """How to compute a class's map.
 
-    formula: of A and G, see `Formula`; None for methods that need more than these. unit: what a cell's value is, for
-    colour bars. additive: the maps of two classes may be subtracted. summary: one line for lists of methods.
+    formula: a function of A and G, see `Formula`; None for methods that need more than these. unit: what a cell's value
+    means, for colour bars. additive: whether the maps of two classes may be subtracted. summary: one line for lists of
+    methods.
     """
 
     name: str
@@ -47,12 +48,12 @@ def register(
     additive: bool = False,
     summary: str = "a method of your own",
 ) -> Method:
-    """Make a method known everywhere by its name.
+    """Add a method, so that you can use it everywhere by its name.
 
     name: a new name. formula: from A and G, float32 (B, C, h, w) each, to the map (B, h, w). unit, additive, summary:
     see `Method`.
 
-    Raises `CamError` for a name that is taken or no identifier, or where formula is not callable.
+    Raises `CamError` if the name is taken or not an identifier, or if formula is not callable.
 
     >>> method = register("input_gradient", lambda A, G: (A * G).sum(1).relu(), summary="A · G, positive part")
     >>> "input_gradient" in METHODS
@@ -60,9 +61,9 @@ def register(
     >>> del METHODS["input_gradient"]
     """
     if not isinstance(name, str) or not name.isidentifier():
-        raise CamError(f"A method's name is an identifier such as 'my_cam'; got {name!r}.")
+        raise CamError(f"A method's name must be an identifier such as 'my_cam'; got {name!r}.")
     if name in METHODS:
-        raise CamError(f"There is a method {name!r} already; choose another name.")
+        raise CamError(f"There is already a method {name!r}; choose another name.")
     if formula is not None and not callable(formula):
         raise CamError(f"A formula is a function of A and G that returns the map; got {type(formula).__name__}.")
     METHODS[name] = Method(name, formula, unit, additive, summary)
@@ -70,7 +71,7 @@ def register(
 
 
 def find_method(name: object) -> Method:
-    """The method of that name; a `CamError` with near matches where there is none.
+    """The method with this name. If there is none, a `CamError` suggests similar names.
 
     >>> find_method("grad_cam").additive
     True
@@ -109,28 +110,28 @@ register(
     "grad_cam", grad_cam_formula, unit=ACTIVATION, additive=True, summary="channels weighted by their mean gradient"
 )
 register("hires_cam", hires_cam_formula, unit=ACTIVATION, additive=True, summary="cells weighted by their own gradient")
-register("layer_cam", layer_cam_formula, summary="as hires_cam, positive gradients only")
-register("grad_cam_plus_plus", grad_cam_plus_plus_formula, summary="as grad_cam, positive gradients weighted")
-register("score_cam", None, summary="channels weighted by the score through them; no gradient, slow")
+register("layer_cam", layer_cam_formula, summary="like hires_cam, positive gradients only")
+register("grad_cam_plus_plus", grad_cam_plus_plus_formula, summary="like grad_cam, positive gradients weighted")
+register("score_cam", None, summary="channels weighted by the score of the photo masked with them; no gradient, slow")
 
 
 def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 32, progress: bool = True) -> Tensor:
-    """The map (B, h, w) of one class for each picture of a forward pass. batch, progress: of `score_cam`.
+    """The maps (B, h, w) for one class per picture of a forward pass. batch, progress: see `score_cam`.
 
-    Raises `CamError` where a formula gives something else than a map.
+    Raises `CamError` if a formula returns something other than a map.
     """
     if method.name == "score_cam":
         return _score_cam(ran, indices, batch, progress)
     if method.formula is None:
         advice = "use camlib.explain" if method.name == "cam" else "it was registered without a formula"
-        raise CamError(f"{method.name!r} is not a method by gradients; {advice}.")
+        raise CamError(f"{method.name!r} is not a gradient method; {advice}.")
     features = ran.features
     result = method.formula(features.clone(), ran.gradient(indices).clone())  # a formula may work in place
     if not isinstance(result, Tensor) or result.shape != (len(features), *features.shape[2:]):
         kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise CamError(
-            f"The formula of {method.name!r} must give a map (B, h, w), here {(len(features), *features.shape[2:])}; "
-            f"it gave {kind}."
+            f"The formula of {method.name!r} must return a map (B, h, w), here {(len(features), *features.shape[2:])}; "
+            f"it returned {kind}."
         )
     return result.detach().float()
 
@@ -147,7 +148,7 @@ def _score_cam(ran: ForwardPass, indices: list[int], batch: int, progress: bool)
                 masks = upsample(channels[start : start + batch, None], ran.x.shape[2:])  # (batch, 1, H, W)
                 low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
                 masks = (masks - low) / torch.where(high > low, high - low, 1)  # a constant channel masks everything
-                with untouched(ran.module, ran.layer.restless):  # each pass begins where the first one did
+                with untouched(ran.module, ran.layer.restless):  # each pass starts from the same state
                     masked = scores(ran.module, ran.x[n] * masks.to(ran.x), ran.output)
                 weights[n, start : start + batch] = masked[:, indices[n]].float()
                 bar.update(len(masks))

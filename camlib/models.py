@@ -1,4 +1,4 @@
-"""A network and what belongs to it: labels, how it wants to see a photo, and how its output is read."""
+"""A network and its description: the labels, how to prepare a photo for it, and how to read its output."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,20 +22,20 @@ from camlib.views import View
 
 Kind = Literal["crop", "whole"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # the means of ImageNet's three
+GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # the means of ImageNet's three values
 RESAMPLE = {kind.name.lower(): kind for kind in Image.Resampling}
-SMALLEST = 8  # pixels of an input's side
+SMALLEST = 8  # pixels: the smallest side of an input
 SMALL_PICTURES = 128  # pixels: networks with smaller inputs usually see the whole picture, as for MNIST and CIFAR
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network with its recipe: the photo resized, its centre of `size` × `size` pixels, (pixel / 255 - mean) / std.
+    """A network and its recipe: resize the photo, take the central `size` × `size` pixels, (pixel / 255 - mean) / std.
 
-    module: the network. labels: one name for each class. name: what titles and errors call it. size: side of the input,
-    pixels. resize: the shorter side of the resized photo, or (height, width). interpolation: of the resize, as Pillow
-    names it. mean, std: one number, or one for each channel. activation: how scores become probabilities, see
-    `camlib.load_model`. output: makes scores (B, K) of what the network gives. channels: of the input.
+    module: the network. labels: one name for each class. name: the network's name in titles and errors. size: side of
+    the input in pixels. resize: the shorter side of the resized photo, or (height, width). interpolation: Pillow's name
+    for that of the resize. mean, std: one number, or one for each channel. activation: how scores become probabilities,
+    see `camlib.load_model`. output: turns the network's output into scores (B, K). channels: of the input.
     """
 
     module: nn.Module
@@ -60,26 +60,26 @@ class Classifier:
 
     @property
     def head(self) -> Head:
-        """The verified head, with copies of the weights as they are now. Raises `HeadError` where there is none."""
+        """The verified head, with copies of the current weights. Raises `HeadError` if there is none."""
         head = self.places.exact(self.module, self.probe(), self.probe, self.output).head
         return replace(head, weight=head.weight.clone(), bias=head.bias.clone())
 
     def to(self, device: str | torch.device) -> "Classifier":
-        """A classifier on a device, with a copy of the network as it is now; the same object if it is there already.
+        """A classifier with a copy of the current network on a device. Returns itself if it is already there.
 
-        Raises `ModelError` where this machine has no such device.
+        Raises `ModelError` if this machine has no such device.
         """
         there = as_device(device)
         return self if there == self.device else replace(self, module=copy.deepcopy(self.module).to(there))
 
     def probe(self) -> Tensor:
-        """An input (1, C, size, size) of seeded noise, on which layers can be found."""
+        """An input (1, C, size, size) of seeded noise, for finding layers."""
         draw = torch.Generator().manual_seed(0)
         noise = torch.rand(1, self.channels, self.size, self.size, generator=draw)
         return self.normalise(noise.to(self.device))
 
     def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | None = None) -> View:
-        """How this network sees the photo (H, W, 3): its own crop or the whole, with an input of about `size` pixels.
+        """How this network sees the photo (H, W, 3): its usual crop or the whole, with an input of about `size` pixels.
 
         Raises `ModelError` for another kind, or a size that is too small.
         """
@@ -97,13 +97,13 @@ class Classifier:
         return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
 
     def preprocess(self, photo: np.ndarray, view: View) -> Tensor:
-        """The photo (H, W, 3) uint8 through the view: the network's input (1, C, h, w) on its device.
+        """Convert the photo (H, W, 3) uint8, seen through the view, to the network's input (1, C, h, w) on its device.
 
-        Raises `ImageError` where the network takes neither one channel nor three.
+        Raises `ImageError` if the network takes neither one nor three channels.
         """
         if self.channels not in (1, 3):
             raise ImageError(
-                f"{self.name} takes {self.channels} channels, and a photo has 3: pass a prepared tensor "
+                f"{self.name} takes {self.channels} channels, but a photo has 3: pass a prepared tensor "
                 f"({self.channels}, H, W)."
             )
         (height, width), (top, left), (h, w) = view.resized, view.offset, view.size
@@ -119,7 +119,7 @@ class Classifier:
         return ((x - mean) / std).to(dtype_of(self.module))
 
     def index(self, target: Target) -> int:
-        """The class index of an index or a label in any case; a `TargetError` with near matches where there is none."""
+        """The class index for an index or a label in any case. A `TargetError` suggests similar labels if none fits."""
         return class_index(target, len(self.labels), self.labels, self.name)
 
     def choose(self, targets: Any) -> Chosen:
@@ -130,8 +130,8 @@ class Classifier:
         """Raise a `ModelError` where scores (B, K), with their graph or without, do not fit what `load_model` found."""
         if x.shape[1] != len(self.labels):
             raise ModelError(
-                f"{self.name} now gives {x.shape[1]} scores and has {len(self.labels)} labels: its last layer or its "
-                "labels were changed. Call load_model again, with the labels of the network as it is now."
+                f"{self.name} now gives {x.shape[1]} scores but has {len(self.labels)} labels: its last layer or its "
+                "labels were changed. Call load_model again, with the current network's labels."
             )
         low, high = x.detach().min().item(), x.detach().max().item()
         if self.activation == "identity" and (low < -1e-3 or high > 1.001):
@@ -158,34 +158,34 @@ def load_model(
     output: Output | None = None,
     device: str | torch.device | None = None,
 ) -> Classifier:
-    """A network ready to be explained.
+    """Load or wrap a network, so that it can be explained.
 
     Parameters
 
     model: `"efficientnet_lite0"` (its weights come with the installation), any torchvision classifier such as
-    `"resnet50"`, `"timm/NAME"`, or a module of yours. The other options but device and output describe your module; a
-    named network brings its own.
+    `"resnet50"`, `"timm/NAME"`, or your own module. Except for device and output, the other options describe your own
+    module; a named network has its own settings.
 
     labels: the class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
 
-    size: side of the input in pixels, by default 224. resize: the shorter side of the photo before its centre is cut
-    out, or (height, width) for a resize that ignores its proportions; None cuts nothing off but what is not square. By
-    default 256 / 224 of the size as in torchvision's recipe, and None below 128 pixels. interpolation: of the resize,
-    "bilinear" by default, "bicubic", … or a torchvision or Pillow constant.
+    size: side of the input in pixels, 224 by default. resize: the shorter side of the photo before its centre is cut
+    out, or (height, width) for a resize that ignores the proportions. None makes it equal to size, so that only the
+    longer side is cut. The default is 256 / 224 of the size, as in torchvision's recipe, and None below 128 pixels.
+    interpolation: of the resize, "bilinear" by default, "bicubic", … or a torchvision or Pillow constant.
 
     mean, std: of the normalisation, for pixels from 0 to 1; one number, or one for each channel. ImageNet's by default.
 
-    activation: "softmax" (the default for two scores or more), "sigmoid" for networks with many labels at once (the
-    default for a single score), None where the scores have no probabilities, as in a regression. A network that ends in
-    a softmax or sigmoid of its own is noticed; its outputs are the probabilities then.
+    activation: "softmax" (the default for two or more scores), "sigmoid" for multi-label networks (the default for a
+    single score), or None if the scores have no probabilities, as in a regression. If a network ends in its own softmax
+    or sigmoid, this is detected, and its outputs are the probabilities.
 
-    output: a function that makes scores (B, K) of what the network gives, such as `lambda y: y.logits`,
+    output: a function that turns the network's output into scores (B, K), such as `lambda y: y.logits`,
     `lambda y: y["out"].mean((2, 3))` for a segmentation, or the products of an embedding with those of prompts.
 
     device: None leaves a module where it is, and puts a named network on the CPU.
 
-    Returns a `Classifier`. Raises `ModelError` for options that do not fit, and where weights are not to be had; it
-    then says what works instead.
+    Returns a `Classifier`. Raises `ModelError` for options that do not fit, or if the weights are not available; the
+    error then says what works instead.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> load_model(net, labels=["cat", "dog"], size=64).labels
@@ -199,7 +199,7 @@ def load_model(
     elif (resize, activation) != ("auto", "auto") or any(option is not None for option in recipe):
         raise ModelError(
             f"{model!r} brings its own labels, size, resize, interpolation, mean, std and activation; these options "
-            "describe a module of yours. To change one of them, use dataclasses.replace(clf, …)."
+            "are for your own module. To change one of them, use dataclasses.replace(clf, …)."
         )
     else:
         clf = Classifier(*zoo.build(model), output=output)
@@ -207,7 +207,7 @@ def load_model(
 
 
 def as_device(device: str | torch.device) -> torch.device:
-    """A device that this machine has; a `ModelError` that says what to use for any other.
+    """A device that this machine has. For any other, a `ModelError` says what to use instead.
 
     >>> as_device("cpu")
     device(type='cpu')
@@ -222,17 +222,17 @@ def as_device(device: str | torch.device) -> torch.device:
         raise ModelError("device='mps': PyTorch finds no Apple GPU on this machine; use device='cpu'.")
     try:
         torch.empty(0, device=wanted)
-    except Exception as e:  # each backend has errors of its own
+    except Exception as e:  # each backend raises its own errors
         raise ModelError(
             f"device={str(device)!r}: PyTorch cannot use it on this machine ({first_line(e)}); use device='cpu'."
         ) from e
-    if wanted.index is None and wanted.type in ("cuda", "mps"):  # as the tensors there say it
+    if wanted.index is None and wanted.type in ("cuda", "mps"):  # with an index, as tensors on it report it
         return torch.device(wanted.type, torch.cuda.current_device() if wanted.type == "cuda" else 0)
     return torch.device("cpu") if wanted.type == "cpu" else wanted
 
 
 def as_side(size: Any) -> int:
-    """A side in pixels; a `ModelError` for anything else."""
+    """Check a side in pixels. Raises `ModelError` for anything else."""
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < SMALLEST:
         raise ModelError(f"size={size!r}: the side of the input is a whole number of pixels, at least {SMALLEST}.")
     return int(size)
@@ -252,7 +252,7 @@ def _own(
     check_network(module)
     module = getattr(module, "_orig_mod", module)  # of torch.compile's: see camlib.network.forward
     if output is not None and not callable(output):
-        raise ModelError(f"output= is a function that makes scores (B, K) of the network's output, not {output!r}.")
+        raise ModelError(f"output= must be a function from the network's output to scores (B, K), not {output!r}.")
     side = 224 if size is None else as_side(size)
     means, stds = _numbers("mean", mean), _numbers("std", std)
     if stds is not None and min(stds) <= 0:
@@ -267,7 +267,7 @@ def _own(
     means, stds = (v if v is not None else d for v, d in zip((means, stds), _defaults(channels), strict=True))
     for what, values in (("mean", means), ("std", stds)):
         if len(values) not in (1, channels):
-            raise ModelError(f"{what} has {len(values)} numbers, and {name} takes {channels} channels.")
+            raise ModelError(f"{what} has {len(values)} numbers, but {name} takes {channels} channels.")
     return Classifier(
         module,
         class_names(labels, logits.shape[1]),
@@ -298,7 +298,7 @@ def _first_scores(
                 return channels, scores_in_graph(module, x, output)
         except ModelError as e:
             if e.__cause__ is None:
-                raise  # it ran: its output is the obstacle
+                raise  # the network ran: the problem is its output
             failure = failure or e
     assert failure is not None
     size_of_input = ("size", "shape", "dimension", "match", "multiplied", "smaller")
@@ -339,7 +339,7 @@ def _resize(resize: Any, side: int) -> int | tuple[int, int]:
     sides: tuple[Any, ...] = resize if pair else (resize,)
     whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in sides)
     if not whole or (pair and len(sides) != 2):
-        raise ModelError(f"resize={resize!r}: pixels of the shorter side, (height, width), or None.")
+        raise ModelError(f"resize={resize!r}: must be the pixels of the shorter side, (height, width), or None.")
     return (int(sides[0]), int(sides[1])) if pair else int(sides[0])
 
 
@@ -350,5 +350,5 @@ def _interpolation(kind: Any) -> str:
         return Image.Resampling(kind).name.lower()  # Pillow's constants, as in Hugging Face's `resample`
     name = str(getattr(kind, "value", kind)).lower()
     if name not in RESAMPLE:
-        raise ModelError(f"interpolation={kind!r}: one of {', '.join(RESAMPLE)}.{near(name, RESAMPLE)}")
+        raise ModelError(f"interpolation={kind!r}: must be one of {', '.join(RESAMPLE)}.{near(name, RESAMPLE)}")
     return name

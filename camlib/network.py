@@ -1,4 +1,4 @@
-"""Run a network that belongs to somebody else, and leave it as it was."""
+"""Run somebody else's network, and leave it as it was."""
 
 import copy
 import hashlib
@@ -20,9 +20,9 @@ Restless = tuple[str, ...]
 
 
 def check_network(module: object, deep: bool = True) -> None:
-    """Raise a `ModelError` if module is not an nn.Module, or one whose layers cannot be watched or run.
+    """Raise a `ModelError` if module is not an nn.Module, or if its layers cannot be watched or run.
 
-    deep: check the submodules too.
+    deep: check the submodules, too.
     """
     if not isinstance(module, nn.Module):
         raise ModelError(
@@ -42,12 +42,12 @@ def check_network(module: object, deep: bool = True) -> None:
     if any(p.is_meta for p in parameters):
         raise ModelError(
             f"{type(module).__name__} has parameters on the meta device, which hold no numbers; load its weights "
-            "first, such as by load_state_dict(…, assign=True)."
+            "first, for example by load_state_dict(…, assign=True)."
         )
 
 
 def walk(module: nn.Module) -> Iterator[nn.Module]:
-    """Every module of a network once: `module.modules()` in half the time, which every explanation would wait for."""
+    """Every module of a network once, like `module.modules()` but in half the time: every explanation calls this."""
     seen: set[int] = set()
     waiting: list[nn.Module | None] = [module]
     while waiting:
@@ -59,33 +59,33 @@ def walk(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def copy_of(module: nn.Module) -> nn.Module:
-    """A deep copy of a network; a `ModelError` with the reason where it cannot be copied."""
+    """A deep copy of a network. Raises `ModelError` with the reason if it cannot be copied."""
     try:
         return copy.deepcopy(module)
-    except Exception as e:  # whatever its attributes raise
+    except Exception as e:  # its attributes may raise any exception
         raise ModelError(
-            f"{type(module).__name__} cannot be copied (copy.deepcopy: {first_line(e)}), which is needed for "
-            "networks of half precision and with checkpointing."
+            f"{type(module).__name__} cannot be copied (copy.deepcopy: {first_line(e)}). camlib needs a copy for "
+            "networks with half precision or checkpointing."
         ) from e
 
 
 def quantised(module: nn.Module) -> str | None:
-    """The name of the first quantised layer, through which no gradient flows; None where there is none."""
+    """The name of the first quantised layer, through which no gradient flows; None if there is none."""
     names = (name for name, m in module.named_modules() if ".quantized" in type(m).__module__)
     return next(names, None)
 
 
-# --- as it was -------------------------------------------------------------------------------------------------------
+# --- leave it as it was ----------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_evaluated: dict[nn.Module, int] = {}  # modules that were in training, and how many blocks they are in
+_evaluated: dict[nn.Module, int] = {}  # modules that were in training mode, and how many blocks they are in
 
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode; the last block that ends puts every module's own training flag back.
+    """Run the block in evaluation mode; when the last block ends, each module gets its own training flag back.
 
-    Threads may share a network, or parts of two networks: the flags are those from before the first of them.
+    Threads may share a network, or parts of two networks: the flags are those from before the first block began.
     """
     with _lock:
         mine = [m for m in walk(module) if m.training or m in _evaluated]
@@ -107,8 +107,8 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[None]:
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
 
-    restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: of the random numbers
-    that the network draws inside, if it draws any: the same input then gets the same answer.
+    restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: for the random numbers
+    that the network draws inside, if any, so that the same input gets the same answer.
     """
     buffers = [] if restless == () else list(_buffers(module))
     buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
@@ -123,7 +123,7 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
                 m._buffers[name.rpartition(".")[2]] = buffer
                 if buffer is None or value is None:
                     continue
-                if buffer.requires_grad and not requires_grad:  # the network has copied something of a graph into it
+                if buffer.requires_grad and not requires_grad:  # the network has copied part of a graph into it
                     buffer.detach_()
                 if not _same(buffer, value):
                     with torch.no_grad():
@@ -141,12 +141,12 @@ def _copied(buffer: Tensor | None) -> Tensor | None:
     return None if buffer is None else buffer.detach().clone()
 
 
-_drawing: dict[str, tuple[int, Tensor]] = {}  # device type: how many blocks draw from it, and the caller's state
+_drawing: dict[str, tuple[int, Tensor]] = {}  # device type -> how many blocks draw from it, and the caller's state
 
 
 @contextmanager
 def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
-    """Seeded random numbers inside the block, for the CPU and the network's own device; the caller's continue after."""
+    """Seed the random numbers of the CPU and the network's device inside the block; then restore the caller's state."""
     sources: dict[str, Any] = {"cpu": torch.random}
     if (kind := device_of(module).type) in ("cuda", "mps"):
         sources[kind] = torch.get_device_module(kind)
@@ -189,18 +189,18 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """The device of a network's first parameter or buffer; the CPU where it has none."""
+    """The device of a network's first parameter or buffer; the CPU if it has none."""
     tensor = next(module.parameters(), next(module.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
-    """The type of a network's first floating-point parameter, which its input must have; float32 where it has none."""
+    """The type of a network's first floating-point parameter, which its input must have; float32 if it has none."""
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A digest of all parameters and buffers, however they were changed. It reads every byte: some 3 ms per 10 MB."""
+    """A digest of all parameters and buffers, which notices any change. It reads every byte: about 3 ms per 10 MB."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
@@ -213,10 +213,10 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def forward(module: nn.Module, x: Tensor) -> Any:
-    """module(x); whatever a network raises for an input that it does not take becomes a `ModelError` that says so.
+    """module(x), but any exception of a network that does not accept the input becomes a `ModelError` that says so.
 
-    Of a network that `torch.compile` has fused, the layers no longer run one by one and no hook is called; the network
-    that it was made from has the same parameters, and is run instead. A network that changes its input in place gets a
+    After `torch.compile`, the layers are fused: they no longer run one by one, and no hook is called. So the original
+    network, which has the same parameters, runs instead. A network that changes its input in place gets a
     copy of x.
     """
     module = getattr(module, "_orig_mod", module)
@@ -224,7 +224,7 @@ def forward(module: nn.Module, x: Tensor) -> Any:
     try:
         if type(module).__call__ is not nn.Module.__call__:  # a class that does more around its forward
             return module(x)
-        return module._call_impl(x)  # what module(x) calls, unless module.compile() has put something in its place
+        return module._call_impl(x)  # what module(x) calls, unless module.compile() has replaced it
     except CamError:
         raise
     except Exception as e:
@@ -234,14 +234,14 @@ def forward(module: nn.Module, x: Tensor) -> Any:
 
 
 def _hint(module: nn.Module, error: Exception) -> str:
-    """What to do about a network that does not take a batch of pictures, as the end of a sentence."""
+    """Advice for a network that does not take a batch of pictures, as text to append to a message."""
     text = str(error)
     if isinstance(error, TypeError) and "required positional argument" in text:
         return (
-            " camlib explains networks of one input; hold the others in a small nn.Module whose forward takes the "
-            "picture alone."
+            " camlib explains networks with one input; wrap yours in a small nn.Module that stores the other inputs "
+            "and whose forward takes only the picture."
         )
-    for m in module.modules():  # the first convolution says which kind of input the network takes
+    for m in module.modules():  # the first convolution shows which kind of input the network takes
         if isinstance(m, (nn.Conv1d, nn.Conv3d)):
             kind = "signals (B, C, L)" if isinstance(m, nn.Conv1d) else "volumes (B, C, D, H, W)"
             return f" Its first convolution is a {type(m).__name__}, for {kind}; camlib explains networks of pictures."
@@ -256,7 +256,7 @@ def scores(module: nn.Module, x: Tensor, output: Output | None = None) -> Tensor
 
 
 def scores_in_graph(module: nn.Module, x: Tensor, output: Output | None = None) -> Tensor:
-    """The scores (B, K) for x (B, C, H, W) with the graph from x on, also where the network cuts it."""
+    """The scores (B, K) for x (B, C, H, W) with the graph from x on, even if the network cuts it."""
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_() * 1
         result = scores(module, x, output)
@@ -267,7 +267,7 @@ def scores_in_graph(module: nn.Module, x: Tensor, output: Output | None = None) 
 
 
 def is_random(module: nn.Module, x: Tensor, output: Output | None = None, restless: Restless | None = None) -> bool:
-    """Whether the network answers one input in two ways in evaluation mode, as with a dropout that never stops."""
+    """Whether the network gives different answers to the same input in evaluation mode, as with an active dropout."""
     answers = []
     for seed in (0, 1):
         with torch.no_grad(), untouched(module, restless, seed):
@@ -287,10 +287,10 @@ def run_hooked(
     after: Callable[[str, int, nn.Module, Any], None],
     before: Callable[[str, int, nn.Module, Tensor], None] | None = None,
 ) -> Any:
-    """One forward pass, watched: after(name, call, module, output) is called whenever a submodule has run.
+    """Run one forward pass and call after(name, call, module, output) whenever a submodule has run.
 
     call counts the runs of a module within this forward pass, from 0. before(name, call, module, first input) is called
-    when it starts. Only the calling thread's passes are watched. Run it inside `untouched`.
+    when a submodule starts. Only the calling thread's passes are watched. Use this inside `untouched`.
     """
     owner = threading.get_ident()
     calls: dict[str, int] = {}

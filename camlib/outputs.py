@@ -1,4 +1,4 @@
-"""What a network may give, decided in one place: scores (B, K), and the probabilities that they stand for."""
+"""The one place that decides how to read a network's output: as scores (B, K), and as probabilities."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -8,14 +8,14 @@ from torch import Tensor
 from camlib.errors import ModelError
 
 Output = Callable[[Any], Any]
-"""Turns what a network gives into scores (B, K), such as `lambda y: y.logits`."""
+"""Turns a network's output into scores (B, K), such as `lambda y: y.logits`."""
 
 Activation = Literal["auto", "softmax", "sigmoid", "identity"] | None
-"""How scores become probabilities; "identity": they are probabilities already; None: there are none (a regression)."""
+"""How scores become probabilities. "identity": they already are probabilities. None: there are none (a regression)."""
 
 ACTIVATIONS = ("auto", "softmax", "sigmoid", "identity", None)
-EXTREME = 30  # a lone output beyond ±30 is no log-odds (1 in 10^13): more likely an age, a price or a temperature
-SAME_VALUES = (  # autograd nodes that pass values on as they are: what came before them is still the last operation
+EXTREME = 30  # a single output beyond ±30 is hardly log-odds (1 in 10^13), but rather an age, price or temperature
+SAME_VALUES = (  # autograd nodes that do not change values: the node before them counts as the last operation
     *("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Permute", "T", "Transpose"),
     *("ToCopy", "Clone", "Alias", "Contiguous", "Slice", "Select", "Index", "Unbind", "Split", "Detach"),
 )
@@ -26,10 +26,11 @@ OF_PROBABILITIES = ("Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Mean", "Ad
 def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None) -> Tensor:
     """The scores (B, K) in a network's output.
 
-    output: what the network gave for `batch` pictures. adapter: see `Output`; without it a tensor (B, K) is taken as it
-    is, a tensor (B,) as one score for each picture, and the `logits` of an object or mapping likewise.
+    output: the network's output for `batch` pictures. adapter: see `Output`. Without an adapter, a tensor (B, K) is
+    used as it is, a tensor (B,) gives one score for each picture, and an object or mapping gives its
+    `logits` (B, K).
 
-    Raises `ModelError` for anything else, with the `output=` that would read it where that can be guessed.
+    Raises `ModelError` for anything else, and suggests an `output=` if it can guess one.
 
     >>> import torch
     >>> as_scores({"logits": torch.zeros(2, 5)}, 2, "net").shape
@@ -41,8 +42,8 @@ def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None)
             output = adapter(output)
         except Exception as e:  # the caller's own function
             raise ModelError(
-                f"output= fails on what {name} gives ({_kind(given)}): {type(e).__name__}: {e}. It must turn that into "
-                "scores (B, K)."
+                f"output= fails on the output of {name} ({_kind(given)}): {type(e).__name__}: {e}. It must turn that "
+                "output into scores (B, K)."
             ) from e
     elif not isinstance(output, Tensor):
         logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -50,12 +51,12 @@ def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None)
     if isinstance(output, Tensor) and output.ndim == 1 and len(output) == batch:
         output = output[:, None]
     if not isinstance(output, Tensor) or output.ndim != 2:
-        what = f"output= makes {_kind(output)} of what {name} gives" if adapter else f"{name} gives {_kind(output)}"
+        what = f"output= returns {_kind(output)} for {name}" if adapter else f"{name} gives {_kind(output)}"
         raise ModelError(f"{what}; scores (B, K) are needed, one row for each picture.{_advice(output)}")
     if len(output) != batch:
         raise ModelError(f"{name} gives {len(output)} rows of scores for {batch} picture{'s' * (batch != 1)}.")
     if not output.shape[1]:
-        raise ModelError(f"{name} gives no scores: its output is {tuple(output.shape)}. Give it a classifier first.")
+        raise ModelError(f"{name} gives no scores: its output is {tuple(output.shape)}. Add a classifier to it first.")
     if not output.is_floating_point():
         raise ModelError(f"{name} gives scores of type {output.dtype}; real floating-point numbers are needed.")
     return output
@@ -72,7 +73,7 @@ def _kind(value: Any) -> str:
 
 
 def _advice(value: Any) -> str:
-    """The output= that would probably read a value, as the end of a sentence."""
+    """The output= that would probably read this value, as text to append to a message."""
     if isinstance(value, Tensor):
         shapes = {
             0: " It lost the batch's axis, perhaps through squeeze(): output=lambda y: y.reshape(-1, 1).",
@@ -90,13 +91,13 @@ def _advice(value: Any) -> str:
     elif inner:
         value = value.logits
     if inner is None:
-        return " Pass output=, a function that makes scores of it."
+        return " Pass output=, a function that turns it into scores."
     mean = ".mean((2, 3))" if isinstance(value, Tensor) and value.ndim == 4 else ""
     return f" Pass output=, for example output=lambda y: {inner}{mean}."
 
 
 def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
-    """The activation in which a network ends, by its scores (B, K) and the graph behind them; None where there is none.
+    """The activation that a network ends in, from its scores (B, K) and their graph; None if there is none.
 
     Probabilities that are clamped, averaged or set side by side, as of several heads or of an ensemble, count too.
 
@@ -142,24 +143,26 @@ def check_activation(activation: Any, own: str | None, name: str, count: int = 2
     Raises `ModelError` where the two contradict.
     """
     if activation not in ACTIVATIONS:
-        raise ModelError(f"activation={activation!r}: 'softmax', 'sigmoid', 'identity', or None for a regression.")
+        raise ModelError(
+            f"activation={activation!r}: must be 'softmax', 'sigmoid', 'identity', or None for a regression."
+        )
     if activation == "softmax" and count == 1:
         raise ModelError("activation='softmax' of one score is always 1; for one output, use 'sigmoid' or None.")
     if own is None:
         return activation
     if activation in ("softmax", "sigmoid"):
         raise ModelError(
-            f"{name} ends in a {own} of its own, so its outputs are probabilities already; leave out "
-            f"activation={activation!r}, or give the network without that {own}."
+            f"{name} ends in its own {own}, so its outputs already are probabilities; leave out "
+            f"activation={activation!r}, or pass the network without that {own}."
         )
     return "identity" if activation == "auto" else activation
 
 
 def resolve_activation(activation: Activation, scores: Tensor) -> Activation:
-    """The activation for scores (K,): "auto" becomes softmax for two or more of them, sigmoid for one.
+    """The activation for scores (K,): "auto" becomes softmax for two or more scores, sigmoid for one.
 
-    A lone score beyond ±30 is hardly the logarithm of odds; "auto" then gives no probability. Pass "sigmoid" or None to
-    load_model to say which it is.
+    A single score beyond ±30 is hardly the logarithm of odds, so "auto" then gives no probability. To decide this
+    yourself, pass "sigmoid" or None to load_model.
     """
     if activation != "auto":
         return activation
@@ -169,7 +172,7 @@ def resolve_activation(activation: Activation, scores: Tensor) -> Activation:
 
 
 def probabilities(scores: Tensor, activation: Activation) -> Tensor | None:
-    """Probabilities (K,) float64 on the CPU of scores (K,); None where they have none.
+    """The probabilities (K,) float64 on the CPU for scores (K,); None if they have none.
 
     >>> import torch
     >>> probabilities(torch.tensor([0.0]), "sigmoid")
@@ -183,7 +186,7 @@ def probabilities(scores: Tensor, activation: Activation) -> Tensor | None:
 
 
 def in_words(label: str, score: float, probability: float | None) -> str:
-    """A class for titles and alternative texts: its label and its probability, or its score where it has none.
+    """A class for titles and alternative texts: its label and its probability, or its score if it has none.
 
     >>> in_words("tiger cat", 12.5, 0.381), in_words("age", 59.57, None)
     ('tiger cat, 38.1 %', 'age, 59.57')

@@ -1,7 +1,7 @@
-"""Every class of a photo under the cursor: one HTML file that needs nothing else.
+"""Writes the explorer: one self-contained HTML file that shows the map of any class on a photo.
 
-A map is a few dozen numbers, so the maps of all classes fit into the page, and the page itself does the rest: it lays a
-map on the photo as `camlib.place` does and colours it as `camlib.overlay` does.
+A map has only a few dozen numbers, so the maps of all classes fit into the page. The page itself does the rest: it lays
+a map on the photo as `camlib.place` does, and colours it as `camlib.overlay` does.
 """
 
 import base64
@@ -26,10 +26,10 @@ from camlib.files import write_whole
 from camlib.models import Classifier
 from camlib.plot import ALPHA, COLORMAP
 
-SIDE = 1024  # pixels: a larger photo is scaled down to it
-PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, all the rest is below 75 kB
-FEW = 10  # classes of a method that computes each map anew
-STEPS = 65535  # of a cell's value between the ends of its map
+SIDE = 1024  # pixels: larger photos are scaled down to this
+PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, the rest is below 75 kB
+FEW = 10  # classes on the page, for methods that compute each map separately
+STEPS = 65535  # steps of a cell's value between the smallest and largest value of its map
 COLOURS = {
     COLORMAP: "Red for, blue against",
     "PuOr_r": "Orange for, purple against",
@@ -70,17 +70,17 @@ def to_html(
     side: int = SIDE,
     start: int = 0,
 ) -> str | Path:
-    """A page with the photos and the maps of all classes, to be explored without a kernel and without network.
+    """Make a page with the photos and the maps of all classes, which works without a kernel or network connection.
 
-    exps: one explanation or several. path: the file to write, whole or not at all; without it the page's text is
-    returned. names: what the photos are called. side: pixels of a photo's longer side, at most. start: the photo that
-    is shown first.
+    exps: one explanation or several. path: the file to write; without it, the page's text is returned. names: the names
+    of the photos. side: the most pixels of a photo's longer side. start: the photo to show first.
 
-    The page's pixels are those of `camlib.overlay`, to one gray level. A page of a 1024-pixel photo has at most 700 kB:
-    cells have 16 bits between the ends of their map, and where the maps have more than 135 cells, the most probable
-    classes are kept. Methods other than "cam" compute each map anew, so the page has their ten most probable classes.
+    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo has at
+    most 700 kB: cells are stored in 16 bits between the smallest and largest value of their map, and if the maps have
+    more than 135 cells, only the most probable classes are stored. Methods other than "cam" compute each map
+    separately, so for these the page only has the ten most probable classes.
 
-    Raises `CamError` for wrong arguments, for maps that are not finite, and where the file cannot be written.
+    Raises `CamError` for wrong arguments, for maps that are not finite, or if the file cannot be written.
 
     >>> from camlib import explain, load_model
     >>> page = to_html(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray"])
@@ -92,27 +92,29 @@ def to_html(
     if path is None:
         return page
     if Path(path).suffix.lower() not in (".html", ".htm"):
-        raise CamError(f"{path}: pages are written as .html.")
+        raise CamError(f"{path}: to_html writes .html files; use this suffix.")
     return write_whole(path, lambda file: file.write(page.encode()))
 
 
 def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, side: int = SIDE, start: int = 0) -> str:
     if not several or not all(isinstance(exp, Explained) for exp in several):
-        raise CamError("An explorer shows an Explanation or several: camlib.explain(clf, photo) makes one.")
+        raise CamError("An explorer shows one Explanation or several: camlib.explain(clf, photo) makes one.")
     if names is None:
         names = ["photo"] if len(several) == 1 else [f"photo {n}" for n in range(1, len(several) + 1)]
     if isinstance(names, str) or len(names) != len(several):
         raise CamError(f"names={names!r}: one name for each of the {len(several)} photos is needed.")
     if side < 1 or not 0 <= start < len(several):
-        raise CamError(f"side={side}, start={start}: a number of pixels, and one of the {len(several)} photos, from 0.")
-    title = ", ".join(names).encode(errors="replace").decode()  # a file name need not be text
+        raise CamError(
+            f"side={side}, start={start}: side is a number of pixels, start one of the {len(several)} photos, from 0."
+        )
+    title = ", ".join(names).encode(errors="replace").decode()  # a file name need not be valid text
     parts = {"title": html.escape(f"{title}: what the network saw"), "data": _json(_data(several, names, side, start))}
     template = files("camlib").joinpath("page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], template)  # in one pass: names may look so
+    return re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], template)  # one pass: names may contain these
 
 
 def framed(exp: Explained, side: int = 640) -> str:
-    """The page for a notebook's output: in a frame of its own, over a picture for where scripts are not trusted."""
+    """The page for a notebook's output, in its own frame, over a picture for where scripts are not trusted."""
     picture = _picture(Image.fromarray(exp.overlay()), side)[0]
     alt = html.escape(f"Evidence for {exp.top(1)[0]} on the photo")
     image = f'<img src="{picture}" alt="{alt}" style="grid-area: 1/1">'
@@ -120,7 +122,7 @@ def framed(exp: Explained, side: int = 640) -> str:
 
 
 def frame(page: str, height: int = 860) -> str:
-    # sandbox: the page's scripts run, but reach neither the notebook nor its server
+    # sandbox: the page's scripts run, but cannot access the notebook or its server
     style = f"grid-area: 1/1; width: 100%; height: {height}px; border: 0; resize: vertical"
     return (
         f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" title="Class map explorer" '
@@ -151,7 +153,7 @@ def _data(exps: Sequence[Explained], names: Sequence[str], side: int, start: int
 
 
 def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:
-    """A photo, what the network says of it, and the maps of as many classes as there is room for."""
+    """A photo, what the network says about it, and the maps of as many classes as there is room for."""
     picture, (height, width) = _picture(Image.fromarray(exp.photo), side)
     logits = exp.logits.float().cpu()
     cells = sum(r.features.shape[2] * r.features.shape[3] for r in exp.results)
@@ -183,7 +185,7 @@ def _view(result: ViewResult, classes: list[int]) -> dict[str, Any]:
 
 
 def _encoded(maps: np.ndarray) -> dict[str, str]:
-    """Maps (K, h, w) as 16 bits between each map's own ends: off by at most 1/131070 of the distance between these."""
+    """Encode maps (K, h, w) in 16 bits between each map's extremes; errors are at most 1/131070 of their distance."""
     flat = maps.reshape(len(maps), -1)
     if not np.isfinite(flat).all():
         raise CamError("Some maps are not finite; the page cannot show them.")
@@ -194,7 +196,7 @@ def _encoded(maps: np.ndarray) -> dict[str, str]:
 
 
 def _picture(image: Image.Image, side: int) -> tuple[str, tuple[int, int]]:
-    """The image as a JPEG in an address of its own, and its (height, width); coarser where it would be too large."""
+    """The image as a JPEG in a data URL, and its (height, width). A picture that is too large is made coarser."""
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""From an image to an explanation: the whole way, in order."""
+"""From an image to an explanation: the complete pipeline."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,19 +21,20 @@ def explain(
     sizes: int | Sequence[int] | None = None,
     layer: Layer | None = None,
 ) -> Explanation:
-    """One forward pass, and the evidence for every class, verified by `mean(map) + bias == logit`.
+    """Explain an image: one forward pass gives the evidence for every class, verified by `mean(map) + bias == logit`.
 
     clf: from `load_model`. image: a path, a Pillow image, an array (H, W, 3) uint8, or a prepared tensor (C, H, W) or
     (1, C, H, W), see `camlib.inputs`.
 
-    method: "cam", which is exact, or for any network one of the others in `camlib.methods.METHODS`, whose maps are
-    computed for the classes that you use. layer: the feature map of these, a name or module; None takes the last.
+    method: "cam", which is exact, or, for any network, another method in `camlib.methods.METHODS`, whose maps are only
+    computed for the classes that you use. layer: for the other methods, the layer with the feature map, as a name or
+    module; None takes the last one.
 
-    view: "crop" shows the network what it was trained on, "whole" the entire photo. sizes: the input's side in pixels,
-    or several, whose maps are averaged.
+    view: "crop" shows the network what it was trained on, "whole" shows it the entire photo. sizes: the input's side in
+    pixels, or several sides, whose maps are averaged.
 
-    Raises `HeadError` where the network has no exact map, `LayerError` where it has no feature map, `ImageError`,
-    `ModelError` and `CamError` for what they say.
+    Raises `HeadError` if the network has no exact map, `LayerError` if it has no feature map, and `ImageError`,
+    `ModelError` or `CamError` for the reasons in their messages.
 
     >>> import numpy as np
     >>> from camlib import load_model
@@ -54,7 +55,7 @@ def explain_all(
     sizes: int | Sequence[int] | None = None,
     layer: Layer | None = None,
 ) -> list[Explanation]:
-    """Explain several images, with one forward pass for all whose inputs have the same size; see `explain`.
+    """Explain several images, with one forward pass for all inputs of the same size; see `explain`.
 
     images: a list of what `explain` takes, a batch (B, C, H, W) of prepared tensors, or frames (B, H, W, 3) uint8.
 
@@ -68,12 +69,12 @@ def explain_all(
 
 
 def check(clf: Any, method: str, layer: Layer | None = None) -> Method:
-    """The method of that name; an error where this classifier cannot be explained so."""
+    """Look up the method and check that it fits the classifier and the layer."""
     if not isinstance(clf, Classifier):
         raise ModelError(f"explain takes a Classifier, not {type(clf).__name__}; wrap it with camlib.load_model(…).")
     chosen = find_method(method)
     if chosen.name == "cam" and layer is not None:
-        raise CamError("layer= is for the other methods; where method='cam' applies, the network itself says which.")
+        raise CamError("layer= is for the other methods; for method='cam', the network determines the layer.")
     return chosen
 
 

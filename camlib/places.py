@@ -1,4 +1,4 @@
-"""Where a network has its feature maps: found when first needed, checked at each use, found anew when a check fails."""
+"""Where a network has its feature maps: found when needed, checked at each use, found again if a check fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from camlib.network import copy_of, eval_mode, walk
 from camlib.outputs import Output
 
 Structure = tuple[tuple[Any, ...], ...]
-"""For each module its identity, its type, and the names of its attributes that are True, such as grad_checkpointing."""
+"""For each module: its identity, its type, and the names of attributes that are True, such as grad_checkpointing."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExactMaps:
-    """What one forward pass gives for the method "cam", verified."""
+    """The verified results of one forward pass for the method "cam"."""
 
     features: Tensor  # (B, C, h, w)
     logits: Tensor  # (B, K)
@@ -33,10 +33,10 @@ class ExactMaps:
 
 @dataclass(eq=False)
 class Places:
-    """The head and the feature layers of one network, as guesses: nothing here is believed without a check.
+    """The head and the feature layers of one network. These are only guesses, and checked whenever they are used.
 
-    An exact map is verified by its identity on each input, with the weights that the network has then. Head and feature
-    layer are looked up again when the network's modules have changed.
+    An exact map is verified by its identity on each input, with the network's weights at that time. Head and feature
+    layer are searched again if the network's modules have changed.
     """
 
     head: Head | None = None
@@ -44,9 +44,9 @@ class Places:
     layers: dict[Layer | None, tuple[Structure, FeatureLayer]] = field(default_factory=dict)
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
-        """The maps of all classes for x (B, C, H, W). probe: makes an input on which a head can be found.
+        """The maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
 
-        Raises `HeadError` where the network, as it is now, has no exact map.
+        Raises `HeadError` if the network, as it is now, has no exact map.
         """
         parts = [type(m) for m in walk(module)]
         if self.head is not None and self.parts in (None, parts):
@@ -58,7 +58,7 @@ class Places:
         return _run(self.head, module, x)
 
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
-        """A forward pass with the graph from a feature map on; its gradients stay those of the network as it is now."""
+        """A forward pass with the graph from a feature map on. Its gradients stay those of the network as it is now."""
         now = tuple((id(m), type(m), *_switches(m)) for m in walk(module))
         structure, place = self.layers.get(layer, (None, None))
         if place is not None and structure == now:
@@ -76,7 +76,7 @@ def _switches(m: nn.Module) -> list[str]:
 
 
 def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None) -> ForwardPass:
-    if place.recomputes:  # a backward pass would run the network as it is by then, so it gets one of its own
+    if place.recomputes:  # a backward pass would run the network again, perhaps after a change: use a copy
         module = copy_of(module).eval()
     return run_forward(module, x, place, output, keep_weights=True)
 

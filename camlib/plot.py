@@ -1,4 +1,4 @@
-"""Pictures that tell the truth: evidence keeps its sign, zero stays clear, one scale for what stands side by side."""
+"""Honest pictures: evidence keeps its sign, zero stays transparent, and maps side by side share one scale."""
 
 import io
 import re
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-COLORMAP = "coolwarm"  # red speaks for the class, blue against it; perceptual, and told apart by colour-blind readers
+COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; perceptually uniform, safe for the colour-blind
 ALPHA = 0.85
 UNIT = "logit evidence per cell"
 FONT_SIZE, LINE = 10, 0.17  # of titles: points, and inches from line to line
-ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 from -limit to limit, and one for where the network never looked
+ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 mean -limit to limit; 255 means that the network never looked
 
 
 def overlay(
@@ -36,9 +36,9 @@ def overlay(
 ) -> np.ndarray:
     """Lay signed evidence on a photo: photo (H, W, 3) uint8, heat (H, W) -> (H, W, 3) uint8.
 
-    The photo is shown in gray, so that every colour is evidence. The ends of a diverging colour map say the sign, the
-    opacity how much: in proportion to |heat|, from clear at zero to `alpha` at ±`limit` (by default the largest |heat|)
-    and beyond. Where heat is NaN the network never looked: the photo is pale there.
+    The photo is shown in gray, so every colour is evidence. The hue, one end of a diverging colour map, shows the sign.
+    The opacity shows the strength: it is proportional to |heat|, from 0 at zero to `alpha` at ±`limit` (by default the
+    largest |heat|) and beyond. Where heat is NaN, the network never looked, and the photo is drawn pale.
 
     >>> photo = np.full((1, 3, 3), 100, np.uint8)
     >>> overlay(photo, np.array([[0., 2., np.nan]]), cmap="gray", alpha=1)[0].tolist()
@@ -48,7 +48,7 @@ def overlay(
     heat = np.asarray(heat, dtype=np.float32)
     if heat.shape != photo.shape[:2]:
         raise CamError(
-            f"The heat map is {heat.shape}, the photo {photo.shape[:2]}; camlib.place lays a map on the photo."
+            f"The heat map is {heat.shape}, but the photo is {photo.shape[:2]}; camlib.place lays a map on the photo."
         )
     strength = np.rint(heat * (ZERO / _limit(heat, limit)))
     step = np.nan_to_num(np.clip(strength, -ZERO, ZERO), nan=UNSEEN - ZERO).astype(np.int32) + ZERO
@@ -57,29 +57,29 @@ def overlay(
 
 
 def _limit(heat: np.ndarray, limit: float | None) -> float:
-    """The value at full colour; a map of zeros has none and stays clear."""
+    """The value at full colour. For a map of zeros this is 1, so the map stays transparent."""
     if limit is None:
         limit = float(np.nanmax(np.abs(heat), initial=0.0))
     if not np.isfinite(limit) or limit < 0:
-        raise CamError(f"limit={limit}: a finite number above 0 is needed, in logits.")
+        raise CamError(f"limit={limit}: must be a finite number above 0, in the unit of the map.")
     return limit or 1.0
 
 
 @cache
 def _table(cmap: str, alpha: float) -> np.ndarray:
-    """(256 steps of evidence × 256 grays, 3) uint8: the colour of every pixel is one look-up."""
+    """(256 steps of evidence × 256 grays, 3) uint8: a look-up table with the colour of every pixel."""
     from matplotlib import colormaps
 
     if cmap not in colormaps:
         raise CamError(
-            f"matplotlib has no colour map {cmap!r}; a diverging one fits, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'."
+            f"matplotlib has no colour map {cmap!r}; use a diverging one, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'."
         )
     if not 0 <= alpha <= 1:
-        raise CamError(f"alpha={alpha}: opacity lies between 0 and 1.")
+        raise CamError(f"alpha={alpha}: must be an opacity between 0 and 1.")
     value = (np.arange(256)[:, None, None] - ZERO) / ZERO
     gray = np.arange(256.0)[None, :, None]
-    # The hue is that of the colour map's end, whatever the strength: if it paled towards zero and the opacity fell too,
-    # weak evidence would fade twice and the picture show the square of the map.
+    # For any strength, the hue is that of the colour map's end. If both hue and opacity faded towards zero, weak
+    # evidence would fade twice, and the picture would show the square of the map.
     colour = np.where(value < 0, colormaps[cmap](0.0)[:3], colormaps[cmap](1.0)[:3]) * 255
     opacity = alpha * np.minimum(np.abs(value), 1)
     table = gray * (1 - opacity) + colour * opacity
@@ -96,12 +96,13 @@ def figure(
     unit: str = UNIT,
     **style: Any,
 ) -> "Figure":
-    """The photo, then one overlay per heat map, all on one scale with its colour bar. box: what the network saw.
+    """The photo, then one overlay per heat map, all on one scale with a colour bar. box: what the network saw.
 
-    The scale reaches from -limit to limit, by default the largest |value| of all the maps.
+    The scale goes from -limit to limit; by default, limit is the largest |value| of all the maps.
 
-    Titles and unit may be in any script (see `camlib.fonts`) and are drawn as they are: "$" starts no formula. A title
-    too wide for its panel is set in two lines, and shortened where that is not enough; a percentage at its end stays.
+    Titles and unit may be in any script (see `camlib.fonts`) and are drawn literally: "$" does not start a formula. A
+    title that is too wide for its panel is set in two lines and, if needed, shortened. A percentage at its end is
+    preserved.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -114,7 +115,7 @@ def figure(
     text: dict[str, Any] = {"fontfamily": fonts.families([*names, unit], stacklevel=3), "parse_math": False}
     fitted = [_fit(name, 0.9 * 72 * width, text["fontfamily"]) for name in names]
     more = max(new.count("\n") - name.count("\n") for new, name in zip(fitted, names, strict=True))
-    size = (width * (len(heats) + 1) + 0.7, width * h / w + 0.5 + LINE * more)  # a panorama has no room to spare
+    size = (width * (len(heats) + 1) + 0.7, width * h / w + 0.5 + LINE * more)  # panoramas need the room for more lines
     fig = Figure(figsize=size, layout="constrained", dpi=100)
     axes = fig.subplots(1, len(heats) + 1, squeeze=False)[0]
     pictures = [photo, *(overlay(photo, heat, limit, **style) for heat in heats)]
@@ -133,7 +134,7 @@ def figure(
 
 
 def _fit(title: str, width: float, family: list[str] | None) -> str:
-    """The title in lines of at most `width` points: as it is, in two lines, or shortened; a percentage stays."""
+    """Fit a title into lines of at most `width` points: unchanged, in two lines, or shortened, but for a percentage."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -160,7 +161,7 @@ def _lines(line: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def _longest(text: str, fits: Callable[[str], bool]) -> int:
-    """How many characters fit, at least one; an accent is not parted from its letter."""
+    """How many characters fit, at least one. Does not separate an accent from its letter."""
     end = max(1, bisect_left(range(min(len(text), 200)), True, key=lambda n: not fits(text[: n + 1])))
     while 1 < end < len(text) and (unicodedata.category(text[end])[0] == "M" or "\u200d" in text[end - 1 : end + 1]):
         end -= 1  # "\u200d" joins several emoji to one
@@ -168,7 +169,7 @@ def _longest(text: str, fits: Callable[[str], bool]) -> int:
 
 
 def _end_of_word(text: str, end: int) -> int:
-    """Where to break a line, in the second half of text[:end]; end itself where no word ends there, as in Chinese."""
+    """Where to break a line: in the second half of text[:end], or at end if no word ends there, as in Chinese."""
     for n in range(end, end // 2, -1) if end < len(text) else ():
         if text[n].isspace() or text[n - 1] in " -_/,;":
             return n
@@ -185,7 +186,7 @@ def side_by_side(
 ) -> "Figure":
     """The photo, then one overlay per heat map, each on its own scale with its own colour bar below it.
 
-    For maps that share no unit, such as those of different methods. box: what the network saw.
+    For maps with different units, such as those of different methods. box: what the network saw.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -230,7 +231,7 @@ def picture(fig: "Figure") -> Image.Image:
 
 
 def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "ScalarMappable":
-    """What `Figure.colorbar` needs for the scale of an overlay: its colours on light gray, from -limit to limit."""
+    """The argument for `Figure.colorbar` that shows an overlay's scale: its colours on light gray, -limit to limit."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
@@ -239,10 +240,10 @@ def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "Scala
 
 
 def encode(fig: "Figure", dpi: float | None = None) -> bytes:
-    """The figure as a picture file, the same every time (no version or date inside): JPEG with photos in it, else PNG.
+    """The figure as a picture file: JPEG if it contains photos, otherwise PNG. The bytes are the same every time.
 
-    A photo as PNG is four times as large as a JPEG of quality 92, in which lines and letters stay sharp. dpi: pixels
-    per inch, by default the figure's own.
+    As PNG, a photo is four times as large as a JPEG of quality 92, in which lines and letters stay sharp. The file
+    contains no version or date. dpi: pixels per inch, by default the figure's own.
     """
     buffer, dpi = io.BytesIO(), dpi or fig.dpi
     if any(image.get_array().ndim == 3 for ax in fig.axes for image in ax.images):  # type: ignore[union-attr]
@@ -258,5 +259,5 @@ def show(fig: "Figure", alt: str | None = None) -> None:
 
     alt = alt or str(fig.get_label())
     if not alt:
-        raise CamError("A figure is shown with alt text: show(fig, alt='what a reader who cannot see it should know').")
+        raise CamError("A figure needs alt text: show(fig, alt='what a reader who cannot see it should know').")
     display.display(display.Image(encode(fig), alt=alt))

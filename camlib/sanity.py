@@ -1,7 +1,7 @@
-"""Would the map look the same for a broken network? And would something that knows nothing do as well?
+"""Would the map look the same for a broken network? And would a baseline that knows nothing do just as well?
 
-A map that stays the same when the weights are destroyed does not show what the network has learnt (Adebayo et al. 2018,
-arXiv 1810.03292). A measure on which a blob in the middle does as well says nothing about the map.
+A map that stays the same when you destroy the weights does not show what the network has learnt (Adebayo et al. 2018,
+arXiv 1810.03292). If a blob in the middle scores just as well on a measure, that score says nothing about the map.
 """
 
 import copy
@@ -19,11 +19,11 @@ from camlib.models import Classifier
 
 
 def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterator[tuple[str, Classifier]]:
-    """The classifier with the first layer named destroyed, then the first two, and so on: (name, classifier) pairs.
+    """The classifier with the first of the layers destroyed, then the first two, and so on: (name, classifier) pairs.
 
-    layers: from the output down to the input, as Adebayo et al. 2018, section 3.1, cascade them. Each parameter's
-    values are shuffled, so that their mean and spread stay and the signal neither dies nor explodes. `clf` is left as
-    it is.
+    layers: from the output down to the input, as in the cascade of Adebayo et al. 2018, section 3.1. Each parameter's
+    values are shuffled: their mean and spread stay the same, so that the signal neither dies out nor explodes. `clf` is
+    not changed.
 
     >>> from camlib import load_model
     >>> from camlib.shapes import SHAPES, network
@@ -45,23 +45,26 @@ def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterato
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two maps of the same shape, -1 to 1: 1 where they order the cells alike.
+    """Spearman's rank correlation of two maps of the same shape, -1 to 1: 1 if both order the cells in the same way.
 
     >>> rank_correlation(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 4.], [9., 16.]]))
     1.0
     """
     stats = optional("scipy.stats", "rank_correlation")
     if a.shape != b.shape or a.numel() < 2:
-        raise CamError(f"Two maps of one shape are compared; got {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise CamError(
+            "rank_correlation takes two maps of the same shape with at least two cells; "
+            f"got {tuple(a.shape)} and {tuple(b.shape)}."
+        )
     if a.min() == a.max() or b.min() == b.max():
-        raise CamError("A constant map orders no cells, so it has no rank correlation.")
+        raise CamError("One of the maps is constant. It does not rank its cells, so there is no rank correlation.")
     return float(stats.spearmanr(a.detach().flatten().cpu(), b.detach().flatten().cpu()).statistic)
 
 
 def centre_map(size: tuple[int, int], spread: float = 0.25) -> Tensor:
-    """A baseline: a Gaussian blob in the middle, (h, w), its standard deviation a share of each side.
+    """A baseline: a Gaussian blob in the middle, (h, w). spread: its standard deviation as a share of each side.
 
-    Photographers put things in the middle, so this does well on many data sets.
+    Photographers put their subject in the middle, so this baseline does well on many data sets.
     """
     y, x = (torch.linspace(-0.5 + 0.5 / side, 0.5 - 0.5 / side, side) / spread for side in size)
     return torch.exp(-(y[:, None] ** 2 + x**2) / 2)
@@ -73,7 +76,7 @@ def random_map(size: tuple[int, int], seed: int = 0) -> Tensor:
 
 
 def edge_map(photo: np.ndarray) -> Tensor:
-    """A baseline: the strength of the photo's edges (Sobel filter on the gray photo), (H, W). It knows no class.
+    """A baseline: the strength of the photo's edges (Sobel filter on the gray photo), (H, W). It ignores the class.
 
     A map that resembles it may show what the photo looks like, not what the network uses.
     """

@@ -1,7 +1,7 @@
-"""Generated pictures whose boxes are exact, with or without a planted shortcut, and networks small enough to train now.
+"""Generated pictures with exact boxes, with or without a planted shortcut, and networks small enough to train now.
 
-For questions that photographs cannot answer: is the map in the right place, when the right place is known to the pixel?
-Does it show what the network really uses, when that is known, too?
+They answer questions that photographs cannot. Here we know the right place to the pixel: is the map there? With a
+shortcut, we also know what the network really uses: does the map show it?
 """
 
 from dataclasses import dataclass
@@ -21,30 +21,30 @@ BATCH = 32
 MEAN, STD = 0.5, 0.25
 NORMALISATION = {"mean": (MEAN,) * 3, "std": (STD,) * 3}  # options of load_model
 CORNER = 10  # pixels of the shortcut
-CORNER_COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.15, 0.2, 0.9), (0.9, 0.8, 0.1), (0.8, 0.1, 0.8))  # a class each
+CORNER_COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.15, 0.2, 0.9), (0.9, 0.8, 0.1), (0.8, 0.1, 0.8))  # one per class
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """n pictures, one shape on each."""
+    """n pictures with one shape each."""
 
     images: Tensor  # (n, 3, 64, 64) float32, 0 to 1
     labels: Tensor  # (n,) int64, index into SHAPES
-    boxes: Tensor  # (n, 4) int64: left, top, right, bottom in pixels; right and bottom lie outside
+    boxes: Tensor  # (n, 4) int64: left, top, right, bottom in pixels; right and bottom are just outside
 
 
 def pictures(n: int, seed: int, corner: str = "none") -> Pictures:
-    """n generated pictures: one shape each, at a random place, in random colours, on a cloudy ground with stray lines.
+    """Generate n pictures: one shape each, in a random place and random colours, on a cloudy ground with stray lines.
 
-    corner: the top left corner is left alone ("none"), has the colour of the class ("class"), which gives the answer
-    away, or the colour of a class drawn at random ("random"). The rest of the pictures is the same in all three.
+    corner: what the top left corner shows. "none": nothing special. "class": the colour of the class, which gives the
+    answer away. "random": the colour of a random class. The rest of the pictures is the same in all three cases.
 
     >>> p = pictures(4, seed=0)
     >>> p.images.shape, p.labels.tolist(), p.boxes[0].tolist()
     (torch.Size([4, 3, 64, 64]), [4, 3, 2, 1], [15, 20, 39, 44])
     """
     if corner not in ("none", "class", "random"):
-        raise CamError(f"corner={corner!r}: 'none', 'class' or 'random'.")
+        raise CamError(f"corner={corner!r}: must be 'none', 'class' or 'random'.")
     rng = np.random.default_rng(seed)
     images = np.empty((n, 3, SIDE, SIDE), np.float32)
     labels, boxes = rng.integers(len(SHAPES), size=n), np.empty((n, 4), np.int64)
@@ -61,7 +61,7 @@ def _picture(rng: np.random.Generator, shape: str) -> tuple[np.ndarray, np.ndarr
     clouds = upsample(torch.from_numpy(rng.uniform(-0.15, 0.15, (3, 5, 5))), (SIDE, SIDE)).numpy()
     image = ground[:, None, None] + clouds + rng.normal(0, 0.04, (3, SIDE, SIDE))
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
-    for _ in range(2):  # stray lines: edges alone must not give the place away
+    for _ in range(2):  # stray lines, so that edges alone do not give the place away
         angle, distance = rng.uniform(0, np.pi), rng.uniform(-20, 20)
         across = (x - SIDE / 2) * np.cos(angle) + (y - SIDE / 2) * np.sin(angle) - distance
         image[:, np.abs(across) < 0.8] = rng.uniform(0, 1, 3)[:, None]
@@ -75,7 +75,7 @@ def _picture(rng: np.random.Generator, shape: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The shape's mask in coordinates in which it reaches from -1 to 1."""
+    """The shape's mask, in coordinates from -1 to 1 across the shape."""
     if shape == "square":
         return (np.abs(u) < 0.85) & (np.abs(v) < 0.85)
     if shape == "triangle":
@@ -87,10 +87,10 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def network(head: str, seed: int = 0) -> nn.Sequential:
-    """Four convolutions, layer "0": (B, 3, 64, 64) -> (B, 64, 8, 8); then a head of five logits. Not yet trained.
+    """An untrained network: four convolutions, layer "0": (B, 3, 64, 64) -> (B, 64, 8, 8), then a head of five logits.
 
     head: "gap", global average pooling and a linear layer; "flat", flattened into a linear layer; "fc", flattened into
-    two linear layers with a ReLU between them, as VGG's. The caller's random numbers are left alone.
+    two linear layers with a ReLU between them, as in VGG. The caller's random numbers are not affected.
     """
 
     def block(inside: int, outside: int, size: int, stride: int = 1) -> list[nn.Module]:
@@ -107,17 +107,18 @@ def network(head: str, seed: int = 0) -> nn.Sequential:
             "fc": lambda: [nn.Flatten(), nn.Linear(64 * 64, 64), nn.ReLU(), nn.Linear(64, len(SHAPES))],
         }
         if head not in heads:
-            raise CamError(f"head={head!r}: {', '.join(map(repr, heads))}.")
+            raise CamError(f"head={head!r}: must be one of {', '.join(map(repr, heads))}.")
         return nn.Sequential(nn.Sequential(*features), *heads[head]())
 
 
 def train(
     net: nn.Module, data: Pictures, epochs: int = 6, seed: int = 0, threads: int = 2, progress: bool = True
 ) -> list[float]:
-    """Train in place; gives the mean loss of each epoch. Leaves the network in evaluation mode.
+    """Train the network in place. Returns the mean loss of each epoch, and leaves the network in evaluation mode.
 
-    The same seed and number of threads give the same weights on the same kind of processor, to the last bit; another
-    number of threads does not, so that is set here and put back afterwards. About 10 s on two cores for 2000 pictures.
+    On the same kind of processor, the same seed and number of threads give the same weights to the last bit. A
+    different number of threads does not, so we set it here and restore it afterwards. About 10 s on two cores for 2000
+    pictures.
     """
     from tqdm import tqdm
 
@@ -150,12 +151,12 @@ def train(
 
 
 def centred(images: Tensor) -> Tensor:
-    """What these networks take: 0..1 becomes -2..2. `load_model(net, …, **NORMALISATION)` does the same."""
+    """The input that these networks take: 0..1 becomes -2..2. `load_model(net, …, **NORMALISATION)` does the same."""
     return (images - MEAN) / STD
 
 
 def accuracy(net: nn.Module, data: Pictures) -> float:
-    """The share of pictures that the network names rightly, in evaluation mode."""
+    """The share of pictures that the network classifies correctly, in evaluation mode."""
     with torch.no_grad(), eval_mode(net):
         found = torch.cat([net(centred(part)).argmax(1) for part in data.images.split(200)])
     return float((found == data.labels).float().mean())

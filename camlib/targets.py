@@ -1,4 +1,4 @@
-"""What a target may be, decided in one place: class indices, labels, tensors of indices, and the names of classes."""
+"""The one place that decides what can be a target: class indices, labels, tensors of indices; and the class names."""
 
 from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from numbers import Integral
@@ -17,13 +17,13 @@ Targets = Target | Sequence[Target]
 
 
 class Chosen(NamedTuple):
-    """Class indices, and whether the caller named one class or a list of them."""
+    """Class indices, and whether the caller asked for a single class or a list."""
 
     indices: list[int]
     single: bool
 
     def shaped(self, results: Tensor, axis: int = 0) -> Tensor:
-        """Results of all the classes along an axis; without that axis where the caller named a single class."""
+        """The results of the classes along an axis; without this axis if the caller asked for a single class."""
         return results.select(axis, 0) if self.single else results
 
 
@@ -31,10 +31,10 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
     """The names of the classes 0 to count - 1, as strings.
 
     labels: None (then "class 0", "class 1", …), an ordered collection of names, or a mapping from index to name such as
-    Hugging Face's `config.id2label`. A set has no order, the keys or values of a mapping have the order in which they
-    came, and a mapping from name to index is the wrong way round: all these are refused.
+    Hugging Face's `config.id2label`. These are refused: sets, which have no order; the keys or values of a mapping,
+    which come in the order in which it was filled; and mappings from name to index, which are the wrong way round.
 
-    Raises `ModelError` for labels that are not one name for each class.
+    Raises `ModelError` if labels does not give one name for each class.
 
     >>> class_names({1: "dog", 0: "cat"}, 2)
     ('cat', 'dog')
@@ -45,13 +45,13 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
         labels = _in_order(labels)
     elif isinstance(labels, MappingView):
         raise ModelError(
-            f"labels is {type(labels).__name__}, in the order in which a mapping was filled: pass the mapping, if "
-            "it gives the name of an index, or a list with the name of class 0 first."
+            f"labels is {type(labels).__name__}, in the order in which a mapping was filled: pass the mapping itself "
+            "if it maps indices to names, or a list with the name of class 0 first."
         )
     elif isinstance(labels, Set):
         raise ModelError("labels is a set, which has no order: pass a list with the name of class 0 first.")
     elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
-        raise ModelError(f"labels is a list of names, one for each class; got {labels!r}.")
+        raise ModelError(f"labels must be a list of names, one for each class; got {labels!r}.")
     names = tuple(str(label) for label in labels)
     if len(names) != count:
         raise ModelError(f"{len(names)} labels for a network with {count} output{'s' * (count != 1)}.")
@@ -77,10 +77,10 @@ def _in_order(labels: Mapping[Any, Any]) -> list[str]:
 def class_index(target: Any, count: int, labels: Sequence[str] = (), name: str = "this network") -> int:
     """The index of one class, from 0 to count - 1.
 
-    target: an index (int, NumPy integer, 0-d tensor or array) or, where labels are given, a label in any case. name:
-    what an error calls the network.
+    target: an index (int, NumPy integer, 0-d tensor or array) or, if there are labels, a label in upper or lower case.
+    name: the network's name in errors.
 
-    Raises `TargetError` for anything else, with near matches for a label.
+    Raises `TargetError` for anything else, and suggests similar labels.
 
     >>> class_index("DOG", 2, ["cat", "dog"])
     1
@@ -103,7 +103,7 @@ def class_index(target: Any, count: int, labels: Sequence[str] = (), name: str =
 def _labelled(label: str, labels: Sequence[str], name: str) -> int:
     if not labels:
         raise TargetError(
-            f"{label!r} is a label, and here only class indices are known; labels belong to a Classifier."
+            f"{label!r} is a label, but only class indices are known here; labels belong to a Classifier."
         )
     exact = [k for k, known in enumerate(labels) if known == label]
     hits = exact or [k for k, known in enumerate(labels) if known.lower() == label.strip().lower()]
@@ -116,9 +116,9 @@ def _labelled(label: str, labels: Sequence[str], name: str) -> int:
 
 
 def choose(targets: Any, count: int, labels: Sequence[str] = (), name: str = "this network") -> Chosen:
-    """One target or several, as class indices.
+    """Convert one or several targets to class indices.
 
-    targets: what `class_index` takes, or a list, tuple or 1-d tensor or array of it.
+    targets: what `class_index` takes, or a list, tuple, 1-d tensor or array of these.
 
     >>> choose(["dog", 0], 2, ["cat", "dog"])
     Chosen(indices=[1, 0], single=False)
@@ -135,7 +135,7 @@ def choose(targets: Any, count: int, labels: Sequence[str] = (), name: str = "th
 
 
 def choose_for_batch(targets: Any, count: int, batch: int) -> tuple[list[list[int]], bool]:
-    """Class indices for each picture of a batch: (T lists of B indices, whether the T axis is left out).
+    """Class indices for each picture of a batch: (T lists of B indices, whether to leave out the T axis).
 
     targets: one class for all pictures, a list of T classes for all pictures, or a tensor or array (B,) with one class
     for each picture.
@@ -150,7 +150,7 @@ def choose_for_batch(targets: Any, count: int, batch: int) -> tuple[list[list[in
         if len(targets) != batch:
             raise TargetError(
                 f"A tensor of targets has one class for each picture: got {len(targets)} for a batch of {batch}. "
-                "For several classes of every picture, pass a list."
+                "To explain several classes for every picture, pass a list."
             )
         return [[class_index(target, count) for target in targets]], True
     indices, single = choose(targets, count)

@@ -1,6 +1,6 @@
-"""What a network sees of a photo, and how its maps are laid back onto it.
+"""What a network sees of a photo, and how to lay its maps back onto the photo.
 
-Positions are continuous: pixel i covers i to i + 1, its centre is i + 0.5 (half-pixel centres, as in
+Positions are continuous: pixel i covers i to i + 1, and its centre is i + 0.5 (half-pixel centres, as in
 `torch.nn.functional.interpolate(align_corners=False)`).
 """
 
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from camlib.errors import CamError, ImageError
 
 MULTIPLE = 32  # the usual total stride: a `whole` view is rounded to it, so that the cells of the map tile the input
-LARGEST = 64_000_000  # pixels of a resized photo; only an absurdly long or flat photo exceeds it
-LARGEST_INPUT = 8_000_000  # pixels that go through the network
+LARGEST = 64_000_000  # the most pixels of a resized photo; only extremely long or flat photos exceed this
+LARGEST_INPUT = 8_000_000  # the most pixels that go through the network
 
 
 @dataclass(frozen=True)
 class View:
-    """What a network sees of a photo: the photo resized, then a window of it. All in pixels, (height, width).
+    """What a network sees of a photo: a window of the resized photo. All sizes are (height, width) in pixels.
 
     >>> view = View.crop((480, 640), resize=256, size=224)
     >>> view.resized, view.offset, view.size
@@ -36,15 +36,15 @@ class View:
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> "View":
-        """The view of a picture that is the network's input itself, pixel for pixel."""
+        """The view for a picture that is already the network's input, pixel for pixel."""
         return cls(size, size, (0, 0), size)
 
     @classmethod
     def crop(cls, photo: tuple[int, int], resize: int | tuple[int, int], size: int | tuple[int, int]) -> "View":
-        """The photo resized, then its centre of `size` pixels, as torchvision's Resize and CenterCrop do it.
+        """Resize the photo, then take its central `size` pixels, as torchvision's Resize and CenterCrop do.
 
-        resize: pixels of the shorter side, or (height, width) whatever the photo's proportions. size: a side of the
-        square window, or (height, width).
+        resize: pixels of the shorter side, or (height, width) regardless of the photo's proportions. size: the side of
+        the square window, or (height, width).
         """
         h, w = photo
         high, wide = (size, size) if isinstance(size, int) else size
@@ -59,7 +59,7 @@ class View:
     def whole(cls, photo: tuple[int, int], size: int) -> "View":
         """The entire photo with its shorter side near `size`, both sides rounded to multiples of 32.
 
-        Below a size of 64 they are not rounded: a picture of 28 pixels stays one of 28 pixels.
+        Below a size of 64 they are not rounded to these: a picture of 28 pixels keeps its 28 pixels.
         """
         short, multiple = min(photo), MULTIPLE if size >= 2 * MULTIPLE else 1
         h, w = (max(1, round(side * size / short / multiple)) * multiple for side in photo)
@@ -68,7 +68,7 @@ class View:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The window on the photo: left, top, right, bottom in photo pixels; beyond the photo where it was padded."""
+        """The window on the photo: left, top, right, bottom in photo pixels. It exceeds the photo if it was padded."""
         top, bottom = (self._to_photo(edge, 0) for edge in (0, self.size[0]))
         left, right = (self._to_photo(edge, 1) for edge in (0, self.size[1]))
         return left, top, right, bottom
@@ -82,27 +82,28 @@ class View:
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear with half-pixel centres: (…, h, w) -> (…, *size). The same as Pillow, OpenCV and Keras do.
+    """Bilinear upsampling with half-pixel centres, as in Pillow, OpenCV and Keras: (…, h, w) -> (…, *size).
 
     >>> upsample(torch.tensor([[0., 1.]]), (1, 4))
     tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
     """
     _check_maps("upsample", maps)
     if not isinstance(size, Sequence) or len(size) != 2 or min(size) < 1:
-        raise CamError(f"upsample's size is (height, width) in pixels, both above 0; got {size!r}.")
+        raise CamError(f"upsample's size must be (height, width) in pixels, both above 0; got {size!r}.")
     flat = maps.reshape(1, -1, *maps.shape[-2:])
     return F.interpolate(flat, size=size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
 
 
 def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Lay maps back onto the photo: (…, h, w) -> (…, H, W), bilinear; NaN where the network saw nothing of the photo.
+    """Lay maps back onto the photo: (…, h, w) -> (…, H, W), bilinear; NaN outside the part that the network saw.
 
-    Resize and crop are undone in one step, from the centre of a photo pixel to the cells: nothing is resampled twice.
+    Resize and crop are undone in one step, from the centre of each photo pixel to the cells, so nothing is resampled
+    twice.
 
-    offset: how far below and right of its place a cell is drawn, in pixels of the network's input; see
-    `camlib.receptive_field_offset`, which measures where the cells of a network really look. The NaN stay where they
-    are, since the window is the same. Beyond the outermost cells' centres the map continues with its border value; what
-    is moved over the window's edge is cut off.
+    offset: how far to draw each cell below and right of its place, in pixels of the network's input. Use
+    `camlib.receptive_field_offset` to measure where a network's cells really look. The NaN stay where they are, because
+    the window does not change. Beyond the centres of the outermost cells, the map continues with its border value;
+    parts that move over the window's edge are cut off.
 
     Raises `CamError` for anything but maps.
 
@@ -117,13 +118,13 @@ def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) ->
 
 
 def _weights(view: View, axis: int, cells: int, offset: float, device: torch.device) -> Tensor:
-    """Bilinear weights (pixels of the photo, cells) along one axis; a row of NaN for a pixel outside the window."""
+    """Bilinear weights (pixels of the photo, cells) along one axis, with rows of NaN for pixels outside the window."""
     pixels = torch.arange(view.photo[axis], dtype=torch.float64) + 0.5
     place_in_window = view.to_window(pixels, axis)
     position = ((place_in_window - offset / view.size[axis]) * cells - 0.5).clamp(0, cells - 1)
     weights = (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0)
     unseen = (place_in_window < 0) | (place_in_window > 1)
-    if not unseen.all():  # otherwise the window lies inside one pixel, which the network did see
+    if not unseen.all():  # otherwise the window lies within a single pixel, which the network did see
         weights[unseen] = torch.nan
     return weights.float().to(device)
 
@@ -135,7 +136,7 @@ def _check_maps(name: str, maps: object) -> None:
 
 
 def _centred(side: int, window: int) -> int:
-    """Where a centred window begins, as torchvision rounds it; below 0 where the window is larger and is padded."""
+    """Where a centred window starts, rounded as in torchvision; below 0 if the window is larger and is padded."""
     return round((side - window) / 2) if window <= side else -((window - side) // 2)
 
 
@@ -143,5 +144,5 @@ def _check_resized(photo: tuple[int, int], resized: tuple[int, int], largest: in
     if resized[0] * resized[1] > largest:
         raise ImageError(
             f"A photo of {photo[1]}×{photo[0]} pixels would become {resized[1]}×{resized[0]} for the network, which "
-            "is too large: choose a smaller size, or cut the part that matters out of a long and thin photo."
+            "is too large: choose a smaller size; if the photo is long and thin, cut the part that matters out of it."
         )

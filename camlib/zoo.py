@@ -1,4 +1,4 @@
-"""Networks by their names: the bundled one, torchvision's and timm's, each with its own recipe."""
+"""Networks by name, each with its own recipe: the bundled one, torchvision's and timm's."""
 
 import math
 from pathlib import Path
@@ -17,8 +17,8 @@ Recipe = tuple[nn.Module, tuple[str, ...], str, int, int, str, tuple[float, ...]
 
 
 def build(name: str) -> Recipe:
-    """A network by its name. Raises `ModelError` where there is none, or where its weights are not to be had."""
-    with torch.random.fork_rng(devices=[]):  # building draws random weights; the caller's random numbers stay theirs
+    """Load a network by name. Raises `ModelError` if there is none, or if its weights are not available."""
+    with torch.random.fork_rng(devices=[]):  # building draws random weights; do not disturb the caller's random numbers
         if name == BUNDLED:
             return _bundled()
         return _timm(name.removeprefix("timm/")) if name.startswith("timm/") else _torchvision(name)
@@ -37,14 +37,14 @@ def _torchvision(name: str) -> Recipe:
     known = models.list_models(module=models)
     if name not in known:
         hint = near(name, [BUNDLED, *known])
-        raise ModelError(f"No model {name!r}: {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
+        raise ModelError(f"No model {name!r}: use {BUNDLED}, a torchvision classifier, or timm/NAME.{hint}")
     weights = models.get_model_weights(name).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     there = file.is_file()
     module = models.get_model(name, weights=None, **_builder_options(name))
     try:
         module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
-    except Exception as e:  # a broken file leads torch.load and load_state_dict to all kinds of errors
+    except Exception as e:  # for a broken file, torch.load and load_state_dict raise all kinds of errors
         if there:
             raise ModelError(f"The cached weights of {name} are damaged ({first_line(e)}). Delete {file}.") from e
         raise _no_weights(name, e, f"{weights.url} into {file.parent}") from e
@@ -54,7 +54,7 @@ def _torchvision(name: str) -> Recipe:
 
 
 def _builder_options(name: str) -> dict[str, Any]:
-    """What the two networks with an auxiliary classifier need to take the weights without a slow initialisation."""
+    """Options that let the two networks with an auxiliary classifier load weights without a slow initialisation."""
     if name in ("googlenet", "inception_v3"):
         return {"init_weights": False, "transform_input": True}
     return {}
@@ -70,13 +70,15 @@ def _timm(name: str) -> Recipe:
         raise ModelError(f"timm has no model {name!r}.{near(base, timm.list_models())}")
     try:
         module = timm.create_model(name, pretrained=True)
-    except Exception as e:  # the hub's client raises a family of its own errors
+    except Exception as e:  # the hub's client raises many errors of its own
         raise _no_weights(f"timm/{name}", e, f"the weights of {name} into the Hugging Face cache") from e
     config = timm.data.resolve_model_data_config(module)
     _, height, width = config["input_size"]
     if height != width or config["crop_mode"] != "center":
         mode = config["crop_mode"]
-        raise ModelError(f"timm/{name} sees photos as {height}×{width}, {mode!r}; camlib knows only the centre square.")
+        raise ModelError(
+            f"timm/{name} takes photos as {height}×{width}, {mode!r}; camlib only supports a square from the centre."
+        )
     resize = math.floor(height / config["crop_pct"])
     recipe = (height, resize, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
     return module.eval(), _timm_labels(module), f"timm/{name}", *recipe
@@ -100,5 +102,5 @@ def _timm_labels(module: Any) -> tuple[str, ...]:
 def _no_weights(name: str, error: Exception, what: str) -> ModelError:
     return ModelError(
         f"The weights of {name} are not on this machine and cannot be downloaded ({first_line(error)}). On a machine "
-        f"with a network, load it once and copy {what}. Works now, without a network: load_model() ({BUNDLED})."
+        f"with a network connection, load it once and copy {what}. This works offline: load_model() ({BUNDLED})."
     )

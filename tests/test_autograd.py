@@ -267,7 +267,7 @@ def test_what_autograd_raises_is_quoted():
             return z
 
     with pytest.raises(
-        ModelError, match="InPlace changes in place what its own gradient needs, .*: one of the variables"
+        ModelError, match="InPlace changes values in place that its own gradient needs, .*: one of the variables"
     ):
         grad_cam(InPlace(), X, 0)
 

@@ -84,7 +84,7 @@ def test_grid_pointing_game():
     heats[1, :, 4:] = 2
     assert grid_pointing_game(heats, [left, right]).tolist() == [0.75, 1.0]
     assert grid_pointing_game(torch.ones(2, 4, 8), [left, right]).tolist() == [0.5, 0.5]
-    with pytest.raises(CamError, match="One heat map for each tile"):
+    with pytest.raises(CamError, match="Give one heat map for each tile"):
         grid_pointing_game(heats, [left])
 
 

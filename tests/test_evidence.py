@@ -197,5 +197,5 @@ def test_scores_that_are_not_finite_are_refused(name):
 def test_another_number_of_scores_is_noticed(name):
     clf = load_model(tiny(), size=64)
     clf.module[4] = nn.Linear(4, 2)
-    with pytest.raises(ModelError, match="now gives 2 scores and has 3 labels"):
+    with pytest.raises(ModelError, match="now gives 2 scores but has 3 labels"):
         evidence_of(clf, X[:1], name)

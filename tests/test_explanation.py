@@ -74,7 +74,7 @@ def test_methods_without_an_identity_claim_none(cat, method):
     if exp.additive:
         assert torch.equal(exp.contrast(0, 2), exp.map(0) - exp.map(2))
     else:
-        with pytest.raises(CamError, match="not additive; contrast takes cam, grad_cam, hires_cam"):
+        with pytest.raises(CamError, match="not additive; contrast works with cam, grad_cam, hires_cam"):
             exp.contrast(0, 2)
 
 
@@ -450,9 +450,9 @@ def test_saved_whole_or_not_at_all(exp, tmp_path, monkeypatch):
 
 
 def test_where_nothing_can_be_saved(exp, tmp_path):
-    with pytest.raises(CamError, match="written are pictures .*.png.*and numbers .*.npy"):
+    with pytest.raises(CamError, match="save writes pictures .*.png.*and numbers .*.npy"):
         exp.save(tmp_path / "map.docx")
-    with pytest.raises(CamError, match="written are pictures"):
+    with pytest.raises(CamError, match="save writes pictures"):
         exp.save(tmp_path / "map")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(CamError, match="cannot be written"):

@@ -295,7 +295,7 @@ def test_shapes_that_leave_a_doubt(shape):
         ({"target": []}, TargetError, "at least one class"),
         ({"target": None}, TargetError, "not None"),
         ({"layer": "conv1"}, LayerError, "has no layer 'conv1'"),
-        ({"layer": "3"}, LayerError, "no grid of cells"),
+        ({"layer": "3"}, LayerError, "not a grid of cells"),
         ({"layer": nn.ReLU()}, LayerError, "not part of"),
         ({"x": torch.zeros(3, 8, 8)}, ModelError, r"float tensor \(B, C, H, W\)"),
         ({"x": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, ModelError, "uint8"),

@@ -186,8 +186,8 @@ def test_finds_a_head_without_bias():
     ("end", "says"),
     [
         (lambda n, f: n.last(f.amax((2, 3))), "does not read the map's plain spatial mean"),
-        (lambda n, f: n.last(f.mean((2, 3))).softmax(1), "give the network without the softmax at its end"),
-        (lambda n, f: n.last(f.mean((2, 3)).relu()), "only operations that no module shows"),
+        (lambda n, f: n.last(f.mean((2, 3))).softmax(1), "pass the network without the softmax at its end"),
+        (lambda n, f: n.last(f.mean((2, 3)).relu()), "only operations that are not modules"),
         (lambda n, f: n.last(f.mean((2, 3))) * 2, "no linear layer or 1×1 convolution gives"),
         (lambda n, f: n.last(f.mean((2, 3))) * torch.nan, "not finite"),
     ],

@@ -224,7 +224,7 @@ def test_a_run_that_never_came(net, x):
     with capture(net, "conv", call=1) as captured, torch.no_grad():
         net(x)
     assert captured.runs == {"conv": 1}
-    with pytest.raises(LayerError, match="Nothing was captured of 'conv'"):
+    with pytest.raises(LayerError, match="Nothing was captured from 'conv'"):
         captured["conv"]
 
 

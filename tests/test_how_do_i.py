@@ -198,7 +198,7 @@ def test_segmentation(names):
 def test_embedding(names):
     names["encoder"], names["prompts"] = Net(8).eval(), ["a cat", "a dog"]
     names["text"] = text = F.normalize(torch.randn(2, 8))
-    run("explain an embedding, as CLIP's?", names)
+    run("explain an embedding such as CLIP's?", names)
     exp = names["exp"]
     x = names["clf"].preprocess(exp.photo, exp.view)
     with torch.no_grad():

@@ -312,7 +312,7 @@ HWC = np.zeros((8, 9, 3), np.uint8)
         (torch.zeros(8, 9), r"this is \(8, 9\)"),
         (torch.zeros(1, 1, 3, 8, 9), r"this is \(1, 1, 3, 8, 9\)"),
         (torch.zeros(3, 0, 9), r"this is \(3, 0, 9\)"),
-        (torch.zeros(2, 3, 8, 9), r"batch of 2 pictures \(2, 3, 8, 9\).*explain_all takes them all"),
+        (torch.zeros(2, 3, 8, 9), r"batch of 2 pictures \(2, 3, 8, 9\).*explain_all for a batch"),
         (torch.full((3, 8, 9), torch.nan), "NaN or infinite"),
         (torch.full((3, 8, 9), torch.inf), "NaN or infinite"),
         (torch.zeros(3, 8, 3, dtype=torch.uint8), "channels first or last"),
@@ -350,13 +350,13 @@ def test_a_wrong_layout_is_named(small, image, says):
 @pytest.mark.parametrize(
     ("images", "says"),
     [
-        ("data/photos/cat.jpg", r"several images; give \['data/photos/cat.jpg'\]"),
-        (Path("data/photos/cat.jpg"), "several images; give"),
-        (Image.new("RGB", (8, 8)), "several images; give a list of them, not a Image"),
+        ("data/photos/cat.jpg", r"several images; pass \['data/photos/cat.jpg'\]"),
+        (Path("data/photos/cat.jpg"), "several images; pass"),
+        (Image.new("RGB", (8, 8)), "several images; pass a list of them, not a Image"),
         (HWC, r"this is one of \(8, 9, 3\).*in a list"),
         (torch.zeros(3, 8, 8), r"this is one of \(3, 8, 8\)"),
         (torch.zeros(8, 8), r"this is one of \(8, 8\)"),
-        (5, "several images; give a list of them, not a int"),
+        (5, "several images; pass a list of them, not a int"),
         (None, "several images"),
     ],
 )
@@ -367,7 +367,7 @@ def test_explain_all_takes_several(small, images, says):
 
 @pytest.mark.parametrize("options", [{"view": "whole"}, {"sizes": 32}, {"sizes": (32, 64)}])
 def test_a_prepared_tensor_has_no_other_view(small, options):
-    with pytest.raises(CamError, match="explained as it is; view= and sizes= are for photos"):
+    with pytest.raises(CamError, match="explained as it is; view= and sizes= are only for photos"):
         explain(small, torch.zeros(3, 32, 32), **options)
 
 

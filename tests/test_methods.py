@@ -120,7 +120,7 @@ def test_unknown_methods(name, says):
 
 
 def test_the_exact_method_is_no_method_by_gradients():
-    with pytest.raises(CamError, match="'cam' is not a method by gradients; use camlib.explain"):
+    with pytest.raises(CamError, match="'cam' is not a gradient method; use camlib.explain"):
         gradient_map(tiny(), X, 0, "cam")
 
 
@@ -152,7 +152,7 @@ def test_one_entry_makes_a_method_known_everywhere(table):
     exp = explain(load_model(net, size=64), X[0], method="own_cam")
     assert_same(exp.map(1), expected[0])
     assert (exp.method, exp.unit, exp.additive) == ("own_cam", "own unit per cell", False)
-    with pytest.raises(CamError, match="'own_cam' are not additive; contrast takes cam, grad_cam, hires_cam[.]"):
+    with pytest.raises(CamError, match="'own_cam' are not additive; contrast works with cam, grad_cam, hires_cam[.]"):
         exp.contrast(0, 1)
 
 
@@ -166,9 +166,9 @@ def test_a_method_of_ones_own_may_be_additive(table):
 @pytest.mark.parametrize(
     ("name", "formula", "says"),
     [
-        ("grad_cam", lambda A, G: A.sum(1), "There is a method 'grad_cam' already; choose another name"),
-        ("cam", None, "There is a method 'cam' already"),
-        ("my cam", lambda A, G: A.sum(1), "A method's name is an identifier such as 'my_cam'; got 'my cam'"),
+        ("grad_cam", lambda A, G: A.sum(1), "There is already a method 'grad_cam'; choose another name"),
+        ("cam", None, "There is already a method 'cam'"),
+        ("my cam", lambda A, G: A.sum(1), "A method's name must be an identifier such as 'my_cam'; got 'my cam'"),
         ("", lambda A, G: A.sum(1), "identifier"),
         (3, lambda A, G: A.sum(1), "got 3"),
         ("my_cam", "A.sum(1)", "A formula is a function of A and G that returns the map; got str"),
@@ -194,13 +194,14 @@ def test_entries_that_are_refused(table, name, formula, says):
 )
 def test_a_formula_that_gives_no_map(table, formula, gave):
     register("bad_cam", formula)
-    with pytest.raises(CamError, match=rf"'bad_cam' must give a map \(B, h, w\), here \(2, 16, 16\); it gave {gave}"):
+    says = rf"'bad_cam' must return a map \(B, h, w\), here \(2, 16, 16\); it returned {gave}"
+    with pytest.raises(CamError, match=says):
         gradient_map(flat(), X, 0, "bad_cam")
 
 
 def test_a_name_without_formula_says_so(table):
     register("named_only", None)
-    with pytest.raises(CamError, match="not a method by gradients; it was registered without a formula"):
+    with pytest.raises(CamError, match="not a gradient method; it was registered without a formula"):
         gradient_map(flat(), X, 0, "named_only")
 
 

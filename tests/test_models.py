@@ -388,10 +388,10 @@ def test_the_advice_for_an_output_works(cat, make, advice):
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        (lambda y: y.logits, r"output= fails on what Sequential gives \(a tensor \(1, 3\)\): AttributeError"),
-        (lambda y: y[0], "output= makes a tensor .3,. of what Sequential gives"),
+        (lambda y: y.logits, r"output= fails on the output of Sequential \(a tensor \(1, 3\)\): AttributeError"),
+        (lambda y: y[0], "output= returns a tensor .3,. for Sequential"),
         (lambda y: y.argmax(1, keepdim=True), "real floating-point numbers"),
-        (lambda y: None, "output= makes a NoneType"),
+        (lambda y: None, "output= returns a NoneType"),
         (lambda y: torch.cat([y, y]), "2 rows of scores for 1 picture"),
         (lambda y: y[:, :0], "no scores"),
     ],
@@ -526,7 +526,7 @@ def test_probabilities_are_right_or_absent(cat, last, classes, activation, expec
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_an_activation_twice_is_refused(own, classes, activation):
     net = nn.Sequential(tiny(classes=classes), own)
-    with pytest.raises(ModelError, match=f"ends in a {type(own).__name__.lower()} of its own.*leave out activation="):
+    with pytest.raises(ModelError, match=f"ends in its own {type(own).__name__.lower()}.*leave out activation="):
         load_model(net, size=64, activation=activation)
 
 
@@ -676,5 +676,5 @@ def test_repr_is_short(clf):
 def test_a_photo_has_no_four_channels(cat):
     clf = load_model(tiny(channels=4), size=64)
     assert (clf.channels, len(clf.mean)) == (4, 1)
-    with pytest.raises(CamError, match=r"takes 4 channels, and a photo has 3: pass a prepared tensor \(4, H, W\)"):
+    with pytest.raises(CamError, match=r"takes 4 channels, but a photo has 3: pass a prepared tensor \(4, H, W\)"):
         explain(clf, cat)

@@ -80,7 +80,7 @@ ODD = {
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)), "run it once first"),
     "meta": (on_meta, "parameters on the meta device, which hold no numbers; load its weights first"),
     "no network": (lambda: "resnet18", "A network is a torch.nn.Module, not str"),
-    "two inputs": (TwoInputs, "missing 1 required positional argument: 'age'. camlib explains networks of one input"),
+    "two inputs": (TwoInputs, "missing 1 required positional argument: 'age'. camlib explains networks with one input"),
     "1D": (
         lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)),
         r"Its first convolution is a Conv1d, for signals \(B, C, L\); camlib explains networks of pictures",
@@ -121,7 +121,7 @@ def test_a_network_made_in_inference_mode():
 def test_a_quantised_network():
     net = torch.ao.quantization.quantize_dynamic(flat(), {nn.Linear})
     assert (quantised(net), quantised(flat())) == ("3", None)
-    with pytest.raises(CamError, match=r"quantised layers \(3\), through which no gradient flows. Explain the"):
+    with pytest.raises(CamError, match=r"quantised layers \(3\), and no gradient flows through them. Explain the"):
         grad_cam(net, X, 0)
     pooled = torch.ao.quantization.quantize_dynamic(tiny(), {nn.Linear})
     with pytest.raises(HeadError, match=r"It has quantised layers \(4\); explain the network that it was quant"):

@@ -69,10 +69,10 @@ def test_one_score_for_each_picture():
         (Y[0, 0], r"a tensor \(\).*lost the batch's axis.*output=lambda y: y.reshape\(-1, 1\)"),
         (Y[0], r"a tensor \(3,\); scores \(B, K\) are needed"),
         (Y[:1], "gives 1 rows of scores for 2 pictures"),
-        (Y[:, :0], r"gives no scores: its output is \(2, 0\). Give it a classifier first"),
+        (Y[:, :0], r"gives no scores: its output is \(2, 0\). Add a classifier to it first"),
         (Y.long(), "scores of type torch.int64; real floating-point"),
         (Y * 1j, "scores of type torch.complex64"),
-        (None, "gives a NoneType; .*Pass output=, a function that makes scores of it"),
+        (None, "gives a NoneType; .*Pass output=, a function that turns it into scores"),
         ("cat", "gives a str"),
     ],
 )
@@ -92,9 +92,9 @@ def test_the_advice_works(given):
 
 
 def test_an_output_function_that_fails_or_makes_no_scores():
-    with pytest.raises(ModelError, match=r"output= fails on what Net gives \(a tensor \(2, 3\)\): AttributeError"):
+    with pytest.raises(ModelError, match=r"output= fails on the output of Net \(a tensor \(2, 3\)\): AttributeError"):
         as_scores(Y, 2, "Net", lambda y: y.logits)
-    with pytest.raises(ModelError, match=r"output= makes a tensor \(2, 1, 3\) of what Net gives"):
+    with pytest.raises(ModelError, match=r"output= returns a tensor \(2, 1, 3\) for Net"):
         as_scores(Y, 2, "Net", lambda y: y[:, None])
 
 
@@ -156,7 +156,7 @@ def test_an_activation_at_the_end_is_noticed(how, frozen):
         == ({"softmax": "identity", "sigmoid": "identity", None: "auto"}[activation])
     )
     if activation is not None and how != "one of them":
-        with pytest.raises(HeadError, match=f"outputs are probabilities: give the network without the {activation}"):
+        with pytest.raises(HeadError, match=f"outputs are probabilities: pass the network without the {activation}"):
             find_head(net, X)
 
 
@@ -185,9 +185,9 @@ def test_an_activation_that_contradicts_is_refused():
     assert check_activation(None, "sigmoid", "Net") is None, "the caller says that these are no probabilities"
     assert check_activation("identity", "softmax", "Net") == "identity"
     for activation in ("softmax", "sigmoid"):
-        with pytest.raises(ModelError, match="Net ends in a softmax of its own, .*leave out activation="):
+        with pytest.raises(ModelError, match="Net ends in its own softmax, .*leave out activation="):
             check_activation(activation, "softmax", "Net")
-    with pytest.raises(ModelError, match="activation='relu': 'softmax', 'sigmoid', 'identity', or None"):
+    with pytest.raises(ModelError, match="activation='relu': must be 'softmax', 'sigmoid', 'identity', or None"):
         check_activation("relu", None, "Net")
 
 

@@ -203,15 +203,15 @@ def test_written_whole_or_not_at_all(exp, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [
-        (([],), {}, "an Explanation or several"),
-        (("cat.jpg",), {}, "an Explanation or several"),
-        ((7,), {}, "an Explanation or several"),
-        ((None,), {}, "an Explanation or several"),
+        (([],), {}, "one Explanation or several"),
+        (("cat.jpg",), {}, "one Explanation or several"),
+        ((7,), {}, "one Explanation or several"),
+        ((None,), {}, "one Explanation or several"),
         ((), {"names": ["a", "b"]}, "one name for each of the 1 photos"),
         ((), {"names": "cat.jpg"}, "one name for each"),
         ((), {"start": 1}, "start=1"),
         ((), {"side": 0}, "side=0"),
-        ((), {"path": "cat.png"}, "written as .html"),
+        ((), {"path": "cat.png"}, "writes .html files"),
     ],
 )
 def test_wrong_arguments(exp, arguments, options, says):

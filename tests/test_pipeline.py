@@ -225,7 +225,7 @@ def test_a_swapped_head_is_noticed_at_every_call(cat, method):
     for classes in (5, 2):
         net[4] = torch.nn.Linear(4, classes)
         for call in (lambda: explain(clf, cat, method=method), lambda: explain_all(clf, [cat, cat], method=method)):
-            with pytest.raises(ModelError, match=f"now gives {classes} scores and has 3 labels.*load_model again"):
+            with pytest.raises(ModelError, match=f"now gives {classes} scores but has 3 labels.*load_model again"):
                 call()
     net[4] = torch.nn.Linear(4, 3)
     exp = explain(clf, cat, method=method)

@@ -76,7 +76,7 @@ def test_tensors_are_taken_and_inputs_left_alone():
         ({"limit": -1.0}, CamError, "limit=-1.0"),
         ({"limit": float("nan")}, CamError, "limit=nan"),
         ({"heat": np.full((6, 8), np.inf)}, CamError, "limit=inf"),
-        ({"alpha": 2}, CamError, "opacity lies between"),
+        ({"alpha": 2}, CamError, "must be an opacity between"),
         ({"cmap": "hot dog"}, CamError, "no colour map 'hot dog'"),
         ({"photo": np.zeros((6, 8))}, ImageError, "uint8"),
     ],

@@ -74,7 +74,7 @@ def test_rank_correlation():
     assert rank_correlation(a, -a) == pytest.approx(-1)
     with pytest.raises(CamError, match="constant"):
         rank_correlation(a, torch.ones(7, 7))
-    with pytest.raises(CamError, match="one shape"):
+    with pytest.raises(CamError, match="two maps of the same shape"):
         rank_correlation(a, b[:3])
 
 

@@ -74,7 +74,7 @@ def test_the_exact_case_of_a_label_decides():
 
 
 def test_without_labels_only_indices_are_known():
-    with pytest.raises(TargetError, match="'cat' is a label, and here only class indices are known"):
+    with pytest.raises(TargetError, match="'cat' is a label, but only class indices are known here"):
         class_index("cat", 5)
     with pytest.raises(TargetError, match="A target is a class index, not 1.5"):
         class_index(1.5, 5)
@@ -153,7 +153,7 @@ def test_classes_of_a_batch(targets, indices, single):
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
-        (torch.tensor([0, 1, 2]), "one class for each picture: got 3 for a batch of 2. For several classes of every"),
+        (torch.tensor([0, 1, 2]), "one class for each picture: got 3 for a batch of 2. To explain several classes"),
         (torch.tensor([True, False]), "torch.bool"),
         (torch.tensor([0.0, 1.0]), "torch.float32"),
         (torch.tensor([[0, 1]]), r"shape \(2,\)"),

@@ -169,5 +169,5 @@ def test_maps_need_two_axes():
         upsample(torch.zeros(7), (2, 2))
     with pytest.raises(CamError, match="place takes maps"):
         place(torch.zeros(7), View.whole((10, 10), 32))
-    with pytest.raises(CamError, match="upsample's size is .height, width."):
+    with pytest.raises(CamError, match="upsample's size must be .height, width."):
         upsample(torch.zeros(7, 7), (0, 3))

@@ -126,7 +126,7 @@ def test_a_timm_model_with_another_view_is_refused(monkeypatch):
     monkeypatch.setattr(
         timm, "create_model", lambda name, pretrained: create(name, pretrained_cfg_overlay={"crop_mode": "squash"})
     )
-    with pytest.raises(ModelError, match="only the centre square"):
+    with pytest.raises(ModelError, match="only supports a square from the centre"):
         load_model("timm/resnet18")
 
 
