@@ -29,7 +29,7 @@ class Unfrozen(TorchFunctionMode):
 
 
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
-    """A graph recorded inside holds copies of the weights and constants that it needs: later training leaves it alone."""
+    """A graph recorded inside holds copies of the weights and constants that it needs: training does not change it."""
     storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
 
     def pack(tensor: Tensor) -> tuple[Tensor, int | None]:

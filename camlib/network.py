@@ -185,7 +185,9 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
         return a is b
     if a.layout != torch.strided:
         a, b = a.to_dense(), b.to_dense()
-    return torch.equal(a, b) or (a.is_floating_point() and torch.equal(a.nan_to_num(), b.nan_to_num()))
+    if torch.equal(a, b) or not a.is_floating_point():
+        return torch.equal(a, b)
+    return torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 def device_of(module: nn.Module) -> torch.device:
