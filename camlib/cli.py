@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--raw",
         action="store_true",
-        help="also write the maps as numbers: per photo, a .npz file and a .json file that describes it",
+        help="also write the maps as numbers: per photo, a .npz file, and a .npz.json file that describes it",
     )
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
     p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
@@ -219,10 +219,11 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
-        cells = exp.map(p.index)
+        placed = exp.heatmap(p.index)
+        seen = placed[placed.isfinite()]
         probability = None if p.probability is None else round(p.probability, 6)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
-        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
+        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (seen.min(), seen.max())]}
         rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
 

@@ -229,7 +229,11 @@ class Explanation:
         offset: Offset = (0.0, 0.0),
         **style: Any,
     ) -> "Figure":
-        """A figure of the photo and the overlays of classes (by default the best two) on one scale, with alt text."""
+        """A figure of the photo and the overlays of classes (by default the best two) on one scale, with alt text.
+
+        limit: the value at full colour, by default the largest of these maps. offset: see `heatmap`. style: alpha= and
+        cmap=, see `camlib.overlay`.
+        """
         indices = self._indices(targets)
         names = [str(self.prediction(k)) for k in indices]
         heats = self._place(indices, offset).cpu()

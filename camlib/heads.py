@@ -141,7 +141,7 @@ class Head:
             kinds.append(torch.get_autocast_dtype(logits.device.type))
         if tolerance is None:
             tolerance = max(map(_tolerance, kinds))
-        rounding = 4 * max(torch.finfo(kind).eps for kind in kinds)
+        rounding = 2 * max(torch.finfo(kind).eps for kind in kinds)
         logits = logits.float()
         if features.shape[2:].numel() == 1:
             raise HeadError("On this input the feature map has only one cell; give a larger input.")

@@ -546,7 +546,8 @@ def _none_at_all(name: str, x: Tensor, trace: _Trace) -> str:
         return f"No layer of {name} gives a grid of cells (B, C, h, w) or tokens on which the scores depend."
     if not any(bool(t.any()) for t in trace.reached.values()):
         return (
-            f"The scores of {name} have no gradient on this input: they are rounded, clipped or saturated somewhere. "
+            f"The scores of {name} have no gradient on this input: they are rounded, clipped or saturated somewhere, "
+            "or the last layer's weights are all zero, as before any training. "
             "Use a method that needs no gradient: score_cam, or cam if the network has an exact map."
         )
     layers = ", ".join(f"{run.layer} {tuple(t.shape)}" for run, t in list(trace.reached.items())[:-4:-1])

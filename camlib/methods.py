@@ -7,6 +7,7 @@ cell, so h · w · Grad-CAM is the class activation map. For other networks, the
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -66,6 +67,12 @@ def register(
         raise CamError(f"There is already a method {name!r}; choose another name.")
     if formula is not None and not callable(formula):
         raise CamError(f"A formula is a function of A and G that returns the map; got {type(formula).__name__}.")
+    try:
+        signature(formula).bind(None, None) if formula is not None else None
+    except TypeError as e:
+        raise CamError(f"The formula of {name!r} must take two arguments, A and G: {e}.") from e
+    except ValueError:  # a built-in function without a signature
+        pass
     METHODS[name] = Method(name, formula, unit, additive, summary)
     return METHODS[name]
 

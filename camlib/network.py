@@ -238,6 +238,10 @@ def forward(module: nn.Module, x: Tensor) -> Any:
 def _hint(module: nn.Module, error: Exception) -> str:
     """Advice for a network that does not take a batch of pictures, as text to append to a message."""
     text = str(error)
+    if "Inference tensors cannot be saved for backward" in text:
+        return (
+            " It runs layers in torch.inference_mode(), where PyTorch records no gradient; use torch.no_grad() there."
+        )
     if isinstance(error, TypeError) and "required positional argument" in text:
         return (
             " camlib explains networks with one input; wrap yours in a small nn.Module that stores the other inputs "

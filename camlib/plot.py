@@ -6,6 +6,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; percept
 ALPHA = 0.85
 UNIT = "logit evidence per cell"
 FONT_SIZE, LINE = 10, 0.17  # of titles: points, and inches from line to line
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 mean -limit to limit; 255 means that the network never looked
 
 
@@ -60,8 +62,10 @@ def _limit(heat: np.ndarray, limit: float | None) -> float:
     """The value at full colour. For a map of zeros this is 1, so the map stays transparent."""
     if limit is None:
         limit = float(np.nanmax(np.abs(heat), initial=0.0))
-    if not np.isfinite(limit) or limit < 0:
-        raise CamError(f"limit={limit}: must be a finite number above 0, in the unit of the map.")
+    if isinstance(limit, str | bytes) or not np.isfinite(limit) or limit < 0:
+        raise CamError(
+            f"limit={limit!r}: must be a finite number above 0, in the unit of the map. Several classes go in one list."
+        )
     return limit or 1.0
 
 
@@ -107,7 +111,7 @@ def figure(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    limit = limit or max(_limit(np.asarray(heat, dtype=np.float32), None) for heat in heats)
+    limit = max(_limit(np.asarray(heat, dtype=np.float32), limit) for heat in heats)
     h, w = photo.shape[:2]
     width = 3.0 if h <= w else 2.4
     names = ["photo, network's view dashed" if box else "photo", *(fonts.printable(str(title)) for title in titles)]
@@ -129,8 +133,21 @@ def figure(
             (left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linestyle="--"
         )
         axes[0].add_patch(frame)
+    limit, unit = _readable(limit, unit)
     fig.colorbar(mappable(limit, **style), ax=list(axes), shrink=0.9).set_label(fonts.in_order(unit), **text)
     return fig
+
+
+def _readable(limit: float, unit: str) -> tuple[float, str]:
+    """A limit from 0.1 to 10 000 for the numbers of a colour bar; the unit then holds the power of ten, if any.
+
+    >>> _readable(2e-5, "gradient")
+    (2.0, 'gradient (10⁻⁵)')
+    """
+    power = floor(log10(limit))
+    if -1 <= power < 4:
+        return limit, unit
+    return round(limit / 10.0**power, 9), f"{unit} (10{str(power).translate(RAISED)})"
 
 
 def _fit(title: str, width: float, family: list[str] | None) -> str:
@@ -214,6 +231,7 @@ def side_by_side(
         limit = _limit(np.asarray(heat, dtype=np.float32), None)
         ax.imshow(overlay(photo, heat, limit, **style))
         ax.set_title(title, fontsize=FONT_SIZE, **text)
+        limit, unit = _readable(limit, unit)
         bar = fig.colorbar(mappable(limit, **style), ax=ax, orientation="horizontal", shrink=0.9, pad=0.04)
         bar.set_label(fonts.in_order(unit), fontsize=9, **text)
         bar.locator = MaxNLocator(5, symmetric=True)

@@ -22,6 +22,7 @@ from camlib.evaluate import (
     iou,
     pointing_game,
 )
+from tests.networks import tiny
 
 NAN = float("nan")
 
@@ -230,3 +231,21 @@ def test_groups_are_drawn_whole():
 def test_bad_intervals(values, groups):
     with pytest.raises(CamError):
         interval(values, groups)
+
+
+@pytest.mark.parametrize("end", [None, nn.Softmax(1), nn.Sigmoid()])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_curves_begin_at_the_networks_own_probability(classes, end):
+    net, x = tiny(classes=classes), torch.rand(1, 3, 64, 64)
+    net = net if end is None else nn.Sequential(net, end)
+    if classes == 1 and isinstance(end, nn.Softmax):
+        return
+    scores = net(x).detach()
+    expected = scores if end else scores.softmax(1) if classes > 1 else scores.sigmoid()
+    curve = deletion_curve(net, x, torch.rand(64, 64), 0, 4)
+    torch.testing.assert_close(curve[0], expected[0, 0])
+    if end is None:
+        curve = deletion_curve(net, x, torch.rand(64, 64), 0, 4, activation="sigmoid")
+        torch.testing.assert_close(curve[0], scores.sigmoid()[0, 0])
+        with pytest.raises(CamError, match="A curve needs probabilities"):
+            deletion_curve(net, x, torch.rand(64, 64), 0, 4, activation=None)

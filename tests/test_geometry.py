@@ -12,7 +12,7 @@ from torchvision import models
 
 from camlib import CamError, geometry, load_model, place, receptive_field_offset
 from camlib.models import Classifier
-from tests.networks import count_hooks
+from tests.networks import count_hooks, tiny
 from tests.test_views import coordinates
 
 
@@ -182,3 +182,18 @@ def test_offset_of_resnet18_is_half_a_cell():
     torch.manual_seed(0)
     clf = load_model(models.resnet18(weights=None).eval())
     assert receptive_field_offset(clf) == pytest.approx((-15, -15), abs=2)
+
+
+def test_a_frozen_backbone():
+    class Frozen(nn.Module):
+        def __init__(self, net, frozen):
+            super().__init__()
+            self.net, self.frozen = net, frozen
+
+        def forward(self, x):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                f = self.net[:2](x)
+            return self.net[4](f.mean((2, 3)))
+
+    frozen, free = (receptive_field_offset(load_model(Frozen(tiny(), way).eval(), size=64)) for way in (True, False))
+    assert frozen == free

@@ -5,8 +5,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from camlib import HeadError, ModelError, capture, class_activation_maps, find_head, residual
-from tests.networks import build, count_hooks
+from camlib import (
+    HeadError,
+    ModelError,
+    capture,
+    class_activation_maps,
+    explain,
+    find_head,
+    load_model,
+    residual,
+)
+from tests.networks import Wrapped, build, count_hooks, tiny
 
 X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
 
@@ -469,3 +478,66 @@ def test_training_flags_and_state_stay():
     find_head(net, X)
     assert {n: m.training for n, m in net.named_modules()} == flags
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Flipped(nn.Module):
+    def forward(self, x):
+        return x.flip(3)
+
+
+def test_a_module_that_comes_later_is_noticed():
+    """The identity proves the mean alone: a mirrored map would pass."""
+    net, x = tiny(), torch.rand(3, 64, 64)
+    clf = load_model(net, size=64)
+    explain(clf, x)
+    expected = torch.einsum("kc,chw->khw", net[4].weight, net[:2](x[None])[0]).detach()
+    net.insert(2, Flipped())
+    torch.testing.assert_close(explain(clf, x).maps, expected)
+
+
+class Gated(nn.Module):
+    gate = False
+
+    def __init__(self):
+        super().__init__()
+        self.net = tiny(classes=1)
+
+    def forward(self, x):
+        f = self.net[:2](x)
+        f = f * torch.linspace(0, 1, f.shape[3]) if self.gate else f
+        return self.net[4](f.mean((2, 3)))
+
+
+@pytest.mark.parametrize("bias", [0.0, 250_000.0])
+def test_a_large_bias_hides_no_fault(bias):
+    """A price of 250 000 with evidence of 0.4: a ten-thousandth of the price would be fifty times the evidence."""
+    net, x = Gated(), torch.rand(3, 64, 64)
+    nn.init.constant_(net.net[4].weight, 2.0)
+    nn.init.constant_(net.net[4].bias, bias)
+    clf = load_model(net, size=64, activation=None)
+    explain(clf, x)
+    net.gate = True
+    with pytest.raises(HeadError):
+        explain(clf, x)
+
+
+def test_a_classifier_that_is_called_by_keyword():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = tiny()
+
+        def forward(self, x):
+            return self.net[4](input=self.net[:2](x).mean((2, 3)))
+
+    assert find_head(Net().eval(), torch.rand(1, 3, 64, 64)).classifier == "net.4"
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_within_autocast(wide):
+    """What the caller's autocast rounds is allowed for, whatever type the scores have in the end."""
+    net = Wrapped(tiny(), torch.Tensor.float if wide else lambda y: y)
+    clf = load_model(net, size=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        exp = explain(clf, torch.rand(3, 64, 64))
+    assert exp.residual() < 0.05

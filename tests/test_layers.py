@@ -684,3 +684,59 @@ class Detached(nn.Module):
 class Signs(nn.Module):
     def forward(self, x):
         return (x > 0).float()
+
+
+class Tokens(nn.Module):
+    """A small vision transformer that classifies by extra tokens before, amid or behind those of the photo."""
+
+    def __init__(self, where: str, extra: int, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.where, self.patches, self.head = where, nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 3)
+        self.extra = nn.Parameter(torch.randn(1, extra, 16))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(16, 2, 32, 0, batch_first=True, norm_first=True) for _ in range(2)
+        )
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        start = self.start(tokens.shape[1])
+        tokens = torch.cat([tokens[:, :start], self.extra.expand(len(x), -1, -1), tokens[:, start:]], 1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(tokens[:, start])
+
+    def start(self, cells):
+        return {"first": 0, "middle": cells // 2, "last": cells}[self.where]
+
+
+@pytest.mark.parametrize("side", [4, 7, 14])
+@pytest.mark.parametrize("extra", [1, 3])
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_class_tokens_lie_anywhere(where, extra, side):
+    net = Tokens(where, extra, seed=side).eval()
+    x = torch.randn(1, 3, 4 * side, 4 * side)
+    exp = explain(load_model(net, size=4 * side), x, method="hires_cam")
+    values = []
+
+    def keep(_module, _inputs, output):
+        output.retain_grad()
+        values.append(output)
+
+    handle = net.get_submodule(exp.layer).register_forward_hook(keep)
+    net(x)[0, 1].backward()
+    handle.remove()
+    evidence = (values[0] * values[0].grad).sum(2)[0].detach()
+    start = net.start(side**2)
+    torch.testing.assert_close(exp.map(1), torch.cat([evidence[:start], evidence[start + extra :]]).view(side, side))
+
+
+def test_inference_mode_inside_the_network():
+    def forward(n, x):
+        with torch.inference_mode():
+            features = n.body(x)
+        return n.head(features)
+
+    for head in (flattened, lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))):
+        with pytest.raises(CamError, match=r"runs layers in torch.inference_mode\(\).*use torch.no_grad\(\)"):
+            grad_cam(Net(forward, head=head), X, 0)

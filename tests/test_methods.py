@@ -225,3 +225,24 @@ def test_one_map_of_one_class_for_each_picture():
     A, G = gradients_of(net, X, "1", lambda y: y[0, 2] + y[1, 0])
     for name, formula in GRADIENT.items():
         assert_same(one_map(ran, METHODS[name], [2, 0]), formula(A, G))
+
+
+def test_a_formula_may_work_in_place():
+    def formula(A, G):
+        A *= G
+        return A.sum(1)
+
+    register("in_place", formula)
+    try:
+        clf, x = load_model(tiny(), size=64), torch.rand(3, 64, 64)
+        exp, other = explain(clf, x, method="in_place"), explain(clf, x, method="hires_cam")
+        for k in (0, 1, 2):
+            torch.testing.assert_close(exp.map(k), other.map(k))
+    finally:
+        del METHODS["in_place"]
+
+
+def test_a_formula_takes_two_arguments():
+    with pytest.raises(CamError, match="formula of 'short' must take two arguments, A and G"):
+        register("short", lambda A: A)
+    assert "short" not in METHODS

@@ -514,3 +514,99 @@ def test_no_hook_stays_after_an_exception():
 
 def raise_(error):
     raise error
+
+
+# --- what a forward pass leaves behind -------------------------------------------------------------------------------
+
+
+class Grown(nn.Module):
+    """Fills a buffer when it first runs, for the size that it sees then."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = tiny()
+        self.register_buffer("grid", None)
+
+    def forward(self, x):
+        if self.grid is None:
+            self.grid = torch.ones(1, 1, *x.shape[2:])
+        return self.net(x * self.grid)
+
+
+def test_a_buffer_that_the_network_fills_is_empty_again():
+    net = Grown().eval()
+    clf = load_model(net, size=64)
+    explain(clf, X[0])
+    grad_cam(net, X, 0)
+    assert net.grid is None and "grid" not in net.state_dict()
+    net(torch.rand(1, 3, 32, 32))  # of the size that its owner wants
+
+
+class Normalising(nn.Module):
+    def __init__(self, in_place):
+        super().__init__()
+        self.net, self.in_place = tiny(), in_place
+
+    def forward(self, x):
+        return self.net(x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+def test_a_network_that_changes_its_input_gets_a_copy(method):
+    x = X[0].clone()
+    by_copy, plain = (explain(load_model(Normalising(way).eval(), size=64), x, method=method) for way in (True, False))
+    torch.testing.assert_close(by_copy.map([0, 1, 2]), plain.map([0, 1, 2]))
+    assert torch.equal(x, X[0])
+
+
+class Graph(nn.Module):
+    """Scores mixed by a sparse matrix of labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = tiny()
+        self.register_buffer("labels", torch.eye(3).to_sparse())
+
+    def forward(self, x):
+        return torch.sparse.mm(self.labels, self.net(x).T).T
+
+
+def test_sparse_buffers():
+    net = Graph().eval()
+    exp = explain(load_model(net, size=64), X[0])
+    assert_same(exp.logits, net(X)[0].detach())
+    assert fingerprint(net) == fingerprint(copy.deepcopy(net))
+    assert grad_cam(net, X, 1).std() > 0
+
+
+class Negative(nn.Sequential):
+    def __call__(self, x):
+        return -super().__call__(x)
+
+
+def test_a_class_with_a_call_of_its_own_is_called():
+    net = Negative(*tiny())
+    torch.testing.assert_close(forward(net, X), net(X))
+    with pytest.raises(HeadError):
+        find_head(net, X)
+
+
+@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+def test_spectral_norm_in_training_is_left_alone(method):
+    """In training, each use of its weight is a step of the power iteration, which moves two buffers."""
+    net = tiny()
+    net[4] = nn.utils.parametrizations.spectral_norm(net[4])
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    clf = load_model(net, size=64)
+    exp = explain(clf, X[0], method=method)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert_same(exp.logits, copy.deepcopy(net).eval()(X)[0].detach())
+
+
+def test_a_nan_that_becomes_a_number_is_a_change():
+    net = nn.Sequential(nn.Conv2d(3, 2, 1))
+    net.register_buffer("memory", torch.tensor(float("nan")))
+    net.register_forward_hook(lambda m, *_: m.memory.zero_())
+    assert restless_buffers(net, X) == (".memory",)
+    assert net.memory.isnan()

@@ -222,3 +222,49 @@ def test_probabilities_by_hand(scores, activation, expected):
 def test_in_words():
     assert in_words("tiger cat", 12.5, 0.3812) == "tiger cat, 38.1 %"
     assert in_words("age", 59.567, None) == "age, 59.57"
+
+
+# --- ends of networks that give probabilities ------------------------------------------------------------------------
+
+ENDS = {
+    "clamped": lambda y: y.sigmoid().clamp(1e-6, 1 - 1e-6),
+    "two heads": lambda y: torch.cat([y[:, :1].sigmoid(), y[:, 1:].sigmoid()], 1),
+    "two softmaxes": lambda y: torch.cat([y[:, :2].softmax(1), y[:, 2:].softmax(1)], 1),
+    "an ensemble": lambda y: (y.sigmoid() + (2 * y).sigmoid()) / 2,
+    "a mean over positions": lambda y: y[:, :, None, None].sigmoid().mean((2, 3)),
+    "exp of a log-softmax": lambda y: F.log_softmax(y, 1).exp(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_probabilities_in_any_form_are_taken_as_they_are(end):
+    net, x = tiny(classes=4), torch.rand(3, 64, 64)
+    clf = load_model(net, size=64, output=end)
+    expected = end(scores_of(net, x[None]))[0].double()
+    torch.testing.assert_close(explain(clf, x, method="grad_cam").probabilities, expected)
+
+
+def test_logits_that_sum_to_one_on_an_empty_picture_are_logits():
+    """Without a bias before it, the last layer's own bias is what an input of zeros gives."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    nn.init.constant_(net[4].bias, 0.5)
+    nn.init.normal_(net[4].weight, std=10)
+    x = torch.rand(3, 32, 32)
+    exp = explain(load_model(net, size=32), x)
+    torch.testing.assert_close(exp.probabilities, scores_of(net, x[None])[0].double().softmax(0))
+
+
+def test_an_activation_that_came_or_went_is_noticed():
+    net, x = tiny(), torch.rand(3, 64, 64)
+    clf = load_model(net, size=64)
+    net.append(nn.Softmax(1))
+    with pytest.raises(ModelError, match="now ends in a softmax of its own.*call load_model again"):
+        explain(clf, x, method="grad_cam")
+    clf = load_model(net, size=64)
+    del net[5]
+    nn.init.constant_(net[4].bias, 7.0)
+    for method in ("cam", "grad_cam"):
+        with pytest.raises(ModelError, match=r"scores from \d.* its activation is 'identity'.*Call load_model again"):
+            explain(clf, x, method=method)

@@ -221,3 +221,15 @@ def test_show_wants_alt_text(monkeypatch):
         show(fig)
     show(fig, alt="a map that is one everywhere")
     assert shown[0].alt == "a map that is one everywhere"
+
+
+def test_a_class_is_no_limit():
+    with pytest.raises(CamError, match="limit='dog'.*Several classes go in one list"):
+        figure(np.zeros((8, 8, 3), np.uint8), [np.ones((8, 8))], ["cat"], limit="dog")
+
+
+def test_small_numbers_have_their_power_in_the_unit():
+    fig = figure(np.zeros((8, 8, 3), np.uint8), [np.full((8, 8), 2e-5)], ["cat"], unit="gradient")
+    bar = fig.axes[-1]
+    assert bar.get_ylabel() == "gradient (10⁻⁵)"
+    assert bar.get_ylim() == pytest.approx((-2, 2))

@@ -248,3 +248,9 @@ def test_labels_that_would_name_wrong_classes(labels, says):
 def test_one_output():
     with pytest.raises(ModelError, match="2 labels for a network with 1 output[.]"):
         class_names(["a", "b"], 1)
+
+
+@pytest.mark.parametrize("targets", [{"cat", "dog"}, frozenset([0]), {0: 1}.keys()])
+def test_sets_have_no_order(targets):
+    with pytest.raises(TargetError, match="which has no order: pass a list"):
+        choose(targets, 2, ["cat", "dog"])
