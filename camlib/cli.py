@@ -219,11 +219,10 @@ def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) 
     rows = []
     for p in chosen:
         picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
-        placed = exp.heatmap(p.index)
-        seen = placed[placed.isfinite()]
+        cells = exp.map(p.index)
         probability = None if p.probability is None else round(p.probability, 6)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
-        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (seen.min(), seen.max())]}
+        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
         rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
 
@@ -240,7 +239,7 @@ def _print(file: Path, rows: list[Row], as_json: bool) -> None:
     if as_json:
         print(*(json.dumps(row, ensure_ascii=False) for row in rows), sep="\n", flush=True)
         return
-    print(f"{file}  (colour scale ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
+    print(f"{file}  (colour scale on the photo ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
     print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
