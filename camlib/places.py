@@ -41,7 +41,8 @@ class Places:
 
     head: Head | None = None
     parts: list[type] | None = None  # the types of the network's modules when its head was found
-    layers: dict[Layer | None, tuple[Structure, FeatureLayer]] = field(default_factory=dict)
+    layers: dict[Layer | None, tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
+    # with the network's structure then, and the shorter side of the input
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
         """The maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
@@ -60,14 +61,16 @@ class Places:
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
         """A forward pass with the graph from a feature map on. Its gradients stay those of the network as it is now."""
         now = tuple((id(m), type(m), *_switches(m)) for m in walk(module))
-        structure, place = self.layers.get(layer, (None, None))
-        if place is not None and structure == now:
+        structure, largest, place = self.layers.get(layer, (None, 0, None))
+        side, unchanged = min(x.shape[2:]), structure == now
+        if place is not None and unchanged and side <= largest:
             try:
                 return _pass(module, x, place, output)
             except LayerError:
                 pass
         place = locate(module, x, layer, output)
-        self.layers[layer] = now, place
+        if side >= largest or not unchanged:  # where a small input has one cell left, an earlier layer was found
+            self.layers[layer] = now, side, place
         return _pass(module, x, place, output)
 
 

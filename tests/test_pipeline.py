@@ -377,3 +377,17 @@ def test_on_the_gpu_as_on_the_cpu(clf, cat):
     assert clf.device.type == "cpu", "the caller's network stays where it was"
     assert on_gpu.to("cuda") is on_gpu
     assert explain(on_gpu, cat, method="layer_cam").map(0).device.type == "cuda"
+
+
+def test_the_layer_does_not_depend_on_earlier_photos():
+    """For a small input, whose last map has one cell, an earlier layer is taken; for that input alone."""
+    torch.manual_seed(0)
+    net = build("resnet18").eval()
+    photo = torch.rand(3, 224, 224)
+    alone = explain(load_model(net), photo, method="grad_cam")
+    clf = load_model(net)
+    small = explain(clf, photo[:, :32, :32], method="grad_cam")
+    after, again = (explain(clf, p, method="grad_cam") for p in (photo, photo[:, :32, :32]))
+    assert (alone.layer, small.layer) == ("layer4", again.layer) and small.layer != "layer4"
+    assert torch.equal(after.map(3), alone.map(3))
+    assert torch.equal(again.map(3), small.map(3))
