@@ -472,10 +472,16 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
                     f"No class activation map: the classifier ({read.classifier}) reads {what} of {step.layer}, "
                     f"{step.shape[1]} tokens, and camlib only draws maps (B, C, h, w). {OTHERS}"
                 )
-    end = next(call.time for call in reversed(trace.linears) if call.layer == read.classifier)
+    call = next(call for call in reversed(trace.linears) if call.layer == read.classifier)
+    if read.norm is None and _off(call.reads @ read.weight.float().T + read.bias.float(), call.writes) > 0.001:
+        return (
+            f"No exact class activation map: the classifier ({read.classifier}) computes something else than its weight "
+            "times its input plus its bias, as with LoRA or fake quantisation. Merge that into the weight, or use "
+            "method='grad_cam'."
+        )
     return (
         f"No exact class activation map: between {where} and the classifier ({read.classifier}) stand "
-        f"{_between(trace, last.time, end, leave=read.classifier)}; "
+        f"{_between(trace, last.time, call.time, leave=read.classifier)}; "
         f"the classifier does not read the map's plain spatial mean. {OTHERS}"
     )
 

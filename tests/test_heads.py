@@ -541,3 +541,25 @@ def test_within_autocast(wide):
     with torch.autocast("cpu", torch.bfloat16):
         exp = explain(clf, torch.rand(3, 64, 64))
     assert exp.residual() < 0.05
+
+
+class Lora(nn.Linear):
+    """A linear layer with a second, small weight beside its own."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.a, self.b = nn.Parameter(torch.randn(1, sizes[0])), nn.Parameter(torch.randn(sizes[1], 1))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.a.T @ self.b.T
+
+
+def test_a_classifier_with_a_second_weight():
+    net = tiny()
+    net[4] = Lora(4, 3)
+    with pytest.raises(HeadError, match=r"classifier \(4\) computes something else than its weight.*LoRA.*Merge"):
+        find_head(net, torch.rand(1, 3, 64, 64))
+    with torch.no_grad():
+        net[4].weight += net[4].b @ net[4].a
+        net[4].b.zero_()
+    assert find_head(net, torch.rand(1, 3, 64, 64)).classifier == "4"

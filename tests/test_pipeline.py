@@ -150,7 +150,7 @@ def test_a_method_of_ones_own_is_one_line(cat):
         exp = explain(clf, cat, method="input_times_gradient")
         assert torch.equal(exp.map(2), explain(clf, cat, method="hires_cam").map(2).clamp(min=0))
         assert (exp.method, exp.unit, exp.additive) == ("input_times_gradient", "our unit", False)
-        assert _bar_labels(exp.plot()) == ["our unit"]
+        assert _bar_labels(exp.plot())[0].startswith("our unit")
     finally:
         del METHODS["input_times_gradient"]
 
