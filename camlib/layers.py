@@ -387,6 +387,7 @@ def _differentiate(
     frozen: bool,
 ) -> _Trace:
     trace = _Trace({}, {}, {}, {}, frozen)
+    reached = trace.reached  # hooks that held the trace, and with it the graph, would never be freed
 
     def after(name: str, call: int, m: nn.Module, value: Any) -> None:
         trace.runs[name] = call + 1
@@ -397,7 +398,7 @@ def _differentiate(
                 trace.reasons[run] = reason
             elif value.requires_grad:
                 trace.values[run] = value
-                value.register_hook(lambda gradient: _note(trace, run, gradient))
+                value.register_hook(lambda gradient: _note(reached, run, gradient))
 
     with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
         photo = x.clone().requires_grad_()
@@ -416,13 +417,13 @@ def _differentiate(
             for handle in handles:
                 handle.remove()
     trace.recomputes = bool(again)
-    trace.reached = {run: trace.reached[run] for run in trace.values if run in trace.reached}
+    trace.reached = {run: reached[run] for run in trace.values if run in reached}
     return trace
 
 
-def _note(trace: _Trace, run: Run, gradient: Tensor | None) -> None:
+def _note(reached: dict[Run, Tensor], run: Run, gradient: Tensor | None) -> None:
     if gradient is not None:  # None: the later operations pass no gradient back
-        trace.reached[run] = gradient != 0
+        reached[run] = gradient != 0
 
 
 def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
