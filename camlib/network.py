@@ -302,8 +302,8 @@ def run_hooked(
     calls: dict[str, int] = {}
 
     def pre_hook(name: str) -> Callable:
-        def hook(m: nn.Module, args: tuple, kwargs: dict) -> None:
-            first = next(iter(args or kwargs.values()), None)
+        def hook(m: nn.Module, args: tuple, kwargs: dict | None = None) -> None:  # None: while a thread removes its own
+            first = next(iter(args or (kwargs or {}).values()), None)
             if threading.get_ident() == owner and isinstance(first, Tensor) and first.ndim:
                 before(name, calls.get(name, -1) + 1, m, first)  # type: ignore[misc]
 

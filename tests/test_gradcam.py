@@ -210,7 +210,11 @@ FAMILIES = {  # torchvision's families of classifiers, one model of each: the la
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+QUICK = ("alexnet", "googlenet", "mnasnet0_5", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "swin_t")
+SLOW = [pytest.param(name, marks=pytest.mark.long) for name in FAMILIES if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_every_family_of_torchvision(name):
     """explain finds the layer and works with every gradient method; the maps differ by class."""
     clf = load_model(build(name).eval())
