@@ -87,7 +87,7 @@ def _record_named(
     module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool
 ) -> ForwardPass | None:
     """The pass for a named layer that runs once and whose shape leaves no doubt; None for any other layer."""
-    with torch.no_grad(), untouched(module), capture(module, layer, live=True) as captured:
+    with torch.no_grad(), untouched(module) as changed, capture(module, layer, live=True) as captured:
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
     if value is None or len(value) != len(x) or captured.runs[layer] != 1 or not graph.requires_grad:
@@ -95,7 +95,7 @@ def _record_named(
     grid = by_shape(module.get_submodule(layer), value, x)
     if grid is None:
         return None
-    return ForwardPass(module, x, FeatureLayer(layer, None, grid, restless=None), output, value, graph)
+    return ForwardPass(module, x, FeatureLayer(layer, None, grid, restless=tuple(changed)), output, value, graph)
 
 
 def _record(

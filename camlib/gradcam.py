@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from camlib.forward_pass import CutGraph, run_forward
 from camlib.hooks import Layer
-from camlib.layers import check_input, find_feature_layer, locate
+from camlib.layers import find_feature_layer, locate
 from camlib.methods import find_method, one_map
-from camlib.network import untouched
 from camlib.outputs import Output
 from camlib.targets import Target, choose_for_batch
 
@@ -53,15 +52,13 @@ def gradient_map(
     Raises `LayerError` if there is no feature map, `TargetError`, `ModelError` if the network does not accept x.
     """
     chosen = find_method(method)
-    check_input(module, x)
-    with untouched(module):
-        ran = run_forward(module, x, layer, output)
-        columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))
-        try:
-            maps = [one_map(ran, chosen, indices, **options) for indices in columns]
-        except CutGraph:  # a frozen backbone, perhaps
-            ran = run_forward(module, x, locate(module, x, layer, output), output)
-            maps = [one_map(ran, chosen, indices, **options) for indices in columns]
+    ran = run_forward(module, x, layer, output)
+    columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))
+    try:
+        maps = [one_map(ran, chosen, indices, **options) for indices in columns]
+    except CutGraph:  # a frozen backbone, perhaps
+        ran = run_forward(module, x, locate(module, x, layer, output), output)
+        maps = [one_map(ran, chosen, indices, **options) for indices in columns]
     result = torch.stack(maps, 1)
     result = result.clamp(min=0) if relu else result
     return result[:, 0] if single else result

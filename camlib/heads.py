@@ -117,7 +117,9 @@ class Head:
         if self.classifier is None:
             return self
         try:
-            linear = _weights(module.get_submodule(self.classifier))
+            classifier = module.get_submodule(self.classifier)
+            with eval_mode(classifier):  # in training, reading a weight under spectral_norm changes its buffers
+                linear = _weights(classifier)
             read = linear and _Read(self.classifier, linear[0].new_empty(0), *linear)
             if read and self.norm is not None:
                 read = _without_norm(module.get_submodule(self.norm), self.norm, read)
@@ -127,14 +129,16 @@ class Head:
             raise HeadError(f"The network's classifier {self.classifier!r} has changed since it was found.")
         return replace(self, weight=read.weight, bias=read.bias, eps=read.eps)
 
-    def verify(self, features: Tensor, logits: Tensor, tolerance: float | None = None) -> float:
+    def verify(
+        self, features: Tensor, logits: Tensor, tolerance: float | None = None, means: Tensor | None = None
+    ) -> float:
         """|mean(map) + bias - logit| / evidence. Raises `HeadError` if it exceeds the tolerance or is not finite.
 
         The evidence is the picture's largest |logit - bias|, so that a large bias, as in a regression, hides no fault.
         The rounding of the logit itself is allowed for.
 
         tolerance: the default depends on the network's precision: 1e-4 in float32, .004 in float16, .031 in bfloat16.
-        The mean of a map is the weights times the mean of the features, so this costs only a small matrix product.
+        means (B, K): of the maps, where they are at hand; otherwise the weights times the mean of the features.
         """
         kinds = [logits.dtype, self.precision]
         if torch.is_autocast_enabled(logits.device.type):
@@ -145,21 +149,23 @@ class Head:
         logits = logits.float()
         if features.shape[2:].numel() == 1:
             raise HeadError("On this input the feature map has only one cell; give a larger input.")
-        if not (logits.isfinite().all() and features.isfinite().all()):
-            raise HeadError("The network's logits or features are not finite on this input: there is no map to draw.")
         if features.shape[1] != self.weight.shape[1] or logits.shape[1] != len(self.weight):
             raise HeadError(
                 f"The classifier's weights have the shape {tuple(self.weight.shape)}, which does not fit "
                 f"{features.shape[1]} channels and {logits.shape[1]} logits."
             )
         bias = self.bias.float()
-        with torch.autocast(logits.device.type, enabled=False):
-            off = (features.mean((2, 3)) @ self.weight.float().T + bias - logits).abs()
+        if means is None:
+            with torch.autocast(logits.device.type, enabled=False):
+                means = features.mean((2, 3)) @ self.weight.float().T
+        off = (means + bias - logits).abs()
         evidence = (logits - bias).abs().amax(1, keepdim=True)  # each photo's own: none hides another
         allowed = tolerance * evidence + rounding * logits.abs()
         missed = tolerance * float((off / allowed.clamp_min(1e-12)).max())
         if missed <= tolerance:  # which NaN is not
             return missed
+        if not (logits.isfinite().all() and features.isfinite().all()):
+            raise HeadError("The network's logits or features are not finite on this input: there is no map to draw.")
         raise HeadError(
             f"mean(map) + bias misses the logits by {missed:.1e} of the evidence, more than {tolerance:.0e}: "
             f"the output of {self.layer!r} is not what the classifier averaged on this input."

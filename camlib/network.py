@@ -104,23 +104,30 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[None]:
+def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[list[str]]:
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
 
     restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: for the random numbers
-    that the network draws inside, if any, so that the same input gets the same answer.
+    that the network draws inside, if any, so that the same input gets the same answer. Gives a list that holds the
+    names of the buffers that were changed, once the block has ended.
     """
     buffers = [] if restless == () else list(_buffers(module))
     buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
     before = [(m, name, b, _copied(b), b is not None and b.requires_grad) for m, name, b in buffers]
     grad = torch.is_grad_enabled()
+    changed: list[str] = []
     with _random_numbers(module, seed), eval_mode(module):
         try:
-            yield
+            yield changed
         finally:
             torch.set_grad_enabled(grad)
             for m, name, buffer, value, requires_grad in before:
-                m._buffers[name.rpartition(".")[2]] = buffer
+                key = name.rpartition(".")[2]
+                flag = buffer is not None and buffer.requires_grad
+                if m._buffers.get(key) is buffer and flag == requires_grad and _same(buffer, value):
+                    continue
+                changed.append(name)
+                m._buffers[key] = buffer
                 if buffer is None or value is None:
                     continue
                 if buffer.requires_grad and not requires_grad:  # the network has copied part of a graph into it
@@ -169,14 +176,8 @@ def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
     """The buffers that one forward pass in evaluation mode changes; they are put back."""
-    before = [(m, name, buffer, _copied(buffer)) for m, name, buffer in _buffers(module)]
-    changed = []
-    with torch.no_grad(), untouched(module):
+    with torch.no_grad(), untouched(module) as changed:
         forward(module, x)
-        for m, name, buffer, value in before:
-            now = m._buffers[name.rpartition(".")[2]]
-            if now is not buffer or not _same(now, value):
-                changed.append(name)
     return tuple(changed)
 
 
