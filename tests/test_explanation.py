@@ -241,8 +241,11 @@ def test_compare_draws_each_method_on_its_own_scale(cat, options):
         heat = alone.heatmap("bee")
         assert np.array_equal(panel.images[0].get_array(), overlay(cat, heat, cmap="PuOr_r"))
         assert panel.get_title().replace("\n", " ") == f"{name}: {alone.prediction('bee')}"
-        assert bar.get_xlabel() == alone.unit == METHODS[name].unit
-        assert bar.get_xlim() == pytest.approx([-alone.largest("bee"), alone.largest("bee")], rel=1e-5)
+        unit, _, power = bar.get_xlabel().partition(" (10")  # small numbers have their power of ten in the unit
+        assert unit == alone.unit == METHODS[name].unit
+        factor = {"": 1, "⁻²)": 1e-2, "⁻³)": 1e-3, "⁻⁴)": 1e-4, "⁻⁵)": 1e-5}[power]
+        largest = alone.largest("bee") / factor
+        assert bar.get_xlim() == pytest.approx([-largest, largest], rel=1e-5)
     assert fig.get_label().startswith(
         f"The photo, and heat maps of {exp.prediction('bee')} by 3 methods on it: cam stro"
     )
