@@ -481,8 +481,8 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
     call = next(call for call in reversed(trace.linears) if call.layer == read.classifier)
     if read.norm is None and _off(call.reads @ read.weight.float().T + read.bias.float(), call.writes) > 0.001:
         return (
-            f"No exact class activation map: the classifier ({read.classifier}) computes something else than weight "
-            "times input plus bias, as with LoRA or fake quantisation. Merge that into its weight, or use "
+            f"No exact class activation map: the output of the classifier ({read.classifier}) is not its weight times "
+            "its input plus its bias, as with LoRA or fake quantisation. Merge the difference into the weight, or use "
             "method='grad_cam'."
         )
     return (

@@ -6,9 +6,13 @@ from torchvision import models
 
 
 def build(name: str, **options) -> nn.Module:
-    """A torchvision network with random weights, biases and normalisations, so that forgetting one is noticed."""
+    """A torchvision network with random weights, see `randomise`."""
     torch.manual_seed(0)
-    net = models.get_model(name, weights=None, **options)
+    return randomise(models.get_model(name, weights=None, **options))
+
+
+def randomise(net: nn.Module) -> nn.Module:
+    """No biases of 0, no normalisations of 1 and no head of zeros, so that a test notices if one is forgotten."""
     for path, p in net.named_parameters():
         if p.ndim == 1:
             nn.init.normal_(p, 1.0 if "weight" in path else 0.0, 0.2)
@@ -80,3 +84,15 @@ def grad_cam_of(tail, A: Tensor, k) -> Tensor:
     scores = tail(A)
     (G,) = torch.autograd.grad(scores[torch.arange(len(A)), k].sum(), A)
     return (G.mean((2, 3), keepdim=True) * A).sum(1).detach()
+
+
+class Fickle(nn.Module):
+    """Pools the mean of a photo of high contrast, and the maximum of a pale one, each for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.conv(x)
+        return self.last(torch.where((x.std((1, 2, 3)) > 0.5)[:, None], f.mean((2, 3)), f.amax((2, 3))))

@@ -11,7 +11,8 @@ from torchvision import models
 
 from camlib import HeadError, explain, find_head
 from camlib.models import load_model
-from tests.test_heads import check, randomise
+from tests.networks import randomise
+from tests.test_heads import check
 
 EXACT = {  # (layer, activation after it, normalisation between pooling and classifier): networks
     ("features", "identity", "classifier.0"): "convnext_tiny convnext_small convnext_base convnext_large",

@@ -30,7 +30,7 @@ from camlib import (
     place,
     upsample,
 )
-from tests.test_hooks import count_hooks
+from tests.networks import count_hooks
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from camlib import CamError, HeadError, explain, load_model
 from camlib.cli import main
 from camlib.folder import Journal, ahead, explained
 from camlib.methods import METHODS
-from tests.networks import tiny
+from tests.networks import Fickle, tiny
 
 CAM = METHODS["cam"]
 
@@ -309,17 +309,6 @@ def test_one_bad_photo_spoils_no_batch(clf, monkeypatch, tmp_path):
 
 def test_a_photo_that_does_not_fit_spoils_no_batch(cat, tmp_path):
     """One photo of many for which the network has no exact map: the others keep theirs."""
-
-    class Fickle(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.last = torch.nn.Conv2d(3, 8, 3, 8), torch.nn.Linear(8, 3)
-
-        def forward(self, x):
-            f = self.conv(x)
-            mean, largest = f.mean((2, 3)), f.amax((2, 3))
-            return self.last(torch.where((x.std((1, 2, 3)) > 0.5)[:, None], mean, largest))
-
     clf = load_model(Fickle(), size=64)
     files = [Path(f"data/photos/{name}") for name in PHOTOS[:3]]
     Image.fromarray((cat // 30 + 100).astype(np.uint8)).save(tmp_path / "pale.png")

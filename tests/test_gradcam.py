@@ -22,7 +22,7 @@ from camlib import (
 from camlib.forward_pass import run_forward
 from camlib.layers import Grid, by_shape, find_feature_layer, readings
 from camlib.methods import METHODS
-from tests.test_heads import build
+from tests.networks import build
 
 FORMULAS = {name: method.formula for name, method in METHODS.items() if method.formula}
 GRADIENT = (grad_cam, hires_cam, layer_cam, grad_cam_plus_plus)

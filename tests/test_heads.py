@@ -15,19 +15,9 @@ from camlib import (
     load_model,
     residual,
 )
-from tests.networks import Wrapped, build, count_hooks, tiny
+from tests.networks import Wrapped, build, count_hooks, randomise, tiny
 
 X = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Biases and normalisations that are not the trivial 0 and 1, so that forgetting one is seen; no head of zeros."""
-    for name, p in net.named_parameters():
-        if p.ndim == 1:
-            nn.init.normal_(p, 1.0 if "weight" in name else 0.0, 0.2)
-        elif not p.any():
-            nn.init.normal_(p, std=0.1)
-    return net
 
 
 def check(net: nn.Module, x: torch.Tensor = X):
@@ -561,7 +551,7 @@ class Lora(nn.Linear):
 def test_a_classifier_with_a_second_weight():
     net = tiny()
     net[4] = Lora(4, 3)
-    with pytest.raises(HeadError, match=r"classifier \(4\) computes something else than weight.*LoRA.*Merge"):
+    with pytest.raises(HeadError, match=r"classifier \(4\) is not its weight times its input.*LoRA.*Merge"):
         find_head(net, torch.rand(1, 3, 64, 64))
     with torch.no_grad():
         net[4].weight += net[4].b @ net[4].a

@@ -60,7 +60,7 @@ def flattened(channels: int = 8, classes: int = 5) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * 256, classes))
 
 
-def check(
+def assert_explained(
     net: nn.Module, layer: str, A: Tensor, tail: Callable, x: Tensor = X, named: str | None = None
 ) -> FeatureLayer:
     """The map by default (and of `named`) is the one by hand; which layer, which run and how it is read comes back."""
@@ -179,7 +179,7 @@ def test_one_relu_everywhere():
         act=nn.ReLU,
     )
     A = F.relu(net.b(F.relu(net.a(X))))
-    place = check(net, "act", A, lambda A: net.fc(F.relu(net.hidden(A.flatten(1)))))
+    place = assert_explained(net, "act", A, lambda A: net.fc(F.relu(net.hidden(A.flatten(1)))))
     assert place.call == 1
     net = Net(
         lambda n, x: n.fc(n.act(n.hidden(n.act(n.a(x)).amax((2, 3), keepdim=True)))).flatten(1),
@@ -190,7 +190,7 @@ def test_one_relu_everywhere():
     )
     A = F.silu(net.a(X))
     tail = lambda A: net.fc(F.silu(net.hidden(A.amax((2, 3), keepdim=True)))).flatten(1)  # noqa: E731
-    assert check(net, "act", A, tail).call == 0
+    assert assert_explained(net, "act", A, tail).call == 0
 
 
 @pytest.mark.parametrize("times", [2, 3])
@@ -208,7 +208,7 @@ def test_one_block_again_and_again(times):
     for _ in range(times - 1):
         f = f + net.block(f)
     last = net.block(f)
-    assert check(net, "block", last, lambda A: net.head(f.detach() + A)).call == times - 1
+    assert assert_explained(net, "block", last, lambda A: net.head(f.detach() + A)).call == times - 1
 
 
 class Siamese(nn.Module):
@@ -239,7 +239,7 @@ def test_a_siamese_network_is_explained_by_the_photos_own_run(first):
     x[..., 40:56, 44:60] = 4
     net = Siamese(reference, first).eval()
     tail = lambda A: net.score(A, net.body(reference).detach())  # noqa: E731
-    place = check(net, "body", net.body(x), tail, x)
+    place = assert_explained(net, "body", net.body(x), tail, x)
     assert place.call == int(first)
     row, column = divmod(int(grad_cam(net, x, 1)[0].abs().argmax()), 16)
     assert row >= 9 and column >= 9
@@ -255,7 +255,7 @@ def test_mirrored_test_time_augmentation_gives_the_direct_map(axis, mirror_first
 
     net = Net(end, seed=2, head=flattened)
     mirrored = net.head(net.body(X.flip(axis))).detach()
-    place = check(net, "body", net.body(X), lambda A: (net.head(A) + mirrored) / 2)
+    place = assert_explained(net, "body", net.body(X), lambda A: (net.head(A) + mirrored) / 2)
     assert place.call == int(mirror_first)
     wrong = grad_cam_of(lambda A: net.head(A) / 2, net.body(X.flip(axis)), torch.tensor([1, 1]))
     assert (wrong - grad_cam(net, X, 1)).abs().max() > 0.3 * wrong.abs().max()
@@ -277,7 +277,7 @@ def test_a_layer_behind_two_looks_explains_them():
         both=lambda: nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()),
         head=flattened,
     )
-    check(net, "both", net.both(net.body(X) + net.body(1.1 * X)), net.head)
+    assert_explained(net, "both", net.both(net.body(X) + net.body(1.1 * X)), net.head)
 
 
 @pytest.mark.parametrize("crops", [5, 10])
@@ -330,7 +330,7 @@ def test_columns_of_a_recurrent_network(columns):
             return self.tail(self.cnn(x))
 
     net = Reader().eval()
-    check(net, "cnn", net.cnn(X), net.tail)
+    assert_explained(net, "cnn", net.cnn(X), net.tail)
     with pytest.raises(LayerError, match=r"The output of 'act' is no feature map of the photo: its shape is \(1, "):
         grad_cam(net, X, 1, layer="act")
     with pytest.raises(LayerError, match="'gru' gives a tuple, not one tensor; name a layer inside it"):
@@ -359,7 +359,7 @@ def test_class_queries_of_a_decoder(count, seed):
             return self.tail(self.cnn(x))
 
     net = Decoder().eval()
-    check(net, "cnn", net.cnn(X), net.tail)
+    assert_explained(net, "cnn", net.cnn(X), net.tail)
     with pytest.raises(LayerError, match=rf"no feature map of the photo: its shape is \(1, {count}, 16\)"):
         grad_cam(net, X, 1, layer="decoder")
 
@@ -414,7 +414,7 @@ def test_attention_matrices_that_are_named(softmax, every):
         attention=lambda: Attention(softmax),
         head=lambda: nn.Linear(8 * 256 // every, 4),
     )
-    check(net, "body", net.body(X), lambda A: tail(net, A))
+    assert_explained(net, "body", net.body(X), lambda A: tail(net, A))
     with pytest.raises(
         LayerError, match=r"The output of 'attention' is no feature map of the photo: its shape is \(1, 2, "
     ):
@@ -436,7 +436,7 @@ def test_channels_last(channels, stride):
     torch.manual_seed(channels)
     net = nn.Sequential(nn.Conv2d(3, channels, 3, stride, 1), Last(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
     net(X)
-    place = check(net, "2", F.relu(net[0](X)), lambda A: net[4](A.permute(0, 2, 3, 1).flatten(1)))
+    place = assert_explained(net, "2", F.relu(net[0](X)), lambda A: net[4](A.permute(0, 2, 3, 1).flatten(1)))
     assert place.grid == Grid("nhwc")
 
 
@@ -460,7 +460,7 @@ def test_uneven_strides(strides, size, channels):
     x = photos(2, *size)
     last = len(layers) - 1 - 2 * (size[0] == 32 and strides[-1] == (16, 1))
     A = net[: last + 1](x)
-    check(net, str(last), A, net[last + 1 :], x)
+    assert_explained(net, str(last), A, net[last + 1 :], x)
     if last == len(layers) - 1:
         weight = net[-1].weight.detach()
         cam = torch.einsum("c,bchw->bhw", weight[1], A.detach())
@@ -486,7 +486,7 @@ def test_a_map_that_is_flipped_later_is_taken_from_before():
     net = Net(
         lambda n, x: n.head(n.last(n.body(x).flip(-1))), head=flattened, last=lambda: nn.Sequential(*conv(8, 8, 1))
     )
-    check(net, "body", net.body(X), lambda A: net.head(net.last(A.flip(-1))))
+    assert_explained(net, "body", net.body(X), lambda A: net.head(net.last(A.flip(-1))))
 
 
 # --- gates -----------------------------------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ def test_a_gate_is_no_feature_map(kind):
     """It has cells that follow the photo, and the scores depend on it; its map says where, and not what for."""
     parts, gated = GATES[kind]
     net = Net(lambda n, x: n.fc(gated(n, n.body(x)).mean((2, 3)).tanh()), seed=3, fc=lambda: nn.Linear(8, 4), **parts)
-    check(net, "body", net.body(X), lambda A: net.fc(gated(net, A).mean((2, 3)).tanh()))
+    assert_explained(net, "body", net.body(X), lambda A: net.fc(gated(net, A).mean((2, 3)).tanh()))
 
 
 def test_a_gate_may_be_named():
@@ -555,7 +555,7 @@ def test_sigmoids_that_are_activations_are_no_gates():
         nn.Conv2d(3, 6, 5, 2, 2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5, 1, 2), nn.Sigmoid(), nn.Flatten(),
         nn.Linear(16 * 256, 5),
     ).eval()  # fmt: skip
-    check(net, "3", net[:4](X), net[4:])
+    assert_explained(net, "3", net[:4](X), net[4:])
 
 
 def test_a_network_in_which_everything_passes_a_gate():
@@ -565,7 +565,8 @@ def test_a_network_in_which_everything_passes_a_gate():
         scale=lambda: nn.Linear(1, 1),
         fc=lambda: nn.Linear(8, 4),
     )
-    check(net, "body", net.body(X), lambda A: net.fc((net.scale(X.new_ones(1)) * torch.sigmoid(A)).mean((2, 3))))
+    tail = lambda A: net.fc((net.scale(X.new_ones(1)) * torch.sigmoid(A)).mean((2, 3)))  # noqa: E731
+    assert_explained(net, "body", net.body(X), tail)
 
 
 def test_swish_is_no_gate():
@@ -575,7 +576,7 @@ def test_swish_is_no_gate():
         return f * torch.sigmoid(f)
 
     net = Net(lambda n, x: n.head(swish(n.last(n.body(x)))), head=flattened, last=lambda: nn.Conv2d(8, 8, 1))
-    check(net, "last", net.last(net.body(X)), lambda A: net.head(A * torch.sigmoid(A)))
+    assert_explained(net, "last", net.last(net.body(X)), lambda A: net.head(A * torch.sigmoid(A)))
 
 
 # --- frozen backbones ------------------------------------------------------------------------------------------------
@@ -619,7 +620,7 @@ def test_a_frozen_backbone(how, requires_grad):
     )
     net.body.requires_grad_(requires_grad)
     layer = "body.3" if how == "in the middle" else "body"
-    place = check(net, layer, net.body(X), net.head)
+    place = assert_explained(net, layer, net.body(X), net.head)
     assert place.frozen
     assert torch.is_grad_enabled()
     assert [p.requires_grad for p in net.body.parameters()] == [requires_grad] * 4
@@ -627,7 +628,7 @@ def test_a_frozen_backbone(how, requires_grad):
 
 def test_a_frozen_backbone_before_a_head_of_convolutions():
     net = Net(by_no_grad, head=lambda: nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Conv2d(8, 5, 1), nn.Flatten()))
-    check(net, "body", net.body(X), net.head)
+    assert_explained(net, "body", net.body(X), net.head)
 
 
 # --- no layer --------------------------------------------------------------------------------------------------------

@@ -254,19 +254,7 @@ def test_wrong_views(clf, cat, options, says):
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        ["cat", "dog", "eel"],
-        ("cat", "dog", "eel"),
-        np.array(["cat", "dog", "eel"]),
-        (name for name in ("cat", "dog", "eel")),
-        {0: "cat", 1: "dog", 2: "eel"},
-        {2: "eel", 0: "cat", 1: "dog"},
-        {"1": "dog", "0": "cat", "2": "eel"},  # as JSON has it
-    ],
-    ids=lambda labels: type(labels).__name__,
-)
+@pytest.mark.parametrize("labels", [["cat", "dog", "eel"], {2: "eel", 0: "cat", 1: "dog"}])
 def test_labels_in_order(labels):
     assert load_model(tiny(), size=64, labels=labels).labels == ("cat", "dog", "eel")
 

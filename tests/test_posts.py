@@ -489,7 +489,7 @@ def test_only_an_earlier_site_is_replaced(folder: Path, capsys: pytest.CaptureFi
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     assert posts.main([str(save(small(), folder)), "--out", str(out)]) == 2
-    assert "holds something else than posts" in capsys.readouterr().err
+    assert "contains something other than posts" in capsys.readouterr().err
     assert (out / "thesis.txt").read_text() == "years of work"
 
 

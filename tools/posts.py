@@ -361,7 +361,7 @@ def check_folder(out: Path) -> None:
         return
     index = out / "html" / "index.html"
     if not index.is_file() or f'content="{GENERATOR}"' not in index.read_text(encoding="utf-8", errors="replace"):
-        raise PostsError(f"{out} holds something else than posts; give another folder with --out, or empty it.")
+        raise PostsError(f"{out} contains something other than posts; give another folder with --out, or empty it.")
 
 
 def write(out: Path, files: dict[str, bytes]) -> None:
