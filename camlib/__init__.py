@@ -83,7 +83,7 @@ __all__ = sorted([*_MODULE, *_SUBMODULES, "__version__"])
 if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
-        # Importing camlib stays fast: torch and matplotlib are imported with the first name that needs them.
+        # Keeps `import camlib` fast: torch and matplotlib are imported only when you first use a name that needs them.
         if name in _MODULE:
             value = getattr(import_module(f"camlib.{_MODULE[name]}"), name)
             globals()[name] = value

@@ -29,13 +29,13 @@ class Unfrozen(TorchFunctionMode):
 
 
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
-    """A graph recorded inside holds copies of the weights and constants that it needs: training does not change it."""
+    """Inside this context, graphs store copies of the weights and constants they need: training cannot change them."""
     storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
 
     def pack(tensor: Tensor) -> tuple[Tensor, int | None]:
         if tensor.grad_fn is None or _storage(tensor) in storages:  # the latter: a view of a weight, such as weight.T
             return tensor.detach().clone(), None
-        return tensor.detach(), tensor._version  # detached: an operation that holds its own result is never freed
+        return tensor.detach(), tensor._version  # detached: a node that holds its own result is never freed
 
     def unpack(packed: tuple[Tensor, int | None]) -> Tensor:
         tensor, version = packed
@@ -75,7 +75,7 @@ def cut_gates(scores: Tensor) -> bool:
 
 
 def _gate(node: Any) -> Any:
-    """The sigmoid or softmax behind a factor, perhaps moved, scaled or enlarged; None for any other factor."""
+    """The sigmoid or softmax that a factor comes from, perhaps shifted, scaled or upsampled; None for other factors."""
     while node is not None:
         kind = operation(node)
         if kind in OWN_ACTIVATION:
@@ -89,7 +89,7 @@ def _gate(node: Any) -> Any:
 def gradients(score: Tensor, inputs: Sequence[Tensor], name: str) -> list[Tensor | None]:
     """The gradients of a sum of scores; None for an input that the sum does not depend on. The graph is retained.
 
-    name: the network's, for errors. Raises `ModelError` with the reason if autograd cannot differentiate the network.
+    name: the network's name in errors. Raises `ModelError`, with the reason, if autograd cannot differentiate it.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -102,7 +102,7 @@ def _reason(error: RuntimeError, name: str) -> str:
     text = str(error)
     if "use_reentrant" in text or "Checkpointing is not compatible with .grad()" in text:
         return (
-            f"{name} uses reentrant checkpointing, which does not allow the gradient of a feature map. Use "
+            f"{name} uses reentrant checkpointing, which cannot give the gradient of a feature map. Use "
             "torch.utils.checkpoint.checkpoint(…, use_reentrant=False), or switch checkpointing off."
         )
     if "modified by an inplace operation" in text:
@@ -114,12 +114,12 @@ def _reason(error: RuntimeError, name: str) -> str:
 
 
 def no_gradient(module: nn.Module, quantised_layer: str | None, inference: bool = False) -> LayerError:
-    """The error for a network whose scores have no graph. inference: it switches `torch.inference_mode` on itself."""
+    """The error for a network whose scores have no graph. inference: it turns on `torch.inference_mode` itself."""
     name = type(module).__name__
     if inference:
         return LayerError(
             f"{name} runs layers in torch.inference_mode(), where PyTorch records no gradient; use torch.no_grad() "
-            "there instead. cam needs no gradient, where the network has an exact map."
+            "there instead. If the network has an exact map, you can also use cam, which needs no gradient."
         )
     if quantised_layer is not None:
         return LayerError(

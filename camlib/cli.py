@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="efficientnet_lite0 (default), a torchvision name, timm/NAME",
     )
-    p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network is shown (default crop)")
+    p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network sees (default crop)")
     p.add_argument(
-        "--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeated: mean of the maps"
+        "--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeat to average the maps"
     )
     p.add_argument(
         "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         help="also write the maps as numbers: per photo, a .npz file, and a .npz.json file that describes it",
     )
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
-    p.add_argument("--open", action="store_true", help="the same, and show the first photo's page in the browser")
+    p.add_argument("--open", action="store_true", help="like --html, and show the first photo's page in the browser")
     p.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("the following arguments are required: PHOTO|FOLDER")
     args.html |= args.open
     if args.target and args.top:
-        parser().error("--target names the classes, --top counts them: give only one of the two")
+        parser().error("--target and --top both choose the classes: give only one of the two")
     if args.figure and (count := len(args.target or []) or args.top or 1) > SIDE_BY_SIDE:
         parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side; got {count}")
     for stream in (sys.stdout, sys.stderr):

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin
 from camlib.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-DARK = 14  # bits: if a 16-bit file uses no more than these, it probably holds fewer bits, as from an X-ray detector
+DARK = 14  # bits: a 16-bit file that uses no more than this probably has a lower bit depth, as from an X-ray detector
 
 Window = tuple[float, float]
 Result = tuple[np.ndarray, str]  # a picture, and what we had to assume to read it (empty if nothing)
@@ -60,7 +60,7 @@ def convert(image: Image.Image, data: bytes, window: Window | None) -> Result:
         photo, note = _colour16(image, raw, tags, data, window)
     elif window:
         raise ImageError(
-            f"window is for gray pictures, colour files of 16 bits, and float TIFFs; this picture is {image.mode}."
+            f"window is for gray pictures, 16-bit colour files, and float TIFFs; this picture is {image.mode}."
         )
     else:
         photo, note = np.array(_rgb(image)), doubt
@@ -234,7 +234,7 @@ def _top(values: np.ndarray, high: int, tags: Mapping[int, Any], bits: int) -> t
         return full, ""
     declared = _first(tags, MAX_SAMPLE)
     if isinstance(declared, int) and high <= declared <= full and declared & (declared + 1) == 0:
-        return declared, ""  # other numbers are not a range: TIFF 6.0 allows this picture's own maximum here
+        return declared, ""  # any other number may only be this picture's maximum, which TIFF 6.0 allows here
     if 0 < bits <= 16:  # PNG 11.3.2.4: values of fewer bits are scaled to all 16, which leaves their low bits empty
         low_bits = 2 ** (16 - bits) - 1
         unscaled = high < 2**bits and bool(((values & low_bits) > 1).any())
@@ -242,14 +242,14 @@ def _top(values: np.ndarray, high: int, tags: Mapping[int, Any], bits: int) -> t
     if not 0 < high < 2**DARK <= full:
         return full, ""
     return high, (
-        f"no value is above {high}, although its type holds {full}, so it was shown from 0 (black) to {high} (white), "
-        "its largest value. For a fixed scale, pass window=(low, high) to read_image or from_pil. "
+        f"no value is above {high}, although its type allows {full}, so the picture is shown from 0 (black) to "
+        f"{high} (white), its largest value. For a fixed scale, pass window=(low, high) to read_image or from_pil. "
         f"If the picture is meant to be dark, pass window=(0, {full})."
     )
 
 
 def _spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Scale low to high to 0 to 255 and clip the rest. Works on a few rows at a time, to need little memory."""
+    """Scale low to high to 0 to 255 and clip the rest. Works on a few rows at a time to save memory."""
     eight = np.empty(values.shape, np.uint8)
     rows = max(1, 2**20 // values[0].size)
     for y in range(0, len(values), rows):
@@ -262,7 +262,7 @@ def _spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _check_whole(image: Image.Image, data: bytes) -> str:
-    """Refuse a truncated file. The returned text says what remains in doubt."""
+    """Refuse a truncated file. Returns a warning if doubts remain, otherwise an empty string."""
     if image.format == "PNG" and data and image.tell() == 0:
         _check_png(image, data)
     if image.format == "WEBP" and data and image.tell() == 0:

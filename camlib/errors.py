@@ -33,7 +33,7 @@ class LayerError(CamError):
 
 
 class CamWarning(UserWarning):
-    """The result is right, but rests on an assumption that you should know."""
+    """The result is right, but rests on an assumption that you should know about."""
 
 
 def near(word: str, words: Iterable[str]) -> str:

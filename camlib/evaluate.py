@@ -127,8 +127,8 @@ def interval(
 ) -> tuple[float, float, float]:
     """The mean of the values and its bootstrap interval (percentiles of 10 000 resamplings): mean, low, high.
 
-    groups: what each value belongs to, such as its photo. Whole groups are then drawn, because two objects on one photo
-    are not two independent observations. The interval says nothing about photos unlike those measured.
+    groups: what each value belongs to, such as its photo. Whole groups are then resampled, because two objects on one
+    photo are not two independent observations. The interval says nothing about photos unlike those measured.
 
     >>> interval([1.0, 1.0, 1.0])
     (1.0, 1.0, 1.0)
@@ -166,7 +166,10 @@ def _curve(
     kind = check_activation(activation, own_activation(graph), type(module).__name__, graph.shape[1])
     kind = resolve_activation(kind, graph[0].detach())
     if kind is None:
-        raise CamError("A curve needs probabilities, and these scores have none; pass activation='sigmoid' if they do.")
+        raise CamError(
+            "A curve needs probabilities, but camlib knows none for these scores; if a sigmoid turns them into "
+            "probabilities, pass activation='sigmoid'."
+        )
     curve = []
     with torch.no_grad(), untouched(module):
         for shares in torch.linspace(0, 1, steps + 1).split(16):

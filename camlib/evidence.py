@@ -1,4 +1,7 @@
-"""The evidence for every class in prepared inputs, by any method: one forward pass; later training changes no map."""
+"""Compute the evidence for every class in prepared inputs, by any method, in one forward pass.
+
+Training the network further does not change the maps.
+"""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +23,8 @@ from camlib.views import View
 class ClassMaps:
     """The maps (h, w) of one view by class: either all of them, or each computed when it is first needed.
 
-    every: (K, h, w), if the method gives all maps at once. compute: otherwise, gives the map of a class index; `known`
-    stores the results. A pickle or copy holds no network, so it only has the maps in `known` at that time.
+    every: (K, h, w), if the method gives all maps at once. compute: otherwise, a function from class index to map;
+    `known` stores the results. A pickle or copy holds no network, so it only has the maps in `known` at that time.
     """
 
     every: Tensor | None = None

@@ -245,7 +245,7 @@ class Explanation:
     def compare(self, *methods: str, target: Target | None = None, layer: Any = None, **style: Any) -> "Figure":
         """A figure of one class (by default the best) with several methods, each on its own labelled scale.
 
-        methods: names of methods. layer: the feature map for methods that take one, see `camlib.explain`.
+        methods: their names. layer: the layer with the feature map, for methods that take one (see `camlib.explain`).
 
         Raises `CamError` if the network has changed since this explanation was made.
         """

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
-    """The given picture files and those inside the given folders, except in `out`. Each comes once, in order."""
+    """The given picture files and those inside the given folders, except in `out`, each listed once, in order."""
     from camlib.images import SUFFIXES
 
     photos: dict[Path, None] = {}
@@ -40,7 +40,7 @@ def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def stems(files: Sequence[Path]) -> dict[Path, str]:
-    """A unique name for each photo's pictures: its stem, or if taken its file name, its path, or a numbered name."""
+    """A unique name for each photo's pictures: its stem or, if taken, its file name, path, or a numbered name."""
     names = {f: f.stem for f in files}
     for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
         taken = Counter(names.values())

@@ -44,11 +44,11 @@ def families(texts: Iterable[str], stacklevel: int = 2) -> list[str] | None:
     """The font families that draw these texts, for `Text.set_fontfamily`; None if matplotlib's own font is enough.
 
     The list starts with the font from matplotlib's settings, by default DejaVu Sans, so Latin text looks as usual. Then
-    come installed fonts for what is missing; these are only read if needed, each once. Han characters are drawn as in
-    Japan if the texts contain kana, as in Korea if they contain Hangul, otherwise as in China or Taiwan.
+    come installed fonts with the missing characters; each is read only if needed, and only once. Han characters are
+    drawn as in Japan if the texts contain kana, as in Korea if they contain Hangul, otherwise as in China or Taiwan.
 
-    Warns once about characters that no font has, with what to install. stacklevel: as in `warnings.warn`, 2 is the
-    caller. With matplotlib 3.11 the list then ends with its font of placeholders.
+    Warns once about characters that no font has, and says what to install. stacklevel: as in `warnings.warn`, where 2
+    means the caller. With matplotlib 3.11 the list then ends with its font of placeholders.
 
     >>> families(["tiger cat, 38.1 %", "Nürnberg"]) is None
     True
@@ -178,7 +178,7 @@ def _drawn_by(face: "FontEntry", characters: Sequence[str]) -> list[str]:
 
 @cache
 def _codes(path: str, index: int) -> np.ndarray:
-    """The code points that a font has, in order, at least one."""
+    """The code points that a font has, sorted; never empty."""
     try:
         charmap = _open(path, index).get_charmap()
     except (OSError, RuntimeError):  # removed since matplotlib listed it, or damaged

@@ -41,7 +41,7 @@ class ForwardPass:
         return self.layer.grid.read(self.value.detach().float(), self.x)
 
     def gradient(self, indices: list[int]) -> Tensor:
-        """∂ score / ∂ features, (B, C, h, w) float32, each picture's for its own class. indices: B class indices."""
+        """∂ score / ∂ features, (B, C, h, w) float32, for one class of each picture. indices: the B class indices."""
         with torch.inference_mode(False), torch.enable_grad():  # regardless of the caller's mode
             own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
         with untouched(self.module, self.layer.restless):  # checkpointing may run parts of it again

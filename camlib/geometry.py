@@ -75,7 +75,7 @@ def _centroid(energy: Tensor) -> Tensor:
 def _natural_noise(count: int, channels: int, side: int, draw: torch.Generator) -> Tensor:
     """Pictures (B, C, side, side) from 0 to 1: mostly gray noise, with amplitude 1/frequency as in photographs.
 
-    White noise would not do: a network responds to it unlike to any photo, and this would affect the measured offset.
+    White noise would not do: networks respond to it differently than to photos, and this would affect the offset.
     """
     white = 0.9 * torch.randn(count, 1, side, side, generator=draw)
     white = white + 0.45 * torch.randn(count, channels, side, side, generator=draw)

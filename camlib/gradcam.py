@@ -1,4 +1,4 @@
-"""Grad-CAM and its family, for any network and input tensor: unverified maps, for networks without GAP.
+"""Grad-CAM and its family: unverified maps for any network and input tensor, even without GAP.
 
 The formulas are in `camlib.methods`. For a network that ends in GAP and a linear layer, h · w · Grad-CAM is the class
 activation map.
@@ -49,7 +49,8 @@ def gradient_map(
 
     The network runs in evaluation mode and is left as it was: flags, gradients, buffers, random numbers.
 
-    Raises `LayerError` if there is no feature map, `TargetError`, `ModelError` if the network does not accept x.
+    Raises `LayerError` if there is no feature map, `TargetError` if there is no such class, `ModelError` if the network
+    does not accept x.
     """
     chosen = find_method(method)
     ran = run_forward(module, x, layer, output)

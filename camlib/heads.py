@@ -41,7 +41,7 @@ LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or 
 Layout = Literal["nchw", "nhwc"]
 SPACE: dict[Layout, tuple[int, int]] = {"nchw": (2, 3), "nhwc": (1, 2)}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    # functional activations, which no module shows, in order of preference
+    # functional activations, which do not show up as modules, in order of preference
     "identity": lambda t: t,
     "relu": F.relu,
     "silu": F.silu,
@@ -110,7 +110,8 @@ class Head:
         return self.features(captured[self.layer]), logits
 
     def reread(self, module: nn.Module) -> "Head":
-        """This head with the network's current weights. They are the network's own tensors: copy them to store them.
+        """This head with the network's current weights. They are the network's own tensors: copy them before you
+        store them.
 
         Raises `HeadError` if the head's layers no longer exist or no longer fit.
         """
@@ -138,7 +139,7 @@ class Head:
         The rounding of the logit itself is allowed for.
 
         tolerance: the default depends on the network's precision: 1e-4 in float32, .004 in float16, .031 in bfloat16.
-        means (B, K): of the maps, where they are at hand; otherwise the weights times the mean of the features.
+        means (B, K): the means of the maps, if you already have them; by default, they are computed from the features.
         """
         kinds = [logits.dtype, self.precision]
         if torch.is_autocast_enabled(logits.device.type):
@@ -159,10 +160,10 @@ class Head:
             with torch.autocast(logits.device.type, enabled=False):
                 means = features.mean((2, 3)) @ self.weight.float().T
         off = (means + bias - logits).abs()
-        evidence = (logits - bias).abs().amax(1, keepdim=True)  # each photo's own: none hides another
+        evidence = (logits - bias).abs().amax(1, keepdim=True)  # per photo: one cannot hide another's error
         allowed = tolerance * evidence + rounding * logits.abs()
         missed = tolerance * float((off / allowed.clamp_min(1e-12)).max())
-        if missed <= tolerance:  # which NaN is not
+        if missed <= tolerance:  # False for NaN
             return missed
         if not (logits.isfinite().all() and features.isfinite().all()):
             raise HeadError("The network's logits or features are not finite on this input: there is no map to draw.")
@@ -181,7 +182,7 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
 
     module: any network. x (B, C, H, W): any input that it takes, such as one photo. output: see `camlib.load_model`.
 
-    It finds global average pooling and a linear layer or 1×1 convolution with any names, also with a LayerNorm
+    It finds global average pooling and a linear layer or 1×1 convolution, whatever their names, even with a LayerNorm
     (ConvNeXt) or BatchNorm between them; a convolution that is pooled afterwards (SqueezeNet); channels-last maps; and
     an activation after the last layer, in place or functional, as in DenseNet.
 
@@ -233,14 +234,15 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
         raise HeadError("No class activation map: " + RANDOM.format(name=type(module).__name__))
     if misplaced:
         raise HeadError(
-            f"No class activation map: the output of {misplaced.layer!r} has the mean that the classifier reads, but "
-            "its cells do not follow the photo's positions: they are flipped, moved or mixed, or all have one value."
+            f"No class activation map: the output of {misplaced.layer!r} has the mean that the classifier reads, "
+            "but its cells do not follow the photo's positions: they are flipped, moved or mixed, or all have the same "
+            "value."
         )
     raise HeadError(_obstacle(module, x, output, trace, read))
 
 
 def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
-    """Which of these heads have feature maps that follow the photo x (1, C, H, W) well. Strips only if no grid does.
+    """Which of these heads have maps that follow the photo x (1, C, H, W) well. Strips only count if no grid follows.
 
     All of them have the right mean. A map that was moved by one cell still follows the photo a little, so each is
     compared with the best one.
@@ -475,8 +477,8 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
         for n, what in enumerate(("the class token", "the mean of the tokens")):
             if step.tokens is not None and _off(step.tokens[n], read.vector) < TOLERANCE:
                 return (
-                    f"No class activation map: the classifier ({read.classifier}) reads {what} of {step.layer}, "
-                    f"{step.shape[1]} tokens, and camlib only draws maps (B, C, h, w). {OTHERS}"
+                    f"No class activation map: the classifier ({read.classifier}) reads {what} of {step.layer}, which "
+                    f"has {step.shape[1]} tokens, but camlib only draws maps (B, C, h, w). {OTHERS}"
                 )
     call = next(call for call in reversed(trace.linears) if call.layer == read.classifier)
     if read.norm is None and _off(call.reads @ read.weight.float().T + read.bias.float(), call.writes) > 0.001:
@@ -486,9 +488,9 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
             "method='grad_cam'."
         )
     return (
-        f"No exact class activation map: between {where} and the classifier ({read.classifier}) stand "
-        f"{_between(trace, last.time, call.time, leave=read.classifier)}; "
-        f"the classifier does not read the map's plain spatial mean. {OTHERS}"
+        f"No exact class activation map: the classifier ({read.classifier}) does not read the map's plain spatial "
+        f"mean. These come between {where} and the classifier: "
+        f"{_between(trace, last.time, call.time, leave=read.classifier)}. {OTHERS}"
     )
 
 

@@ -35,8 +35,8 @@ def capture(
     """Record the outputs (or `inputs`) of layers during the forward passes inside the block.
 
     module: any network. layers: names as in `module.named_modules()`, or the modules themselves.
-    live=False gives detached copies, so no graph stays in memory. live=True gives tensors that you can differentiate
-    with respect to. They are those of the graph. Inside `torch.no_grad()`, each is a leaf that starts a new graph, so
+    live=False gives detached copies, so no graph stays in memory. live=True gives the tensors of the graph itself, so
+    you can differentiate with respect to them. Inside `torch.no_grad()`, each is a leaf that starts a new graph, so
     autograd only records what comes after the layer; the grad mode is restored when the block ends.
     call: which run to record if a layer runs several times, counted from 0; None records the last.
 

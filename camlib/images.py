@@ -22,7 +22,7 @@ MAX_PIXELS = 178_956_970  # Pillow, too, suspects a decompression bomb above thi
 
 
 class ImageWarning(UserWarning):
-    """Reading the picture took an assumption. The message says which."""
+    """Reading the picture required an assumption. The message says which."""
 
 
 def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndarray:
@@ -149,8 +149,8 @@ def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
 def check_photo(photo: Any) -> np.ndarray:
     """Check that this is a photo: an (H, W, 3) uint8 RGB array with at least one pixel.
 
-    A wrong layout is refused, never guessed. The order of the colours cannot be checked: if you read the photo with
-    OpenCV, first convert it from BGR to RGB by `photo[..., ::-1]`.
+    An array with another layout is refused, not reinterpreted. The order of the colours cannot be checked: if you read
+    the photo with OpenCV, first convert it from BGR to RGB with `photo[..., ::-1]`.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ImageError(f"{path}: has {size / 1e9:.1f} GB; camlib reads at most {MAX_BYTES / 2**30:.0f} GiB.")
+            raise ImageError(f"{path}: is {size / 1e9:.1f} GB; camlib reads at most {MAX_BYTES / 2**30:.0f} GiB.")
         data = path.read_bytes()
     except ImageError:
         raise

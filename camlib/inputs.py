@@ -33,7 +33,7 @@ class Input:
 def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Sequence[int] | None = None) -> Input:
     """The network's input for an image, once for each of the sizes.
 
-    image: see `ImageLike`. A floating-point tensor counts as prepared, that is resized and normalised. It may be on any
+    image: see `ImageLike`. A floating-point tensor counts as prepared: already resized and normalised. It may be on any
     device. Its view is the identity, and the picture shown is un-normalised. Everything else is a picture: it is read,
     resized, cropped and normalised by the classifier's recipe. view, sizes: see `camlib.explain`.
 
@@ -93,7 +93,7 @@ def _channels_last(picture: Tensor) -> np.ndarray:
 def _prepared(clf: Classifier, x: Tensor) -> Input:
     if x.ndim == 4 and len(x) != 1:
         raise ImageError(
-            f"This is a batch of {len(x)} pictures {tuple(x.shape)}, and camlib.explain takes a single one. Use "
+            f"This is a batch of {len(x)} pictures {tuple(x.shape)}, and camlib.explain takes only one. Use "
             "camlib.explain_all for a batch."
         )
     x = x[None] if x.ndim == 3 else x
@@ -131,8 +131,8 @@ def each(images: Any) -> Iterator[Any]:
         raise CamError(f"explain_all takes several images; pass [{str(images)!r}].")
     if isinstance(images, (Tensor, np.ndarray)) and images.ndim != 4:
         raise CamError(
-            f"explain_all takes several images, such as a batch (B, C, H, W); this is one of {tuple(images.shape)}. "
-            "Pass it to camlib.explain, or in a list."
+            f"explain_all takes several images, such as a batch (B, C, H, W); this is a single one, "
+            f"{tuple(images.shape)}. Pass it to camlib.explain, or in a list."
         )
     if isinstance(images, Image.Image) or not isinstance(images, Iterable):
         raise CamError(f"explain_all takes several images; pass a list of them, not a {type(images).__name__}.")

@@ -1,8 +1,8 @@
 """Find a network's feature map (which layer, which of its runs, which axes) by how its cells follow the photo.
 
-A feature map is a grid of cells, each in the place of its part of the photo. Shapes alone cannot tell: 49 tokens may be
-a 7×7 grid or 49 words, and (1, 64, 7, 7) may be attention. So we disturb the photo in its upper, lower, left and right
-half; each cell must respond more to its own half than to the other.
+A feature map is a grid of cells, each at the position of its part of the photo. The shape alone does not identify one:
+49 tokens may be a 7×7 grid or 49 words, and (1, 64, 7, 7) may be attention. So we disturb the photo in its upper,
+lower, left and right half; each cell must respond more to its own half than to the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ AT_ONCE = 6  # layers that are tested together, from the last to the first
 # The least correlation between the cells' places and the half of the photo that they respond to. First: the usual case.
 # Second: few cells, or tokens with proportions unlike the photo's, where chance reaches higher values. Third: both.
 AGREEMENT, FEW = (0.5, 0.8, 0.95), 16
-DRAWS = 12  # how many disturbances to average if one leaves a doubt
+DRAWS = 12  # how many disturbances to average if one is not conclusive
 SQUASHED = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.Hardsigmoid)  # gates and attention weights are not feature maps
 PASSED_ON = (nn.Dropout, nn.Identity)  # their output is not a new feature map
 POOLED = tuple(  # VGG pools its last map to 7×7 for photos of any size
@@ -55,8 +55,8 @@ class Grid:
     """How to read a layer's output as a feature map (B, C, h, w).
 
     layout: "nchw" (B, C, h, w); "nhwc" (B, h, w, C); "nlc" tokens (B, extra + h · w, C); "ncl" (B, C, h · w).
-    extra: class and register tokens beside those of the grid, and where they stand: first, last or, as in Vision Mamba,
-    in the middle. ratio: h / w of tokens, relative to that of the input.
+    extra: the number of class and register tokens besides those of the grid. where: their position, first, last or, as
+    in Vision Mamba, in the middle. ratio: h / w of tokens, relative to that of the input.
     """
 
     layout: Layout = "nchw"
@@ -98,7 +98,7 @@ def readings(value: Tensor, x: Tensor) -> Iterator[Grid]:
         )
         yield from (Grid(layout) for layout, (h, w) in layouts if h * w > 1 and h <= high and w <= wide)
     if value.ndim == 3:
-        for extra in range(min(EXTRA_TOKENS, value.shape[1] // 5 + 1) + 1):  # a grid is more than its extra tokens
+        for extra in range(min(EXTRA_TOKENS, value.shape[1] // 5 + 1) + 1):  # most tokens belong to the grid
             for ratio in _proportions(value.shape[1] - extra, high, wide):
                 yield Grid("nlc", extra, ratio)
                 if extra:
@@ -119,7 +119,7 @@ def by_shape(m: nn.Module, value: Tensor, x: Tensor) -> Grid | None:
     """The grid (B, C, h, w), if only this reading has the input's proportions and m cannot hold attention weights.
 
     For a layer that you name and that runs once, this saves the passes that `locate` needs: a call of `grad_cam` with
-    layer= then costs little more than the forward pass. Returns None if the shape leaves a doubt, or if m is not built
+    layer= then costs little more than the forward pass. Returns None if the shape is ambiguous, or if m is not built
     of convolutions and its output could be attention (B, heads, L, L) or a channels-last map.
     """
     if value.ndim != 4 or len(value) != len(x) or not any(isinstance(part, OF_MAPS) for part in walk(m)):
@@ -292,8 +292,8 @@ def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Out
     """Find the run of a layer whose output is a feature map of the photo, and how to read it.
 
     layer: None takes the last layer that qualifies: the scores depend on two or more of its cells, the cells follow the
-    photo, and it is neither a pooling nor part of a gate. A map with one channel, row or column, or a map behind a
-    gate, is only taken if there is no other. If a layer runs several times, its last qualifying run is taken. If two
+    photo, and it is neither a pooling layer nor part of a gate. A map with one channel, row or column, or a map behind
+    a gate, is only taken if there is no other. If a layer runs several times, its last qualifying run is taken. If two
     runs qualify and neither feeds the other, the network sees two versions of the photo side by side, so no single run
     explains the scores: this is an error.
 
@@ -330,7 +330,7 @@ def check_input(module: nn.Module, x: Tensor) -> None:
     check_network(module)
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or not len(x):
         kind = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise ModelError(f"The input is a float tensor (B, C, H, W); got {kind}.")
+        raise ModelError(f"The input must be a float tensor (B, C, H, W); got {kind}.")
     if any(p.is_inference() for p in module.parameters()):
         raise ModelError(
             "This network was made inside torch.inference_mode(), so it has no gradients; create or load it outside."
@@ -528,8 +528,8 @@ def _why_not(module: nn.Module, x: Tensor, trace: _Trace, only: str | None, side
         shapes = " and ".join(str(tuple(t.shape)) for t in trace.reached.values())
         return (
             f"The output of {only!r}{runs} is no feature map of the photo: its shape is {shapes} for an input of "
-            f"{tuple(x.shape)}, and no two of its cells follow the photo's positions and count for the scores: they "
-            "are too few, or flipped, turned or mixed. Name an earlier layer, or give a larger input."
+            f"{tuple(x.shape)}, and no two of its cells both follow the photo's positions and affect the scores: there "
+            "are too few cells, or they are flipped, turned or mixed. Name an earlier layer, or give a larger input."
         )
     if reason:
         return f"The output of {only!r}{runs} {reason}. Name another layer."

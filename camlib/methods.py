@@ -38,7 +38,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-"""Every method that `explain`, the command line, the explorer and the documentation know, by its name."""
+"""Every method, by name, that `explain`, the command line, the explorer and the documentation offer."""
 
 
 def register(

@@ -34,8 +34,8 @@ class Classifier:
 
     module: the network. labels: one name for each class. name: the network's name in titles and errors. size: side of
     the input in pixels. resize: the shorter side of the resized photo, or (height, width). interpolation: Pillow's name
-    for that of the resize. mean, std: one number, or one for each channel. activation: how scores become probabilities,
-    see `camlib.load_model`. output: turns the network's output into scores (B, K). channels: of the input.
+    for the resize filter. mean, std: one number, or one for each channel. activation: how scores become probabilities,
+    see `camlib.load_model`. output: turns the network's output into scores (B, K). channels: how many the input has.
     """
 
     module: nn.Module
@@ -79,7 +79,7 @@ class Classifier:
         return self.normalise(noise.to(self.device))
 
     def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | None = None) -> View:
-        """How this network sees the photo (H, W, 3): its usual crop or the whole, with an input of about `size` pixels.
+        """How this network sees the photo (H, W, 3): its usual crop or all of it, with an input of about `size` pixels.
 
         Raises `ModelError` for another kind, or a size that is too small.
         """
@@ -89,7 +89,7 @@ class Classifier:
         if kind != "crop":
             hint = near(kind, ("crop", "whole")) if isinstance(kind, str) else ""
             raise ModelError(
-                f"view={kind!r}: 'crop' is what the network was trained on, 'whole' the entire photo.{hint}"
+                f"view={kind!r}: must be 'crop', as the network was trained, or 'whole', the entire photo.{hint}"
             )
         if isinstance(self.resize, tuple):
             high, wide = (round(side * size / self.size) for side in self.resize)
@@ -119,7 +119,7 @@ class Classifier:
         return ((x - mean) / std).to(dtype_of(self.module))
 
     def index(self, target: Target) -> int:
-        """The class index for an index or a label in any case. A `TargetError` suggests similar labels if none fits."""
+        """The class index for an index or a label (case is ignored). A `TargetError` suggests labels if none fits."""
         return class_index(target, len(self.labels), self.labels, self.name)
 
     def choose(self, targets: Any) -> Chosen:
@@ -127,7 +127,7 @@ class Classifier:
         return choose(targets, len(self.labels), self.labels, self.name)
 
     def check_scores(self, x: Tensor) -> None:
-        """Raise a `ModelError` where scores (B, K), with their graph or without, do not fit what `load_model` found."""
+        """Raise a `ModelError` if scores (B, K), with or without their graph, do not fit what `load_model` found."""
         if x.shape[1] != len(self.labels):
             raise ModelError(
                 f"{self.name} now gives {x.shape[1]} scores but has {len(self.labels)} labels: its last layer or its "
@@ -136,12 +136,12 @@ class Classifier:
         low, high = x.detach().min().item(), x.detach().max().item()
         if self.activation == "identity" and (low < -1e-3 or high > 1.001):
             raise ModelError(
-                f"{self.name} gives scores from {low:.2f} to {high:.2f}, and its activation is 'identity', for scores "
-                "that are probabilities. Call load_model again, with the network as it is now."
+                f"{self.name} gives scores from {low:.2f} to {high:.2f}, but its activation is 'identity', which means "
+                "that they are probabilities. Call load_model again, with the network as it is now."
             )
         if self.activation not in ("identity", None) and x.requires_grad and (own := own_activation(x)):
             raise ModelError(
-                f"{self.name} now ends in a {own} of its own, and did not when it was loaded: call load_model again."
+                f"{self.name} now ends in its own {own}, but did not when it was loaded: call load_model again."
             )
 
 
@@ -163,24 +163,26 @@ def load_model(
     Parameters
 
     model: `"efficientnet_lite0"` (its weights come with the installation), any torchvision classifier such as
-    `"resnet50"`, `"timm/NAME"`, or your own module. Except for device and output, the other options describe your own
-    module; a named network has its own settings.
+    `"resnet50"`, `"timm/NAME"`, or your own module. All options except device and output describe your own module; a
+    named network brings its own settings.
 
     labels: the class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
 
     size: side of the input in pixels, 224 by default. resize: the shorter side of the photo before its centre is cut
     out, or (height, width) for a resize that ignores the proportions. None makes it equal to size, so that only the
     longer side is cut. The default is 256 / 224 of the size, as in torchvision's recipe, and None below 128 pixels.
-    interpolation: of the resize, "bilinear" by default, "bicubic", … or a torchvision or Pillow constant.
+    interpolation: the resize filter: "bilinear" (the default), "bicubic", … or a torchvision or Pillow constant.
 
-    mean, std: of the normalisation, for pixels from 0 to 1; one number, or one for each channel. ImageNet's by default.
+    mean, std: what the normalisation subtracts and divides by, for pixels from 0 to 1; one number, or one for each
+    channel. ImageNet's by default.
 
     activation: "softmax" (the default for two or more scores), "sigmoid" for multi-label networks (the default for a
     single score), or None if the scores have no probabilities, as in a regression. If a network ends in its own softmax
     or sigmoid, this is detected, and its outputs are the probabilities.
 
     output: a function that turns the network's output into scores (B, K), such as `lambda y: y.logits`,
-    `lambda y: y["out"].mean((2, 3))` for a segmentation, or the products of an embedding with those of prompts.
+    `lambda y: y["out"].mean((2, 3))` for a segmentation, or the dot products of an image
+    embedding with the embeddings of prompts.
 
     device: None leaves a module where it is, and puts a named network on the CPU.
 
@@ -226,7 +228,7 @@ def as_device(device: str | torch.device) -> torch.device:
         raise ModelError(
             f"device={str(device)!r}: PyTorch cannot use it on this machine ({first_line(e)}); use device='cpu'."
         ) from e
-    if wanted.index is None and wanted.type in ("cuda", "mps"):  # with an index, as tensors on it report it
+    if wanted.index is None and wanted.type in ("cuda", "mps"):  # add the index, as in tensor.device
         return torch.device(wanted.type, torch.cuda.current_device() if wanted.type == "cuda" else 0)
     return torch.device("cpu") if wanted.type == "cpu" else wanted
 
@@ -250,7 +252,7 @@ def _own(
     output: Output | None,
 ) -> Classifier:
     check_network(module)
-    module = getattr(module, "_orig_mod", module)  # of torch.compile's: see camlib.network.forward
+    module = getattr(module, "_orig_mod", module)  # unwraps torch.compile, see camlib.network.forward
     if output is not None and not callable(output):
         raise ModelError(f"output= must be a function from the network's output to scores (B, K), not {output!r}.")
     side = 224 if size is None else as_side(size)
@@ -259,7 +261,7 @@ def _own(
         raise ModelError(f"std={std!r}: numbers above 0 are needed.")
     if means is not None and max(map(abs, means)) > 1.5 or stds is not None and max(stds) > 1.5:
         raise ModelError(
-            f"mean={mean!r}, std={std!r}: these are for pixels from 0 to 1. If yours are for pixels from 0 to 255, "
+            f"mean={mean!r}, std={std!r}: must be for pixels from 0 to 1. If yours are for pixels from 0 to 255, "
             "divide them by 255."
         )
     name = type(module).__name__
@@ -317,9 +319,9 @@ def _numbers(what: str, values: Any) -> tuple[float, ...] | None:
     try:
         numbers = tuple(float(v) for v in values)
     except (TypeError, ValueError) as e:
-        raise ModelError(f"{what} is a number, or one number for each channel; got {values!r}.") from e
+        raise ModelError(f"{what} must be a number, or one number for each channel; got {values!r}.") from e
     if not numbers or not np.isfinite(numbers).all():
-        raise ModelError(f"{what} is a finite number, or one for each channel; got {values!r}.")
+        raise ModelError(f"{what} must be a finite number, or one for each channel; got {values!r}.")
     return numbers
 
 

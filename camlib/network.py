@@ -85,7 +85,7 @@ _evaluated: dict[nn.Module, int] = {}  # modules that were in training mode, and
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Run the block in evaluation mode; when the last block ends, each module gets its own training flag back.
 
-    Threads may share a network, or parts of two networks: the flags are those from before the first block began.
+    Threads may share a network, or use networks that share modules: the flags are those from before the first block.
     """
     with _lock:
         mine = [m for m in walk(module) if m.training or m in _evaluated]
@@ -108,8 +108,8 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
 
     restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: for the random numbers
-    that the network draws inside, if any, so that the same input gets the same answer. Gives a list that holds the
-    names of the buffers that were changed, once the block has ended.
+    that the network draws inside, if any, so that the same input gets the same answer. Yields a list, which
+    contains the names of the changed buffers once the block has ended.
     """
     buffers = [] if restless == () else list(_buffers(module))
     buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
@@ -175,7 +175,7 @@ def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
 
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
-    """The buffers that one forward pass in evaluation mode changes; they are put back."""
+    """The buffers that one forward pass in evaluation mode changes. They are restored afterwards."""
     with torch.no_grad(), untouched(module) as changed:
         forward(module, x)
     return tuple(changed)
@@ -203,7 +203,7 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A digest of all parameters and buffers, which notices any change. It reads every byte: about 3 ms per 10 MB."""
+    """A digest of all parameters and buffers; any change alters it. It reads every byte: about 3 ms per 10 MB."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(name.encode())
@@ -216,16 +216,16 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def forward(module: nn.Module, x: Tensor) -> Any:
-    """module(x), but any exception of a network that does not accept the input becomes a `ModelError` that says so.
+    """module(x), but if the network does not accept the input, its exception becomes a `ModelError` that says so.
 
     After `torch.compile`, the layers are fused: they no longer run one by one, and no hook is called. So the original
-    network, which has the same parameters, runs instead. A network that changes its input in place gets a
-    copy of x.
+    network, which has the same parameters, runs instead. It gets a copy of x, because some networks change their input
+    in place.
     """
     module = getattr(module, "_orig_mod", module)
     x = x.clone() if isinstance(x, Tensor) else x
     try:
-        if type(module).__call__ is not nn.Module.__call__:  # a class that does more around its forward
+        if type(module).__call__ is not nn.Module.__call__:  # a class with its own __call__
             return module(x)
         return module._call_impl(x)  # what module(x) calls, unless module.compile() has replaced it
     except CamError:
@@ -303,7 +303,7 @@ def run_hooked(
     calls: dict[str, int] = {}
 
     def pre_hook(name: str) -> Callable:
-        def hook(m: nn.Module, args: tuple, kwargs: dict | None = None) -> None:  # None: while a thread removes its own
+        def hook(m: nn.Module, args: tuple, kwargs: dict | None = None) -> None:  # None: its thread is removing it
             first = next(iter(args or (kwargs or {}).values()), None)
             if threading.get_ident() == owner and isinstance(first, Tensor) and first.ndim:
                 before(name, calls.get(name, -1) + 1, m, first)  # type: ignore[misc]

@@ -14,13 +14,13 @@ Activation = Literal["auto", "softmax", "sigmoid", "identity"] | None
 """How scores become probabilities. "identity": they already are probabilities. None: there are none (a regression)."""
 
 ACTIVATIONS = ("auto", "softmax", "sigmoid", "identity", None)
-EXTREME = 30  # a single output beyond ±30 is hardly log-odds (1 in 10^13), but rather an age, price or temperature
+EXTREME = 30  # a single output beyond ±30 is hardly ever log-odds (1 in 10^13); it may be an age, price or temperature
 SAME_VALUES = (  # autograd nodes that do not change values: the node before them counts as the last operation
     *("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Expand", "Permute", "T", "Transpose"),
     *("ToCopy", "Clone", "Alias", "Contiguous", "Slice", "Select", "Index", "Unbind", "Split", "Detach"),
 )
 OWN_ACTIVATION = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
-OF_PROBABILITIES = ("Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Mean", "Add", "Div", "Mul")  # an average is one
+OF_PROBABILITIES = ("Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Mean", "Add", "Div", "Mul")  # e.g. their average
 
 
 def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None) -> Tensor:
@@ -76,7 +76,7 @@ def _advice(value: Any) -> str:
     """The output= that would probably read this value, as text to append to a message."""
     if isinstance(value, Tensor):
         shapes = {
-            0: " It lost the batch's axis, perhaps through squeeze(): output=lambda y: y.reshape(-1, 1).",
+            0: " It has lost the batch axis, perhaps through squeeze(): output=lambda y: y.reshape(-1, 1).",
             3: " For the mean over positions, output=lambda y: y.mean(1).",
             4: " For a segmentation, output=lambda y: y.mean((2, 3)), or the mean over a mask.",
         }
@@ -99,7 +99,7 @@ def _advice(value: Any) -> str:
 def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
     """The activation that a network ends in, from its scores (B, K) and their graph; None if there is none.
 
-    Probabilities that are clamped, averaged or set side by side, as of several heads or of an ensemble, count too.
+    Probabilities that are clamped, averaged or concatenated, as with several heads or an ensemble, count too.
 
     >>> import torch
     >>> own_activation(torch.zeros(1, 3, requires_grad=True).softmax(1)[:, :2])
@@ -140,7 +140,7 @@ def operation(node: Any) -> str:
 def check_activation(activation: Any, own: str | None, name: str, count: int = 2) -> Activation:
     """The activation of a network with `count` outputs that ends in `own`, see `own_activation`.
 
-    Raises `ModelError` where the two contradict.
+    Raises `ModelError` if the two contradict each other.
     """
     if activation not in ACTIVATIONS:
         raise ModelError(
@@ -161,8 +161,8 @@ def check_activation(activation: Any, own: str | None, name: str, count: int = 2
 def resolve_activation(activation: Activation, scores: Tensor) -> Activation:
     """The activation for scores (K,): "auto" becomes softmax for two or more scores, sigmoid for one.
 
-    A single score beyond ±30 is hardly the logarithm of odds, so "auto" then gives no probability. To decide this
-    yourself, pass "sigmoid" or None to load_model.
+    A single score beyond ±30 is unlikely to be the logarithm of odds, so "auto" then gives no probability. To decide
+    this yourself, pass "sigmoid" or None to load_model.
     """
     if activation != "auto":
         return activation

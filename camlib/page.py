@@ -42,7 +42,7 @@ COLOURS = {
 
 @runtime_checkable
 class Explained(Protocol):
-    """What a page needs of an explanation."""
+    """What a page needs from an explanation."""
 
     @property
     def classifier(self) -> Classifier: ...
@@ -75,7 +75,7 @@ def to_html(
     exps: one explanation or several. path: the file to write; without it, the page's text is returned. names: the names
     of the photos. side: the most pixels of a photo's longer side. start: the photo to show first.
 
-    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo has at
+    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo takes at
     most 700 kB: cells are stored in 16 bits between the smallest and largest value of their map, and if the maps have
     more than 135 cells, only the most probable classes are stored. Methods other than "cam" compute each map
     separately, so for these the page only has the ten most probable classes.
@@ -114,7 +114,7 @@ def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, si
 
 
 def framed(exp: Explained, side: int = 640) -> str:
-    """The page for a notebook's output, in its own frame, over a picture for where scripts are not trusted."""
+    """The page as a notebook's output, in a frame on top of a picture, which shows where scripts are not trusted."""
     picture = _picture(Image.fromarray(exp.overlay()), side)[0]
     alt = html.escape(f"Evidence for {exp.top(1)[0]} on the photo")
     image = f'<img src="{picture}" alt="{alt}" style="grid-area: 1/1">'
@@ -185,7 +185,7 @@ def _view(result: ViewResult, classes: list[int]) -> dict[str, Any]:
 
 
 def _encoded(maps: np.ndarray) -> dict[str, str]:
-    """Encode maps (K, h, w) in 16 bits between each map's extremes; errors are at most 1/131070 of their distance."""
+    """Encode maps (K, h, w) in 16 bits between each map's extremes; errors are at most 1/131070 of that range."""
     flat = maps.reshape(len(maps), -1)
     if not np.isfinite(flat).all():
         raise CamError("Some maps are not finite; the page cannot show them.")

@@ -35,14 +35,14 @@ class ExactMaps:
 class Places:
     """The head and the feature layers of one network. These are only guesses, and checked whenever they are used.
 
-    An exact map is verified by its identity on each input, with the network's weights at that time. Head and feature
-    layer are searched again if the network's modules have changed.
+    An exact map is verified by its identity on each input, with the network's weights at that time. If the
+    network's modules have changed, camlib searches for the head and the feature layer again.
     """
 
     head: Head | None = None
     parts: list[type] | None = None  # the types of the network's modules when its head was found
     layers: dict[Layer | None, tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
-    # with the network's structure then, and the shorter side of the input
+    # each with the network's structure at that time, and the shorter side of the input
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
         """The maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
@@ -69,7 +69,8 @@ class Places:
             except LayerError:
                 pass
         place = locate(module, x, layer, output)
-        if side >= largest or not unchanged:  # where a small input has one cell left, an earlier layer was found
+        # A small input may leave only one cell at the usual layer, so an earlier one was found: do not store that.
+        if side >= largest or not unchanged:
             self.layers[layer] = now, side, place
         return _pass(module, x, place, output)
 
@@ -89,7 +90,7 @@ def _run(head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
     with torch.no_grad():
         head = head.reread(module)
         if features.shape[1] != head.weight.shape[1]:
-            head.verify(features, logits)  # which says so
+            head.verify(features, logits)  # raises an error that says so
         maps = class_activation_maps(features, head.weight.float())
         head.verify(features, logits, means=maps.mean((2, 3)))
     return ExactMaps(features, logits.float(), maps, head.bias.float().clone(), head)

@@ -64,7 +64,7 @@ def _limit(heat: np.ndarray, limit: float | None) -> float:
         limit = float(np.nanmax(np.abs(heat), initial=0.0))
     if isinstance(limit, str | bytes) or not np.isfinite(limit) or limit < 0:
         raise CamError(
-            f"limit={limit!r}: must be a finite number above 0, in the unit of the map. Several classes go in one list."
+            f"limit={limit!r}: must be a finite number above 0, in the unit of the map. Pass several classes as a list."
         )
     return limit or 1.0
 
@@ -151,7 +151,7 @@ def _readable(limit: float, unit: str) -> tuple[float, str]:
 
 
 def _fit(title: str, width: float, family: list[str] | None) -> str:
-    """Fit a title into lines of at most `width` points: unchanged, in two lines, or shortened, but for a percentage."""
+    """Fit a title into lines of at most `width` points: unchanged, in two lines, or shortened (not the percentage)."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -260,8 +260,8 @@ def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "Scala
 def encode(fig: "Figure", dpi: float | None = None) -> bytes:
     """The figure as a picture file: JPEG if it contains photos, otherwise PNG. The bytes are the same every time.
 
-    As PNG, a photo is four times as large as a JPEG of quality 92, in which lines and letters stay sharp. The file
-    contains no version or date. dpi: pixels per inch, by default the figure's own.
+    As a PNG, a photo would be four times as large as a JPEG of quality 92, which also keeps lines and letters sharp.
+    The file contains no version or date. dpi: pixels per inch, by default the figure's own.
     """
     buffer, dpi = io.BytesIO(), dpi or fig.dpi
     if any(image.get_array().ndim == 3 for ax in fig.axes for image in ax.images):  # type: ignore[union-attr]

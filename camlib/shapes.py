@@ -1,4 +1,4 @@
-"""Generated pictures with exact boxes, with or without a planted shortcut, and networks small enough to train now.
+"""Generated pictures with exact boxes, with or without a planted shortcut, and networks small enough to train live.
 
 They answer questions that photographs cannot. Here we know the right place to the pixel: is the map there? With a
 shortcut, we also know what the network really uses: does the map show it?
@@ -37,7 +37,7 @@ def pictures(n: int, seed: int, corner: str = "none") -> Pictures:
     """Generate n pictures: one shape each, in a random place and random colours, on a cloudy ground with stray lines.
 
     corner: what the top left corner shows. "none": nothing special. "class": the colour of the class, which gives the
-    answer away. "random": the colour of a random class. The rest of the pictures is the same in all three cases.
+    answer away. "random": the colour of a random class. The rest of each picture is the same in all three cases.
 
     >>> p = pictures(4, seed=0)
     >>> p.images.shape, p.labels.tolist(), p.boxes[0].tolist()
@@ -117,8 +117,8 @@ def train(
     """Train the network in place. Returns the mean loss of each epoch, and leaves the network in evaluation mode.
 
     On the same kind of processor, the same seed and number of threads give the same weights to the last bit. A
-    different number of threads does not, so we set it here and restore it afterwards. About 10 s on two cores for 2000
-    pictures.
+    different number of threads does not, so we set it here and restore it afterwards. Training takes about 10 s on two
+    cores for 2000 pictures.
     """
     from tqdm import tqdm
 

@@ -45,8 +45,8 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
         labels = _in_order(labels)
     elif isinstance(labels, MappingView):
         raise ModelError(
-            f"labels is {type(labels).__name__}, in the order in which a mapping was filled: pass the mapping itself "
-            "if it maps indices to names, or a list with the name of class 0 first."
+            f"labels is {type(labels).__name__}, which is in the order in which a mapping was filled: pass the mapping "
+            "itself if it maps indices to names, or a list with the name of class 0 first."
         )
     elif isinstance(labels, Set):
         raise ModelError("labels is a set, which has no order: pass a list with the name of class 0 first.")
@@ -102,9 +102,7 @@ def class_index(target: Any, count: int, labels: Sequence[str] = (), name: str =
 
 def _labelled(label: str, labels: Sequence[str], name: str) -> int:
     if not labels:
-        raise TargetError(
-            f"{label!r} is a label, but only class indices are known here; labels belong to a Classifier."
-        )
+        raise TargetError(f"{label!r} is a label, but only class indices work here; only a Classifier knows labels.")
     exact = [k for k, known in enumerate(labels) if known == label]
     hits = exact or [k for k, known in enumerate(labels) if known.lower() == label.strip().lower()]
     if len(hits) == 1:

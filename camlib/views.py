@@ -59,7 +59,7 @@ class View:
     def whole(cls, photo: tuple[int, int], size: int) -> "View":
         """The entire photo with its shorter side near `size`, both sides rounded to multiples of 32.
 
-        Below a size of 64 they are not rounded to these: a picture of 28 pixels keeps its 28 pixels.
+        Below a size of 64, they are not rounded to multiples of 32: a picture of 28 pixels keeps its 28 pixels.
         """
         short, multiple = min(photo), MULTIPLE if size >= 2 * MULTIPLE else 1
         h, w = (max(1, round(side * size / short / multiple)) * multiple for side in photo)
@@ -68,7 +68,7 @@ class View:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The window on the photo: left, top, right, bottom in photo pixels. It exceeds the photo if it was padded."""
+        """The window on the photo: left, top, right, bottom in photo pixels, beyond the photo where that is padded."""
         top, bottom = (self._to_photo(edge, 0) for edge in (0, self.size[0]))
         left, right = (self._to_photo(edge, 1) for edge in (0, self.size[1]))
         return left, top, right, bottom
@@ -144,5 +144,5 @@ def _check_resized(photo: tuple[int, int], resized: tuple[int, int], largest: in
     if resized[0] * resized[1] > largest:
         raise ImageError(
             f"A photo of {photo[1]}×{photo[0]} pixels would become {resized[1]}×{resized[0]} for the network, which "
-            "is too large: choose a smaller size; if the photo is long and thin, cut the part that matters out of it."
+            "is too large: choose a smaller size or, if the photo is long and thin, crop it to the part that matters."
         )

@@ -77,7 +77,8 @@ def _timm(name: str) -> Recipe:
     if height != width or config["crop_mode"] != "center":
         mode = config["crop_mode"]
         raise ModelError(
-            f"timm/{name} takes photos as {height}×{width}, {mode!r}; camlib only supports a square from the centre."
+            f"timm/{name} takes inputs of {height}×{width} with crop mode {mode!r}; camlib only supports a square from "
+            "the centre."
         )
     resize = math.floor(height / config["crop_pct"])
     recipe = (height, resize, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
@@ -102,5 +103,5 @@ def _timm_labels(module: Any) -> tuple[str, ...]:
 def _no_weights(name: str, error: Exception, what: str) -> ModelError:
     return ModelError(
         f"The weights of {name} are not on this machine and cannot be downloaded ({first_line(error)}). On a machine "
-        f"with a network connection, load it once and copy {what}. This works offline: load_model() ({BUNDLED})."
+        f"with a network connection, load it once and copy {what}. load_model(), which loads {BUNDLED}, works offline."
     )
