@@ -56,10 +56,10 @@ def _storage(tensor: Tensor) -> int:
 def cut_gates(scores: Tensor) -> bool:
     """Block the gradient at the gates in the graph behind the scores. Returns whether there are any gates.
 
-    A gate is a sigmoid or softmax that multiplies something else, as an attention mask does. Whatever reaches the
+    A gate is a sigmoid or softmax that multiplies something else, as attention weights do. Whatever reaches the
     scores only through a gate decides where the network attends; it is not the evidence itself.
     """
-    gates, waiting, visited = [], [scores.grad_fn], set()
+    gates, fused, waiting, visited = [], [], [scores.grad_fn], set()
     while waiting:
         node = waiting.pop()
         if node is None or node in visited:
@@ -67,18 +67,31 @@ def cut_gates(scores: Tensor) -> bool:
         visited.add(node)
         factors = [n for n, _ in node.next_functions]
         waiting.extend(factors)
-        if operation(node) == "Mul" and not any(n is None or n.name().endswith("AccumulateGrad") for n in factors):
+        kind = operation(node)
+        if kind in PRODUCTS and not any(n is None or n.name().endswith("AccumulateGrad") for n in factors):
             gates += [gate for gate in map(_gate, factors) if gate is not None]
+        if kind.startswith("ScaledDotProduct"):
+            fused.append(node)
     for gate in gates:
-        gate.register_prehook(lambda gradients: tuple(g if g is None else torch.zeros_like(g) for g in gradients))
-    return bool(gates)
+        gate.register_prehook(_zeros)
+    for node in fused:  # queries and keys decide where it attends; the values are what it sees
+        node.register_hook(lambda gradients, _: (*_zeros(gradients[:2]), *gradients[2:]))
+    return bool(gates or fused)
+
+
+GATES = (*OWN_ACTIVATION, "SafeSoftmax")  # the latter: in scaled_dot_product_attention
+PRODUCTS = ("Mul", "Bmm", "Mm", "Mv", "Dot", "Baddbmm", "Addmm")
+
+
+def _zeros(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(g if g is None else torch.zeros_like(g) for g in gradients)
 
 
 def _gate(node: Any) -> Any:
     """The sigmoid or softmax that a factor comes from, perhaps shifted, scaled or upsampled; None for other factors."""
     while node is not None:
         kind = operation(node)
-        if kind in OWN_ACTIVATION:
+        if kind in GATES:
             return node
         behind = [n for n, _ in node.next_functions if n is not None]
         same = kind in (*SAME_VALUES, "Add", "Sub", "Rsub", "Mul", "Div", "Mean") or kind.startswith("Upsample")

@@ -1,7 +1,7 @@
 """One forward pass with the graph from a layer's output to the scores: the basis of every gradient method."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
@@ -112,6 +112,9 @@ def _record(
     value, name = captured[layer.layer], layer.layer
     if layer.call is None and captured.runs[name] > 1:
         raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, but ran only once before.")
+    if not graph.requires_grad and not frozen:
+        # The layer runs inside the network's own enable_grad(), which ended the grad mode that capture had turned on.
+        return _record(module, x, replace(layer, frozen=True), output, keep_weights)
     if not graph.requires_grad:
         raise no_gradient(module, quantised(module))
     if len(value) != len(x):

@@ -5,7 +5,7 @@ second one looks for the feature map with exactly this spatial mean. A third one
 few more check that the map's cells follow the photo.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from camlib.errors import HeadError
+from camlib.errors import CamError, HeadError, ModelError
 from camlib.hooks import capture
 from camlib.layers import DRAWS, agreement, changes
 from camlib.network import (
@@ -35,7 +35,9 @@ from camlib.outputs import Output, as_scores, own_activation
 TOLERANCE = 1e-4  # relative to the largest logit, at float32
 COARSE = {dtype: 4 * torch.finfo(dtype).eps for dtype in (torch.float16, torch.bfloat16)}  # .004 and .031
 IN_PLACE = 0.5  # the least agreement with the photo, for a map whose numbers are right: see `camlib.layers.agreement`
+CLEAR, STAGES = 0.6, 24  # where the last map follows too weakly: the least agreement of an earlier one, and how many
 MOVED = 0.1  # a map whose agreement is this much below that of another with the same mean was moved, flipped or mixed
+SMALL = 64  # pixels: the last map of many networks has a single cell for such inputs
 LARGEST_VECTOR = 1 << 16  # values per image: more than any classifier reads or writes after pooling
 
 Layout = Literal["nchw", "nhwc"]
@@ -199,12 +201,38 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
     ('1', '4', torch.Size([5, 8]))
     """
     check_network(module)
-    if any(p.dtype in COARSE for p in module.parameters()):
-        # Search in float32: the layers and the weights' values are the same.
-        module, x = copy_of(module).float(), x.float()
+    coarsest = max((p.dtype for p in module.parameters()), key=_tolerance, default=torch.float32)
     device = x.device.type if isinstance(x, Tensor) else "cpu"
     with torch.autocast(device, enabled=False), eval_mode(module):
+        if coarsest in COARSE:
+            try:  # in float32, where the layers and the weights' values are the same
+                return replace(_search(copy_of(module).float(), x.float(), output), precision=coarsest)
+            except ModelError:  # its forward casts its input to half precision
+                pass
+        head = _search(module, x, output)
+    return replace(head, precision=max(head.precision, coarsest, key=_tolerance))
+
+
+def _search(module: nn.Module, x: Tensor, output: Output | None) -> Head:
+    try:
         return _find_head(module, x, output)
+    except HeadError as e:
+        raise _too_small(module, x, output) or e from None
+
+
+def _too_small(module: nn.Module, x: Tensor, output: Output | None) -> HeadError | None:
+    """The error for a network whose map has a single cell for this input, but more for a larger one."""
+    h, w = x.shape[2:]
+    if min(h, w) > SMALL:
+        return None
+    try:
+        head = _find_head(module, F.interpolate(x, scale_factor=4, mode="bilinear"), output)
+    except CamError:
+        return None
+    return HeadError(
+        f"An input of {h}×{w} pixels is too small: the feature map ({head.layer}) has a single cell, so there is nothing "
+        "to localise. Give a larger input: size= in load_model, or sizes= in explain."
+    )
 
 
 def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
@@ -218,7 +246,7 @@ def _find_head(module: nn.Module, x: Tensor, output: Output | None) -> Head:
     misplaced: Head | None = None
     for reading in filter(None, (read, *before_norm, pooled_last)):
         candidates = [
-            replace(head, precision=trace.precision, restless=restless, output=output)
+            replace(head, restless=restless, output=output)
             for head in _candidates(module, x, reading, trace.precision, restless)
         ]
         placed = _in_place(candidates, module, x[:1]) if candidates else set()
@@ -248,31 +276,80 @@ def _in_place(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
     compared with the best one.
     """
 
-    def outputs(network: nn.Module, picture: Tensor) -> dict[int, Tensor]:
-        values: dict[int, Tensor] = {}
-
-        def note(name: str, call: int, value: Any, inputs: bool) -> None:
-            for n, head in enumerate(heads):
-                if (head.layer, head.inputs) == (name, inputs) and head.call in (None, call):
-                    values[n] = head.unpooled(value).clone()
-
-        with torch.no_grad(), untouched(network, heads[0].restless):
-            run_hooked(
-                network,
-                picture,
-                lambda name, call, _, value: note(name, call, value, False),
-                lambda name, call, _, value: note(name, call, value, True),
-            )
-        return values
-
     for draws in (1, DRAWS):
-        responses = {n: change.sum(1) for n, change in changes(module, x, outputs, draws).items()}
-        for strips in (False, True):
-            marks = {n: agreement(r) for n, r in responses.items() if (min(r.shape[1:]) == 1) == strips}
-            best = max(marks.values(), default=-1.0)
-            if best >= IN_PLACE:
-                return {n for n, mark in marks.items() if mark >= max(IN_PLACE, best - MOVED)}
+        measured = changes(module, x, lambda network, picture: _maps(heads, network, picture), draws)
+        if placed := _best_placed(measured):
+            return placed
+    return _in_place_by_stages(heads, module, x)
+
+
+def _best_placed(measured: dict[Any, Tensor]) -> set[int]:
+    """The heads whose maps follow best, from how their maps change (4, C, h, w); see `_in_place`."""
+    responses = {n: change.sum(1) for n, change in measured.items() if isinstance(n, int)}
+    for strips in (False, True):
+        marks = {n: agreement(r) for n, r in responses.items() if (min(r.shape[1:]) == 1) == strips}
+        best = max(marks.values(), default=-1.0)
+        if best >= IN_PLACE:
+            return {n for n, mark in marks.items() if mark >= max(IN_PLACE, best - MOVED)}
     return set()
+
+
+def _in_place_by_stages(heads: list[Head], module: nn.Module, x: Tensor) -> set[int]:
+    """Like `_in_place`, but measured from one feature map to the next.
+
+    In a deep network with random weights, the last map hardly depends on where something is in the photo. So we disturb
+    the photo, find the last map that clearly follows it, disturb the halves of that map, and so on.
+    """
+    maps: dict[Any, Tensor] = _maps(heads, module, x, everywhere=True)
+    stages = [key for key in maps if not isinstance(key, int)]
+    stages = stages[:: len(stages) // STAGES + 1]  # in the order in which they run
+    start, value = None, x
+    while True:
+
+        def outputs(network: nn.Module, disturbed: Tensor, start: Any = start) -> dict[Any, Tensor]:
+            if start is None:
+                found = _maps(heads, network, disturbed, everywhere=True)
+            else:
+                found = _maps(heads, network, x.to(disturbed), {start: disturbed}, everywhere=True)
+            return {key: a for key, a in found.items() if isinstance(key, int) or key in stages}
+
+        measured = changes(module, value, outputs, draws=2)
+        if placed := _best_placed(measured):
+            return placed
+        stages = stages if start is None else stages[stages.index(start) + 1 :]
+        clear = [s for s in stages if s in measured and agreement(measured[s].sum(1)) >= CLEAR]
+        if not clear:
+            return set()
+        start, value = clear[-1], maps[clear[-1]]
+
+
+def _maps(
+    heads: list[Head],
+    module: nn.Module,
+    x: Tensor,
+    instead: Mapping[tuple[str, int], Tensor] | None = None,
+    everywhere: bool = False,
+) -> dict[Any, Tensor]:
+    """The heads' maps (1, C, h, w) by their position in the list. everywhere: also every other map, by (layer, call).
+
+    instead: values that replace the outputs of some runs.
+    """
+    maps: dict[Any, Tensor] = {}
+
+    def note(name: str, call: int, value: Any, inputs: bool) -> None:
+        for n, head in enumerate(heads):
+            if (head.layer, head.inputs) == (name, inputs) and head.call in (None, call):
+                maps[n] = head.unpooled(value).clone()
+
+    def after(name: str, call: int, _: nn.Module, value: Any) -> Tensor | None:
+        note(name, call, value, False)
+        if everywhere and isinstance(value, Tensor) and value.ndim == 4 and min(value.shape[2:]) > 1:
+            maps[name, call] = value.clone()
+        return (instead or {}).get((name, call))
+
+    with torch.no_grad(), untouched(module, heads[0].restless):
+        run_hooked(module, x, after, lambda name, call, _, value: note(name, call, value, True))
+    return maps
 
 
 # --- first pass: what does the classifier read? ----------------------------------------------------------------------
@@ -442,7 +519,8 @@ def _candidates(module: nn.Module, x: Tensor, read: _Read, precision: torch.dtyp
                 for rank, (act, f) in enumerate(ACTIVATIONS.items()):
                     if _off(f(value.float()).mean(axes), read.vector) < tolerance:
                         how = (name, inputs, layout, act, read.classifier, read.weight, read.bias, read.norm, read.eps)
-                        hits.append((strip, inputs, rank, -len(hits), Head(*how, call=call)))
+                        coarser = max(precision, value.dtype, key=_tolerance)
+                        hits.append((strip, inputs, rank, -len(hits), Head(*how, call=call, precision=coarser)))
 
     def before(name: str, call: int, _: nn.Module, value: Tensor) -> None:
         test(name, call, value, True)

@@ -183,7 +183,7 @@ def _differences(module: nn.Module, x: Tensor, outputs: Outputs, seed: int) -> t
     for key, value in plain.items():
         if all(key in picture and picture[key].shape == value.shape for picture in pictures):
             wide = torch.promote_types(value.dtype, torch.float32)
-            parts = [(picture[key].to(wide) - value.to(wide)).abs()[0] for picture in pictures]
+            parts = [(picture[key].detach().to(wide) - value.detach().to(wide)).abs()[0] for picture in pictures]
             measured[key] = torch.stack(parts)
             largest, rounding = max(float(part.sum()) for part in parts), torch.finfo(value.dtype).eps
             if 0 < largest < 100 * rounding * float(value.abs().sum()):

@@ -3,8 +3,9 @@
 import copy
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from camlib.errors import CamError, ModelError, first_line
 from camlib.outputs import Output, as_scores
 
 Restless = tuple[str, ...]
-"""The names of the buffers that a network changes when it runs in evaluation mode, such as a counter."""
+"""The names of the tensors that a network changes when it runs in evaluation mode, such as a counter in a buffer."""
 
 
 def check_network(module: object, deep: bool = True) -> None:
@@ -78,104 +79,193 @@ def quantised(module: nn.Module) -> str | None:
 # --- leave it as it was ----------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_evaluated: dict[nn.Module, int] = {}  # modules that were in training mode, and how many blocks they are in
+_evaluated: dict[nn.Module, tuple[int, bool, Any]] = {}  # how many blocks a module is in, and how it was before
 
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Run the block in evaluation mode; when the last block ends, each module gets its own training flag back.
 
+    Parts that `module.compile()` has compiled run as they were written, because compiled code does not expect hooks.
     Threads may share a network, or use networks that share modules: the flags are those from before the first block.
     """
     with _lock:
-        mine = [m for m in walk(module) if m.training or m in _evaluated]
+        mine = [m for m in walk(module) if m.training or m._compiled_call_impl is not None or m in _evaluated]
         for m in mine:
-            _evaluated[m] = _evaluated.get(m, 0) + 1
+            blocks, training, compiled = _evaluated.get(m, (0, m.training, m._compiled_call_impl))
+            _evaluated[m] = blocks + 1, training, compiled
             m.training = False
+            if compiled is not None:
+                m._compiled_call_impl = None
     try:
         yield
     finally:
         with _lock:
             for m in mine:
-                _evaluated[m] -= 1
-                if not _evaluated[m]:
-                    del _evaluated[m]
-                    m.training = True
+                blocks, training, compiled = _evaluated.pop(m)
+                if blocks > 1:
+                    _evaluated[m] = blocks - 1, training, compiled
+                    continue
+                m.training = training
+                if compiled is not None:
+                    m._compiled_call_impl = compiled
 
 
 @contextmanager
 def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[list[str]]:
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
 
-    restless: the buffers to restore, see `restless_buffers`; None restores all of them. seed: for the random numbers
-    that the network draws inside, if any, so that the same input gets the same answer. Yields a list, which
-    contains the names of the changed buffers once the block has ended.
+    Tensors that a module stores as plain attributes are restored, too, and so are weights that it replaces through
+    `.data`. Weights that it changes in place are not.
+
+    restless: what to restore, see `restless_buffers`; None restores everything. seed: for the random numbers that the
+    network draws inside, if any, so that the same input gets the same answer. Yields a list, which contains the names
+    of what was changed once the block has ended. Threads may share a network, as in `eval_mode`.
     """
-    buffers = [] if restless == () else list(_buffers(module))
-    buffers = [(m, name, b) for m, name, b in buffers if restless is None or name in restless]
-    before = [(m, name, b, _copied(b), b is not None and b.requires_grad) for m, name, b in buffers]
     grad = torch.is_grad_enabled()
     changed: list[str] = []
-    with _random_numbers(module, seed), eval_mode(module):
+    draws = restless is None or RANDOM_NUMBERS in restless
+    places = dict(_tensors(module)) if restless is None else _named(module, restless)
+    with _random_numbers(module, seed, changed) if draws else nullcontext(), eval_mode(module):
+        _hold(places.values())
         try:
             yield changed
         finally:
             torch.set_grad_enabled(grad)
-            for m, name, buffer, value, requires_grad in before:
-                key = name.rpartition(".")[2]
-                flag = buffer is not None and buffer.requires_grad
-                if m._buffers.get(key) is buffer and flag == requires_grad and _same(buffer, value):
-                    continue
-                changed.append(name)
-                m._buffers[key] = buffer
-                if buffer is None or value is None:
-                    continue
-                if buffer.requires_grad and not requires_grad:  # the network has copied part of a graph into it
-                    buffer.detach_()
-                if not _same(buffer, value):
-                    with torch.no_grad():
-                        buffer.copy_(value)
+            changed += [name for name, place in places.items() if _release(*place)]
+            if restless is None:
+                for name, (m, key) in _tensors(module):
+                    if name not in places:  # the network has added it
+                        _store(m, key).pop(key)
+                        changed.append(name)
 
 
-def _buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor | None]]:
-    """Every buffer; None is one that the network fills when it first runs."""
+RANDOM_NUMBERS = "random numbers"  # among the names of restless buffers: the network draws them
+Place = tuple[nn.Module, str]  # a module, and the name of its buffer, parameter or attribute
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Place]]:
+    """Every buffer, parameter and tensor in an attribute. A buffer may be None until the network first runs."""
     for path, m in module.named_modules():
-        for name, buffer in m._buffers.items():
-            yield m, f"{path}.{name}", buffer
+        for store in (m._buffers, m._parameters, vars(m)):
+            for key, value in list(store.items()):
+                if isinstance(value, Tensor) or store is m._buffers:
+                    yield f"{path}.{key}", (m, key)
 
 
-def _copied(buffer: Tensor | None) -> Tensor | None:
-    return None if buffer is None else buffer.detach().clone()
+def _named(module: nn.Module, names: Restless) -> dict[str, Place]:
+    pairs = ((name, name.rpartition(".")) for name in names if name != RANDOM_NUMBERS)
+    return {name: (module.get_submodule(path), key) for name, (path, _, key) in pairs}
+
+
+def _store(m: nn.Module, key: str) -> dict[str, Any]:
+    """Where a module keeps the tensor of this name."""
+    return next((store for store in (m._buffers, m._parameters) if key in store), vars(m))
+
+
+@dataclass
+class _Held:
+    """A tensor as it was before the first of the blocks that now run."""
+
+    tensor: Tensor | None
+    values: Tensor | None  # a copy; for a parameter, what its .data was
+    requires_grad: bool
+    exists: bool
+    blocks: int = 0
+
+
+_held: dict[Place, _Held] = {}
+
+
+def _hold(places: Iterable[Place]) -> None:
+    with _lock:
+        for m, key in places:
+            if (m, key) not in _held:
+                store = _store(m, key)
+                tensor: Tensor | None = store.get(key)
+                values = None if tensor is None else tensor.data if store is m._parameters else tensor.detach().clone()
+                _held[m, key] = _Held(tensor, values, tensor is not None and tensor.requires_grad, key in store)
+            _held[m, key].blocks += 1
+
+
+def _release(m: nn.Module, key: str) -> bool:
+    """Restore a tensor when its last block ends. Returns whether it was changed."""
+    with _lock:
+        held = _held[m, key]
+        held.blocks -= 1
+        moved = _moved(m, key, held)
+        if not held.blocks:
+            del _held[m, key]
+            if moved:
+                _restore(m, key, held)
+    return moved
+
+
+def _moved(m: nn.Module, key: str, held: _Held) -> bool:
+    store = _store(m, key)
+    tensor = store.get(key)
+    if tensor is not held.tensor or (key in store) != held.exists:
+        return True
+    if tensor is None or held.values is None:
+        return False
+    if store is m._parameters:
+        return tensor.layout == torch.strided and not tensor.data.is_set_to(held.values)
+    return tensor.requires_grad != held.requires_grad or not _same(tensor, held.values)
+
+
+def _restore(m: nn.Module, key: str, held: _Held) -> None:
+    store, tensor = _store(m, key), held.tensor
+    if not held.exists:
+        store.pop(key, None)
+        return
+    store[key] = tensor
+    if tensor is None or held.values is None:
+        return
+    if store is m._parameters:
+        tensor.data = held.values
+        return
+    if tensor.requires_grad and not held.requires_grad:  # the network has copied part of a graph into it
+        tensor.detach_()
+    if not _same(tensor, held.values):
+        with torch.no_grad():
+            tensor.copy_(held.values)
 
 
 _drawing: dict[str, tuple[int, Tensor]] = {}  # device type -> how many blocks draw from it, and the caller's state
 
 
 @contextmanager
-def _random_numbers(module: nn.Module, seed: int) -> Iterator[None]:
-    """Seed the random numbers of the CPU and the network's device inside the block; then restore the caller's state."""
+def _random_numbers(module: nn.Module, seed: int, changed: list[str]) -> Iterator[None]:
+    """Seed the random numbers of the CPU and the network's device, and restore the caller's. Notes if any were drawn.
+
+    Other threads draw from the same generators, so this is only used if needed.
+    """
     sources: dict[str, Any] = {"cpu": torch.random}
     if (kind := device_of(module).type) in ("cuda", "mps"):
         sources[kind] = torch.get_device_module(kind)
+    seeded = {}
     with _lock:
         for kind, source in sources.items():
-            depth, state = _drawing.get(kind) or (0, source.get_rng_state())
-            _drawing[kind] = depth + 1, state
+            blocks, state = _drawing.get(kind) or (0, source.get_rng_state())
+            _drawing[kind] = blocks + 1, state
             (torch.default_generator if kind == "cpu" else source).manual_seed(seed)
+            seeded[kind] = source.get_rng_state()
     try:
         yield
     finally:
         with _lock:
+            if any(not torch.equal(source.get_rng_state(), seeded[kind]) for kind, source in sources.items()):
+                changed.append(RANDOM_NUMBERS)
             for kind, source in sources.items():
-                depth, state = _drawing.pop(kind)
-                if depth > 1:
-                    _drawing[kind] = depth - 1, state
+                blocks, state = _drawing.pop(kind)
+                if blocks > 1:
+                    _drawing[kind] = blocks - 1, state
                 else:
                     source.set_rng_state(state)
 
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
-    """The buffers that one forward pass in evaluation mode changes. They are restored afterwards."""
+    """What one forward pass in evaluation mode changes, see `untouched`. It is restored afterwards."""
     with torch.no_grad(), untouched(module) as changed:
         forward(module, x)
     return tuple(changed)
@@ -291,13 +381,14 @@ RANDOM = (
 def run_hooked(
     module: nn.Module,
     x: Tensor,
-    after: Callable[[str, int, nn.Module, Any], None],
+    after: Callable[[str, int, nn.Module, Any], Any],
     before: Callable[[str, int, nn.Module, Tensor], None] | None = None,
 ) -> Any:
     """Run one forward pass and call after(name, call, module, output) whenever a submodule has run.
 
-    call counts the runs of a module within this forward pass, from 0. before(name, call, module, first input) is called
-    when a submodule starts. Only the calling thread's passes are watched. Use this inside `untouched`.
+    If after returns something, that replaces the output. call counts the runs of a module within this forward pass,
+    from 0. before(name, call, module, first input) is called when a submodule starts. Only the calling thread's passes
+    are watched. Use this inside `untouched`.
     """
     owner = threading.get_ident()
     calls: dict[str, int] = {}
@@ -311,10 +402,11 @@ def run_hooked(
         return hook
 
     def post_hook(name: str) -> Callable:
-        def hook(m: nn.Module, _args: tuple, output: Any) -> None:
-            if threading.get_ident() == owner:
-                call = calls[name] = calls.get(name, -1) + 1
-                after(name, call, m, output)
+        def hook(m: nn.Module, _args: tuple, output: Any) -> Any:
+            if threading.get_ident() != owner:
+                return None
+            call = calls[name] = calls.get(name, -1) + 1
+            return after(name, call, m, output)
 
         return hook
 

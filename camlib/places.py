@@ -17,7 +17,7 @@ from camlib.network import copy_of, walk
 from camlib.outputs import Output
 
 Structure = tuple[tuple[Any, ...], ...]
-"""For each module: its identity, its type, and the names of attributes that are True, such as grad_checkpointing."""
+"""For each module: its identity and type, the attributes that are True, such as grad_checkpointing, and its hooks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Places:
     """
 
     head: Head | None = None
-    parts: list[type] | None = None  # the types of the network's modules when its head was found
+    structure: Structure | None = None  # the network's when its head was found
     layers: dict[Layer | None, tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
     # each with the network's structure at that time, and the shorter side of the input
 
@@ -49,18 +49,26 @@ class Places:
 
         Raises `HeadError` if the network, as it is now, has no exact map.
         """
-        parts = [type(m) for m in walk(module)]
-        if self.head is not None and self.parts in (None, parts):
+        now = _structure(module)
+        if self.head is not None and self.structure in (None, now):
             try:
                 return _run(self.head, module, x)
             except (HeadError, LayerError):
                 pass  # the network has changed, or this input has no map: the search below says which
-        self.head, self.parts = find_head(module, probe(), output), parts
-        return _run(self.head, module, x)
+        try:
+            self.head, self.structure = find_head(module, probe(), output), now
+            return _run(self.head, module, x)
+        except HeadError as e:  # on noise, relu looks like relu6; and the probe may be too small
+            try:
+                head = find_head(module, x[:1], output)
+            except HeadError:
+                raise e from None
+            self.head, self.structure = head, now
+            return _run(self.head, module, x)
 
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
         """A forward pass with the graph from a feature map on. Its gradients stay those of the network as it is now."""
-        now = tuple((id(m), type(m), *_switches(m)) for m in walk(module))
+        now = _structure(module)
         structure, largest, place = self.layers.get(layer, (None, 0, None))
         side, unchanged = min(x.shape[2:]), structure == now
         if place is not None and unchanged and side <= largest:
@@ -73,6 +81,10 @@ class Places:
         if side >= largest or not unchanged:
             self.layers[layer] = now, side, place
         return _pass(module, x, place, output)
+
+
+def _structure(module: nn.Module) -> Structure:
+    return tuple((id(m), type(m), *_switches(m), *m._forward_hooks, *m._forward_pre_hooks) for m in walk(module))
 
 
 def _switches(m: nn.Module) -> list[str]:

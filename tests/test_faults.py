@@ -244,7 +244,7 @@ def test_maps_of_zeros_leave_the_photo_as_it_is(clf, cat):
 def test_one_cell_localises_nothing(clf, cat):
     with pytest.raises(HeadError, match="only one cell"):
         explain(clf, cat, sizes=32)
-    with pytest.raises(LayerError, match="no two of its cells follow"):
+    with pytest.raises(LayerError, match="no two of its cells both follow"):
         explain(clf, cat, sizes=32, method="grad_cam", layer="bn2")
     earlier = explain(clf, cat, sizes=32, method="grad_cam")  # the last layer that has more
     assert earlier.layer != "bn2" and earlier.map(282).numel() > 1

@@ -446,7 +446,7 @@ def test_the_mean_of_tokens_is_named():
 
     net = Net(lambda n, f: n.last(n.norm(n.tokens(f)).mean(1)))
     net.tokens, net.norm = Tokens(), nn.LayerNorm(8)
-    with pytest.raises(HeadError, match="reads the mean of the tokens of norm, 529 tokens"):
+    with pytest.raises(HeadError, match="reads the mean of the tokens of norm, which has 529 tokens"):
         find_head(net, X)
 
 
@@ -557,3 +557,69 @@ def test_a_classifier_with_a_second_weight():
         net[4].weight += net[4].b @ net[4].a
         net[4].b.zero_()
     assert find_head(net, torch.rand(1, 3, 64, 64)).classifier == "4"
+
+
+class Switched(nn.Module):
+    """Mirrors its feature map if told to, which the map's mean does not show."""
+
+    mirror = False
+
+    def __init__(self):
+        super().__init__()
+        self.net = tiny()
+
+    def forward(self, x):
+        f = self.net[:2](x)
+        return self.net[2:](f.flip(3) if self.mirror else f)
+
+
+@pytest.mark.parametrize("by", ["a switch", "a hook"])
+def test_a_network_that_begins_to_mirror_its_map_is_looked_at_again(by):
+    net, x = Switched(), torch.rand(3, 64, 64)
+    clf = load_model(net, size=64)
+    expected = explain(clf, x).maps
+    if by == "a switch":
+        net.mirror = True
+    else:
+        net.net[1].register_forward_hook(lambda m, args, output: output.flip(3))
+    try:
+        maps = explain(clf, x).maps
+    except HeadError:
+        return  # no layer holds the upright map
+    torch.testing.assert_close(maps, expected)
+
+
+def test_an_input_that_leaves_one_cell():
+    net = build("resnet18").eval()
+    with pytest.raises(HeadError, match=r"32×32 pixels is too small: the feature map \(layer4\) has a single cell"):
+        find_head(net, torch.rand(1, 3, 32, 32))
+    clf = load_model(net, size=32)
+    assert explain(clf, torch.rand(3, 224, 224)).maps.shape[1:] == (7, 7)
+
+
+def test_an_activation_that_noise_does_not_tell_from_another():
+    """Values above 6, which ReLU6 clips, come with the photo only."""
+    net = tiny()
+    net[1] = nn.Sequential()  # the activation is functional, so it does not show up as a module
+    clipped = Wrapped(nn.Sequential(net[0]), lambda f: net[4](F.relu6(f).mean((2, 3))))
+    clipped.last = net[4]
+    clf = load_model(clipped.eval(), size=64)
+    x = 40 * torch.rand(3, 64, 64)
+    features = F.relu6(net[0](x[None])).detach()
+    assert (features == 6).any()
+    torch.testing.assert_close(explain(clf, x).maps, torch.einsum("kc,chw->khw", net[4].weight, features[0]).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_backbone_in_half_precision(dtype):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = tiny()
+            self.net[0].to(dtype)
+
+        def forward(self, x):
+            return self.net[4](self.net[1](self.net[0](x.to(dtype))).mean((2, 3)).float())
+
+    exp = explain(load_model(Mixed(), size=64), torch.rand(3, 64, 64))
+    assert exp.residual() < 0.02

@@ -1,13 +1,14 @@
 """Which layer, which of its runs and which axes: every map here is computed again by autograd on the split network."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from camlib import CamError, LayerError, explain, find_head, grad_cam, load_model
+from camlib import CamError, LayerError, explain, find_head, grad_cam, hires_cam, load_model
 from camlib.layers import (
     FeatureLayer,
     Grid,
@@ -478,7 +479,9 @@ def test_a_photo_that_is_turned_inside_is_refused(turn):
         grad_cam(net, X, 1)
     clf = load_model(net, size=SIDE)
     for layer in ("body", "body.0", "body.3"):
-        with pytest.raises(LayerError, match=f"'{layer}' is no feature map.*too few, or flipped, turned or mixed"):
+        with pytest.raises(
+            LayerError, match=f"'{layer}' is no feature map.*too few cells, or they are flipped, turned or mixed"
+        ):
             explain(clf, X[0], method="grad_cam", layer=layer)
 
 
@@ -741,3 +744,58 @@ def test_inference_mode_inside_the_network():
     for head in (flattened, lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))):
         with pytest.raises(CamError, match=r"runs layers in torch.inference_mode\(\).*use torch.no_grad\(\)"):
             grad_cam(Net(forward, head=head), X, 0)
+
+
+class Attending(nn.Module):
+    """Pools its cells by attention with one learned query; the keys come after the values."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.body = way, nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.ReLU())
+        self.value, self.key, self.last = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1), nn.Linear(16, 3)
+        self.query = nn.Parameter(torch.randn(1, 1, 16))
+
+    def forward(self, x):
+        f = self.body(x)
+        v, k = (layer(f).flatten(2).transpose(1, 2) for layer in (self.value, self.key))  # (B, L, C)
+        weights = (self.query @ k.transpose(1, 2) / 4).softmax(2)
+        if self.way == "times":
+            return self.last((v * weights.transpose(1, 2)).sum(1))
+        if self.way == "matmul":
+            return self.last((weights @ v)[:, 0])
+        if self.way == "einsum":
+            return self.last(torch.einsum("bl,blc->bc", weights[:, 0], v))
+        return self.last(F.scaled_dot_product_attention(self.query.expand(len(x), -1, -1), k, v)[:, 0])
+
+
+@pytest.mark.parametrize("way", ["times", "matmul", "einsum", "fused"])
+def test_attention_weights_are_gates_however_they_are_applied(way):
+    """The keys decide where the network attends; the values are what it sees."""
+    net, x = Attending(way).eval(), torch.rand(1, 3, 32, 32)
+    assert find_feature_layer(net, x) == "value"
+    v, k = (layer(net.body(x)).flatten(2) for layer in (net.value, net.key))
+    weights = (net.query @ k / 4).softmax(2)
+    expected = (net.last.weight[1][:, None] * v[0] * weights[0]).sum(0).reshape(8, 8).detach()
+    torch.testing.assert_close(hires_cam(net, x, 1)[0], expected)
+
+
+@pytest.mark.parametrize("mode", [lambda: torch.set_grad_enabled(True), torch.enable_grad])
+def test_a_backbone_that_turns_gradients_on_itself(mode):
+    class Tuned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.wide = tiny(), nn.Linear(3, 5)
+
+        def forward(self, x):
+            with mode() if self.tuned else nullcontext():
+                f = self.net[:2](x)
+            return self.wide(F.gelu(self.net[4](f.amax((2, 3)))))
+
+    net = Tuned().eval()
+    maps = []
+    for net.tuned in (False, True):
+        for layer in (None, "net.1"):
+            maps.append(grad_cam(net, X, 1, layer=layer))
+    for other in maps[1:]:
+        torch.testing.assert_close(other, maps[0])

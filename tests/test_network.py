@@ -6,11 +6,12 @@ import threading
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib import CamError, HeadError, ModelError, explain, find_head, grad_cam, load_model
 from camlib.network import (
+    RANDOM_NUMBERS,
     check_network,
     device_of,
     dtype_of,
@@ -400,7 +401,7 @@ def test_a_seed_gives_the_same_draw():
     answers = []
     for seed in (3, 3, 4):
         torch.rand(7)
-        with torch.no_grad(), untouched(net, (), seed):
+        with torch.no_grad(), untouched(net, (RANDOM_NUMBERS,), seed):
             answers.append(scores(net, X))
     assert torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[2])
@@ -610,3 +611,77 @@ def test_a_nan_that_becomes_a_number_is_a_change():
     net.register_forward_hook(lambda m, *_: m.memory.zero_())
     assert restless_buffers(net, X) == (".memory",)
     assert net.memory.isnan()
+
+
+class Storing(nn.Module):
+    """Counts its runs in a buffer, stores its features, and limits its own weight as EEGNet's layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = flat()
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        self.net[0].weight.data = torch.renorm(self.net[0].weight.data, 2, 0, 0.1)
+        self.features = self.net[:2](x)
+        return self.net[2:](self.features)
+
+
+def test_what_a_network_stores_and_replaces_itself_is_restored():
+    net = Storing().eval()
+    before, names = net.net[0].weight.detach().clone(), set(vars(net))
+    restless = restless_buffers(net, X)
+    assert set(restless) == {".runs", ".features", "net.0.weight"}
+    for known in (None, restless):
+        with torch.enable_grad(), untouched(net, known):
+            net(X)
+        assert torch.equal(net.net[0].weight, before)
+        assert set(vars(net)) == names
+        assert net.runs.item() == 0
+    copy.deepcopy(net)  # which fails for a module that stores part of a graph
+
+
+def test_four_threads_and_a_counter():
+    net = Storing().eval()
+    restless = restless_buffers(net, X)
+
+    def work() -> None:
+        for _ in range(20):
+            with torch.no_grad(), untouched(net, restless):
+                net(X)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert net.runs.item() == 0
+
+
+def test_random_numbers_are_left_alone_if_the_network_draws_none():
+    """Other threads draw from the same generator."""
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    with torch.no_grad(), untouched(flat(), ()):
+        drawn = torch.rand(2)
+    assert torch.equal(torch.cat([drawn, torch.rand(2)]), expected)
+    assert restless_buffers(Dropping(flat()).eval(), X) == (RANDOM_NUMBERS,)
+
+
+def test_a_compiled_part_is_compiled_no_more_than_once():
+    net, graphs = flat(), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    net[0].compile(backend=backend)
+    with torch.no_grad():
+        net(X)
+        before = len(graphs)
+        for _ in range(3):
+            restless_buffers(net, X)
+        net(X)
+    assert len(graphs) == before
