@@ -6,20 +6,22 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from camlib.errors import CamError
-from camlib.folder import Journal, ahead, explained, find_photos, stems
+from camlib.files import printable, sweep
+from camlib.folder import MEMORY, find_photos
+from camlib.journal import Journal, Row
 
 if TYPE_CHECKING:
-    from camlib.explanation import Explanation
+    from camlib.job import Settings
     from camlib.models import Classifier
 
 SIDE_BY_SIDE = 6  # the most classes in a figure; more would be too small to read
-Row = dict[str, Any]  # a picture, and what it shows
+LARGEST = 1_000_000  # of whole numbers
 
 EXAMPLES = """examples:
   camlib cat.jpg                              the best class
@@ -30,18 +32,24 @@ EXAMPLES = """examples:
   camlib cat.jpg --top 5 --raw                the maps also as numbers, for NumPy
   camlib photos/ --out maps --json            a folder; one JSON line per picture; resumes if interrupted
 
-exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input
+exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input, or the
+results cannot be written; 141 stopped because the reader of the table, such as head, had read enough
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))  # a photo's name that begins with dashes is taken for an option
+
+
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="camlib",
         description="Where did the network see that? Verified class activation maps of photos.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("photos", nargs="*", type=Path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
+    p.add_argument("photos", nargs="*", type=_path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
     p.add_argument(
@@ -58,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeat to average the maps"
     )
     p.add_argument(
-        "--out", type=Path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
+        "--out", type=_path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
     )
     p.add_argument(
         "--figure", action="store_true", help="also write a figure per photo: the photo, its classes and the scale"
@@ -76,17 +84,29 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto uses CUDA or Apple's GPU (mps) if there is one",
     )
-    p.add_argument("--batch", type=_positive, default=8, metavar="N", help="photos per forward pass (default 8)")
+    p.add_argument(
+        "--batch",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="photos per forward pass (default 8 on a GPU; 1 on a CPU, where more are hardly faster)",
+    )
     p.add_argument(
         "--workers",
         type=_positive,
-        default=min(4, os.cpu_count() or 1),
+        default=min(4, _cpus()),
         metavar="N",
         help="reader threads, and as many writer threads (default %(default)s)",
     )
     p.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="only the I-th of N equal parts of the photos, 1/N to N/N"
+        "--memory",
+        type=_bytes,
+        default=MEMORY,
+        metavar="SIZE",
+        help="memory for photos, such as 500M or 8G (default 2G); the network needs about 1 GB more. A photo needs 24 "
+        "bytes per pixel, so with 2G the largest has 89 million",
     )
+    p.add_argument("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of the photos, 1/N to N/N")
     p.add_argument("--redo", action="store_true", help="redo photos that an earlier run finished")
     p.add_argument("--json", action="store_true", help="print a JSON line per picture instead of the table")
     p.add_argument("--version", action="version", version=_version())
@@ -110,154 +130,110 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except CamError as e:
-        print(f"camlib: {e}", file=sys.stderr)
+        print(f"camlib: {printable(str(e))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("camlib: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the program that reads the table, such as head, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _drop_output()
+        return 141
+    except OSError as e:
+        _drop_output()
+        where = "cannot write the table" if e.filename is None else printable(str(e.filename))
+        print(f"camlib: {where} ({e.strerror or e})", file=sys.stderr)
+        return 2
 
 
 def _run(args: argparse.Namespace) -> int:
-    files = find_photos(args.photos, args.out)
-    names = stems(files)
-    part, parts = args.shard or (1, 1)
-    mine = files[part - 1 :: parts]
-    from camlib.methods import find_method  # importing torch takes seconds: report usage errors first
+    found, left = find_photos(args.photos)
+    if left:
+        print(f"camlib: left out: {left}", file=sys.stderr)
+    from camlib.job import run  # importing torch takes seconds: report usage errors first
+    from camlib.methods import find_method
     from camlib.models import load_model
 
     find_method(args.method)
-    clf = load_model(args.model, device=_device(args.device))
-    for target in args.target or []:
-        clf.index(_target(target))
+    with redirect_stdout(sys.stderr):  # a download announces itself
+        clf = load_model(args.model, device=_device(args.device))
+    settings = _settings(args, clf)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise CamError(f"{args.out}: cannot create this folder ({e.strerror or e}); choose another with --out.") from e
-    bad: dict[Path, CamError] = {}
-    for file, rows in _rows(clf, mine, names, args, resume=len(files) > 1 and not args.redo):
+        out = printable(str(args.out))
+        raise CamError(f"{out}: cannot create this folder ({e.strerror or e}); choose another with --out.") from e
+    sweep(args.out)
+    journal = Journal(args.out, settings.options, settings.recipe, "-of-".join(map(str, args.shard or ())))
+    photos = [photo for photo in found if not journal.wrote(photo)]
+    if not photos:
+        raise CamError(f"{printable(str(found[0]))}: is a picture that camlib wrote, and there is no other picture.")
+    if args.shard:
+        part, parts = args.shard
+        photos = [photo for photo in photos if journal.part_of(photo, parts) == part]
+    for note in journal.notes:
+        print(f"camlib: {note}", file=sys.stderr)
+    bad: list[tuple[Path, CamError]] = []
+    for photo, rows in run(clf, photos, settings, journal, resume=len(found) > 1 and not args.redo):
         if isinstance(rows, CamError):
-            bad[file] = rows
+            bad.append((photo, rows))
         else:
-            _print(file, rows, args.json)
+            _print(photo, rows, args.json)
             if args.open:
                 _open(Path(rows[0]["page"]))
                 args.open = False
-    if len(files) == 1:
-        for error in bad.values():
-            raise error
+    if bad and len(found) == 1:
+        raise bad[0][1]
     if bad:
-        print(f"camlib: {len(bad)} of {len(mine)} photos could not be used:", file=sys.stderr)
-        for file, error in bad.items():
-            print(f"  {error if str(file) in str(error) else f'{file}: {error}'}", file=sys.stderr)
+        print(f"camlib: {len(bad)} of {len(photos)} photos could not be used:", file=sys.stderr)
+        for photo, error in bad:
+            name = printable(str(photo))
+            text = printable(str(error))
+            print(f"  {text if name in text else f'{name}: {text}'}", file=sys.stderr)
     return 1 if bad else 0
 
 
-def _rows(
-    clf: "Classifier", files: list[Path], names: dict[Path, str], args: argparse.Namespace, resume: bool
-) -> Iterator[tuple[Path, "list[Row] | CamError"]]:
-    """Write every photo's pictures. Yields each photo with the rows of its table, or with its error, in order.
+def _settings(args: argparse.Namespace, clf: "Classifier") -> "Settings":
+    from camlib.job import Settings
 
-    Reading, the network and writing overlap: threads decode the next photos and encode the previous pictures.
-    """
-    from tqdm import tqdm
-
-    from camlib.methods import find_method
-    from camlib.version import __version__
-
-    deciding = ("method", "model", "view", "size", "target", "top", "figure", "raw", "html")
-    shard = "-of-".join(map(str, args.shard or ()))
-    journal = Journal(args.out, {"version": __version__} | {name: getattr(args, name) for name in deciding}, shard)
-    done = {file: rows for file in files if resume and (rows := journal.rows(file)) is not None}
-
-    def write(pair: "tuple[Path, Explanation | CamError]") -> "tuple[Path, list[Row] | CamError]":
-        file, exp = pair
-        if isinstance(exp, CamError):
-            return file, exp
-        try:
-            return file, _write(exp, file, names[file], args)
-        except CamError as e:
-            return file, e
-
-    todo = [file for file in files if file not in done]
-    options: dict[str, Any] = {"view": args.view, "sizes": args.size, "batch": args.batch}
-    quiet = len(files) < 2 or not sys.stderr.isatty()
-    with (
-        tqdm(total=len(files), initial=len(done), unit="photo", disable=quiet) as bar,
-        ThreadPoolExecutor(args.workers) as readers,
-        ThreadPoolExecutor(args.workers) as writers,
-    ):
-        written = ahead(
-            writers, write, explained(clf, todo, readers, find_method(args.method), **options), 2 * args.workers
-        )
-        for file in files:
-            if file in done:
-                yield file, done[file]
-                continue
-            _, result = next(written)
-            if len(names) > 1 and not isinstance(result, CamError):
-                journal.add(file, result)
-            yield file, result
-            bar.update()
-
-
-def _write(exp: "Explanation", file: Path, stem: str, args: argparse.Namespace) -> list[Row]:
-    """Write one picture per class, all on one scale. Returns a row of the table for each."""
-    targets = {exp.classifier.index(_target(t)) for t in args.target or []}
-    chosen = [p for p in exp.top(len(exp.logits)) if p.index in targets] if targets else exp.top(args.top or 1)
-    indices = [p.index for p in chosen]
-    limit = exp.largest(indices)
-    more = {}
-    if args.figure:
-        more["figure"] = str(_write_figure(exp, indices, limit, args.out / f"{stem}.figure.jpg"))
-    if args.raw:
-        more["raw"] = str(exp.save(args.out / f"{stem}.npz", indices))
-    if args.html:
-        more["page"] = str(exp.to_html(args.out / f"{stem}.html", file.name))
-    rows = []
-    for p in chosen:
-        picture = exp.save(args.out / f"{stem}.{p.index}-{_slug(p.label)}.png", p.index, limit)
-        cells = exp.map(p.index)
-        probability = None if p.probability is None else round(p.probability, 6)
-        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
-        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
-        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
-    return rows
-
-
-def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
-    """Write the figure at twice the resolution, so that it is sharp on high-resolution screens."""
-    from camlib.files import write_whole
-    from camlib.plot import encode
-
-    return write_whole(path, lambda file: file.write(encode(exp.plot(targets, limit), dpi=200)))
+    return Settings(
+        out=args.out,
+        model=args.model,
+        method=args.method,
+        view=args.view,
+        sizes=tuple(args.size or ()),
+        targets=tuple(sorted({clf.index(_target(target)) for target in args.target or []})),
+        top=args.top or 1,
+        figure=args.figure,
+        raw=args.raw,
+        html=args.html,
+        batch=args.batch or (1 if clf.device.type == "cpu" else 8),
+        workers=args.workers,
+        memory=args.memory,
+    )
 
 
 def _print(file: Path, rows: list[Row], as_json: bool) -> None:
-    if as_json:
-        print(*(json.dumps(row, ensure_ascii=False) for row in rows), sep="\n", flush=True)
+    if as_json:  # in ASCII, which is the same in every terminal's encoding
+        print(*(json.dumps(row) for row in rows), sep="\n", flush=True)
         return
-    print(f"{file}  (colour scale on the photo ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
+    print(f"{printable(str(file))}  (colour scale on the photo ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
     print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
         percent = "–" if row["probability"] is None else f"{100 * row['probability']:.2f} %"
-        print(f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{evidence:>20}  {row['picture']}")
-    if "figure" in rows[0]:
-        print(f"  side by side: {rows[0]['figure']}")
-    if "raw" in rows[0]:
-        print(f"  numbers: {rows[0]['raw']}")
-    if "page" in rows[0]:
-        print(f"  every class: {rows[0]['page']}")
+        line = f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{evidence:>20}  {row['picture']}"
+        print(printable(line))
+    for kind, what in (("figure", "side by side"), ("raw", "numbers"), ("page", "every class")):
+        if kind in rows[0]:
+            print(f"  {what}: {printable(rows[0][kind])}")
+    print(end="", flush=True)
 
 
 def _open(page: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
-        print(f"camlib: could not start a browser; open {page} yourself", file=sys.stderr)
+        print(f"camlib: could not start a browser; open {printable(str(page))} yourself", file=sys.stderr)
 
 
 def _list_methods() -> int:
@@ -276,19 +252,42 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def _drop_output() -> None:
+    """Let Python's own flush at the end go nowhere: the output is closed or full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use, which on a cluster are fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def _target(text: str) -> int | str:
-    return int(text) if re.fullmatch(r"-?\d+", text) else text
+    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else text
 
 
-def _slug(label: str) -> str:
-    return re.sub(r"\W+", "-", label.lower()).strip("-")
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text is no path; an unset variable of the shell gives one")
+    return Path(text)
 
 
 def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    value = int(text) if text.isdecimal() and len(text) < 10 else 0
+    if not 1 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {LARGEST:,}")
     return value
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([MG])", text.upper().removesuffix("B").removesuffix("I"))
+    value = float(found[1]) * {"M": 1 << 20, "G": 1 << 30}[found[2]] if found else 0
+    if value < 64 << 20:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a size of at least 64M, such as 500M or 8G")
+    return int(value)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from camlib import page
 from camlib.cam import residual
-from camlib.errors import CamError
+from camlib.errors import CamError, LayerError
 from camlib.evidence import Evidence, ViewResult, evidence
 from camlib.files import write_whole
+from camlib.hooks import Layer
 from camlib.methods import METHODS, Method, find_method
 from camlib.models import Classifier
 from camlib.outputs import in_words, probabilities, resolve_activation
-from camlib.plot import figure, overlay, picture, side_by_side
+from camlib.plot import LARGEST_PANEL, figure, overlay, picture, side_by_side
 from camlib.targets import Target, Targets
 from camlib.views import View, place
 
@@ -236,36 +237,76 @@ class Explanation:
         """
         indices = self._indices(targets)
         names = [str(self.prediction(k)) for k in indices]
-        heats = self._place(indices, offset).cpu()
-        fig = figure(self.photo, list(heats), names, self.view.box, limit, self.unit, **style)
+        small = self._for_figures()
+        heats = small._place(indices, offset).cpu()
+        fig = figure(small.photo, list(heats), names, small.view.box, limit, self.unit, **style)
         count = len(names)
         fig.set_label(_alt_text(f"heat maps of {count} class{'es' * (count > 1)}", names, heats))
         return fig
 
-    def compare(self, *methods: str, target: Target | None = None, layer: Any = None, **style: Any) -> "Figure":
+    def compare(
+        self, *methods: str, target: Target | None = None, layer: Layer | None = None, **style: Any
+    ) -> "Figure":
         """A figure of one class (by default the best) with several methods, each on its own labelled scale.
 
-        methods: their names. layer: the layer with the feature map, for methods that take one (see `camlib.explain`).
+        methods: their names. layer: see `by`.
 
         Raises `CamError` if the network has changed since this explanation was made.
         """
         if not methods:
             raise CamError("compare takes the names of methods, such as exp.compare('cam', 'grad_cam').")
         k = self._best() if target is None else self.classifier.index(target)
-        others = [self if name == self.method else self._by(find_method(name), layer) for name in methods]
+        others = [self.by(name, layer)._for_figures() for name in methods]
         heats = [other._place([k])[0].cpu() for other in others]
-        titles = [f"{name}: {self.prediction(k)}" for name in methods]
-        fig = side_by_side(self.photo, heats, titles, [other.unit for other in others], self.view.box, **style)
+        names = [
+            f"{name} at {other.layer}" if layer is not None and name != "cam" else name
+            for name, other in zip(methods, others, strict=True)
+        ]
+        titles = [f"{name}: {self.prediction(k)}" for name in names]
+        first = others[0]
+        fig = side_by_side(first.photo, heats, titles, [other.unit for other in others], first.view.box, **style)
         what = f"heat maps of {self.prediction(k)} by {len(methods)} method{'s' * (len(methods) > 1)}"
-        fig.set_label(_alt_text(what, methods, heats))
+        fig.set_label(_alt_text(what, names, heats))
         return fig
 
-    def _by(self, method: Method, layer: Any) -> "Explanation":
-        """The same photo and views explained by another method, with the network as it is now."""
+    def _for_figures(self) -> "Explanation":
+        """The same with a large photo scaled down: a panel shows fewer pixels, and needs memory for each."""
+        from PIL import Image
+
+        scale = LARGEST_PANEL / max(self.photo.shape[:2])
+        if scale >= 1:
+            return self
+        h, w = (max(1, round(scale * side)) for side in self.photo.shape[:2])
+        photo = np.asarray(Image.fromarray(self.photo).resize((w, h), Image.Resampling.LANCZOS))
+        results = tuple(replace(r, view=replace(r.view, photo=(h, w))) for r in self.results)
+        return replace(self, photo=photo, evidence=replace(self.evidence, results=results))
+
+    def by(self, method: str, layer: Layer | None = None) -> "Explanation":
+        """The same photo and views, explained by another method, with the network as it is now.
+
+        layer: the layer with the feature map, for methods that take one (see `camlib.explain`). None keeps this
+        explanation's layer if its own method takes one.
+
+        Raises `CamError` if the network has changed since this explanation was made.
+        """
+        exact = method == "cam"
+        if method == self.method and (exact or layer is None):
+            return self
+        chosen = find_method(method)
+        if exact or layer is not None:
+            return self._by(chosen, None if exact else layer)
+        if self.method == "cam":
+            return self._by(chosen, None)
+        try:
+            return self._by(chosen, self.layer)
+        except LayerError:  # with several sizes, a small input may have had its map in an earlier layer
+            return self._by(chosen, None)
+
+    def _by(self, method: Method, layer: Layer | None) -> "Explanation":
         views = [r.view for r in self.results]
         given = self.prepared
         tensors = [self.classifier.preprocess(self.photo, v) if given is None else given for v in views]
-        (other,) = evidence(self.classifier, [views], [tensors], method, None if method.name == "cam" else layer)
+        (other,) = evidence(self.classifier, [views], [tensors], method, layer)
         again = replace(self, evidence=other)
         if not torch.allclose(again.logits, self.logits, rtol=1e-3, atol=1e-3 * float(self.logits.abs().max())):
             raise CamError("The network has changed since this explanation was made; explain the photo again.")

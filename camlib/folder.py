@@ -1,56 +1,118 @@
-"""A folder with any number of photos: finds the files, names the results, reads ahead, and skips finished photos."""
+"""Photos in folders: find them, and read and explain them ahead of their use, within a budget of memory."""
 
-import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, TypeVar
 
-from camlib.errors import CamError
+from camlib.errors import CamError, first_line
+from camlib.files import State, printable, read_whole
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from camlib.evidence import Evidence
     from camlib.explanation import Explanation
     from camlib.inputs import Input
     from camlib.methods import Method
     from camlib.models import Classifier, Kind
 
-LONGEST_STEM = 120  # characters: file names have at most 255 bytes, and the class follows the stem
+MEMORY = 2 << 30  # bytes for photos; Python and the network need about 1 GB beside it
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
-    """The given picture files and those inside the given folders, except in `out`, each listed once, in order."""
+# --- find ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LeftOut:
+    """What a search did not take."""
+
+    hidden: int = 0
+    linked: list[str] = field(default_factory=list)  # folders
+    unreadable: list[str] = field(default_factory=list)  # folders
+    others: Counter[str] = field(default_factory=Counter)  # by suffix
+
+    def __bool__(self) -> bool:
+        return bool(str(self))
+
+    def __str__(self) -> str:
+        """One line, empty if nothing was left out."""
+        parts = [f"{self.hidden} hidden" if self.hidden else ""]
+        parts += [_listed(self.linked, "linked folder"), _listed(self.unreadable, "folder that cannot be read")]
+        if self.others:
+            kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in self.others.most_common(4))
+            parts.append(f"files of other kinds ({kinds}{', …' if len(self.others) > 4 else ''})")
+        return "; ".join(filter(None, parts))
+
+
+def _listed(paths: list[str], what: str) -> str:
+    if not paths:
+        return ""
+    what = what if len(paths) == 1 else what.replace("folder", "folders")
+    return f"{len(paths)} {what} ({', '.join(map(printable, paths[:3]))}{', …' if len(paths) > 3 else ''})"
+
+
+def find_photos(paths: Sequence[Path]) -> tuple[list[Path], LeftOut]:
+    """The given picture files and those inside the given folders, each once, in order; and what was left out.
+
+    Hidden files and folders, and links to folders, are left out of a search. Raises `CamError` for a folder without
+    pictures.
+    """
     from camlib.images import SUFFIXES
 
     photos: dict[Path, None] = {}
+    left = LeftOut()
     for path in paths:
-        inside = [path]
-        if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
-            pictures = (f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and os.path.isfile(f))
-            inside = sorted(f for f in pictures if out.resolve() not in f.resolve().parents)
-            if not inside:
-                raise CamError(f"{path}: no picture files in this folder ({', '.join(SUFFIXES)}).")
-        photos |= dict.fromkeys(inside)
-    return list(photos)
+        if not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
+            photos[path] = None
+            continue
+        found = sorted(file for file in _files(path, left) if _kept(file, SUFFIXES, left))
+        if not found:
+            others = f"; left out: {left}" if left else ""
+            raise CamError(f"{printable(str(path))}: no picture files in this folder ({', '.join(SUFFIXES)}){others}.")
+        photos |= dict.fromkeys(found)
+    return list(photos), left
 
 
-def stems(files: Sequence[Path]) -> dict[Path, str]:
-    """A unique name for each photo's pictures: its stem or, if taken, its file name, path, or a numbered name."""
-    names = {f: f.stem for f in files}
-    for longer in (lambda f: f.name, lambda f: "-".join(part for part in f.parts if part != f.anchor)):
-        taken = Counter(names.values())
-        names = {f: longer(f) if taken[name] > 1 else name for f, name in names.items()}
-    used: Counter[str] = Counter()
-    for f, name in names.items():
-        short = name[:LONGEST_STEM]
-        used[short] += 1
-        names[f] = short if used[short] == 1 else f"{short}~{used[short]}"
-    return names
+def _files(folder: Path, left: LeftOut) -> Iterator[Path]:
+    """All files in a folder and its subfolders, without recursion: a folder may be a thousand levels deep."""
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    path = here / entry.name
+                    if entry.name.startswith("."):
+                        left.hidden += 1
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif os.path.isdir(path):
+                        left.linked.append(str(path))
+                    else:
+                        yield path
+        except OSError:
+            left.unreadable.append(str(here))
+
+
+def _kept(file: Path, suffixes: Sequence[str], left: LeftOut) -> bool:
+    suffix = file.suffix.lower()
+    if suffix in suffixes:
+        return True
+    left.others[printable(suffix)] += 1
+    return False
+
+
+# --- read ahead ------------------------------------------------------------------------------------------------------
 
 
 def ahead(
@@ -75,87 +137,134 @@ def ahead(
             future.cancel()
 
 
+class Memory:
+    """A budget of memory for photos, which threads share: whoever would exceed it waits.
+
+    >>> with Memory(1 << 30).photo("data/photos/cat.jpg") as (photo, state):
+    ...     photo.shape, state.size
+    ((300, 451, 3), 24661)
+    """
+
+    def __init__(self, limit: int = MEMORY) -> None:
+        self.limit = limit
+        self._used = 0
+        self._change = Condition()
+        self._turn = Lock()
+
+    @contextmanager
+    def photo(self, file: str | os.PathLike[str]) -> "Iterator[tuple[np.ndarray, State]]":
+        """A photo (H, W, 3), and what its file was when it was read. Its memory counts until the block ends.
+
+        Raises `ImageError` as `camlib.read_image` does, and `CamError` if the photo alone exceeds the budget.
+        """
+        from camlib.images import BYTES_PER_PIXEL, MAX_BYTES, decode, size_of
+
+        name, taken = printable(os.fspath(file)), 0
+        try:
+            with self._turn:  # one thread at a time: two that each wait for the other's memory would wait for ever
+                data, state = read_whole(file, min(MAX_BYTES, self.limit // 2))
+                width, height = size_of(data, name)
+                needed = len(data) + BYTES_PER_PIXEL * width * height
+                if needed > self.limit:
+                    raise CamError(
+                        f"{name}: {width}×{height} pixels need {needed / 1e9:.1f} GB of memory, but --memory allows "
+                        f"{self.limit / 1e9:.1f} GB. Scale the picture down, or allow more."
+                    )
+                self._take(needed)
+                taken = needed
+            yield decode(data, name, max_pixels=self.limit // BYTES_PER_PIXEL), state
+        finally:
+            self._give(taken)
+
+    def _take(self, amount: int) -> None:
+        with self._change:
+            self._change.wait_for(lambda: self._used + amount <= self.limit)
+            self._used += amount
+
+    def _give(self, amount: int) -> None:
+        with self._change:
+            self._used -= amount
+            self._change.notify_all()
+
+
+# --- explain ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A photo's evidence without its pixels, which are read again when they are drawn."""
+
+    file: Path
+    state: State
+    evidence: "Evidence"
+
+    def explanation(self, clf: "Classifier", photo: "np.ndarray") -> "Explanation":
+        from camlib.explanation import Explanation
+
+        return Explanation(clf, photo, self.evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    file: Path
+    state: State
+    given: "Input"  # without the photo
+
+
 def explained(
     clf: "Classifier",
     files: Iterable[Path],
     pool: ThreadPoolExecutor,
     method: "Method",
+    memory: Memory,
     *,
     view: "Kind" = "crop",
     sizes: int | Sequence[int] | None = None,
-    batch: int = 8,
-) -> "Iterator[tuple[Path, Explanation | CamError]]":
-    """Every photo with its explanation, or with its error, in order.
+    batch: int = 1,
+) -> "Iterator[Explained | CamError]":
+    """Every photo with its evidence, or its error, in order.
 
-    The pool decodes and resizes the next two batches while the network works; no more than that is held in memory.
+    The pool reads and resizes the next two batches while the network works. Only the network's inputs are held.
     """
     from camlib.inputs import prepare
 
-    def ready(file: Path) -> "tuple[Path, Input | CamError]":
+    def ready(file: Path) -> "_Ready | CamError":
         try:
-            return file, prepare(clf, file, view, sizes)
-        except CamError as e:
-            return file, e
+            with memory.photo(file) as (photo, state):
+                return _Ready(file, state, prepare(clf, photo, view, sizes).without_photo())
+        except Exception as e:
+            return failure(file, e)
 
     waiting = ahead(pool, ready, files, 2 * batch)
     while chunk := list(islice(waiting, batch)):
-        explanations = iter(_explained(clf, [given for _, given in chunk if not isinstance(given, CamError)], method))
-        for file, given in chunk:
-            yield file, given if isinstance(given, CamError) else next(explanations)
+        results = iter(_evidence(clf, [one for one in chunk if isinstance(one, _Ready)], method))
+        for one in chunk:
+            yield one if isinstance(one, CamError) else next(results)
 
 
-def _explained(clf: "Classifier", inputs: "list[Input]", method: "Method") -> "list[Explanation | CamError]":
+def _evidence(clf: "Classifier", inputs: "list[_Ready]", method: "Method") -> "list[Explained | CamError]":
     """Explain the inputs together, or one by one if one of them makes the batch fail."""
-    from camlib.pipeline import explain_prepared
+    from camlib.evidence import evidence
 
-    try:
-        return list(explain_prepared(clf, inputs, method))
-    except CamError as e:
-        return [e] if len(inputs) == 1 else [result for given in inputs for result in _explained(clf, [given], method)]
-
-
-class Journal:
-    """Records finished photos, with a line of JSON for each, so that an interrupted job can resume.
-
-    A photo counts as finished if its line is complete, the options are the same, the photo's file has not changed, and
-    every picture and page named in the line still exists. Each shard writes its own journal, and reads all of them.
-    """
-
-    def __init__(self, folder: Path, options: dict[str, Any], shard: str = "") -> None:
-        self.path = folder / (f"camlib.{shard}.jsonl" if shard else "camlib.jsonl")
-        self.options = json.loads(json.dumps(options))
-        self._done: dict[str, dict[str, Any]] = {}
-        for file in sorted(folder.glob("camlib*.jsonl")):
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                    self._done[entry["photo"]] = entry
-                except (ValueError, KeyError, TypeError):
-                    continue  # a line cut off when the job was stopped
-
-    def rows(self, photo: Path) -> list[dict[str, Any]] | None:
-        """The rows of a finished photo; None if it is not finished."""
-        entry = self._done.get(str(photo))
-        if not entry or entry.get("options") != self.options or entry.get("state") != _state(photo):
-            return None
-        rows = entry.get("rows", [])
-        written = [row[kind] for row in rows for kind in ("picture", "figure", "raw", "page") if kind in row]
-        return rows if all(Path(path).is_file() for path in written) else None
-
-    def add(self, photo: Path, rows: list[dict[str, Any]]) -> None:
-        """Record a photo as finished. Call this after its pictures are written."""
-        entry = {"photo": str(photo), "state": _state(photo), "options": self.options, "rows": rows}
-        line = json.dumps(entry, ensure_ascii=False) + "\n"
-        try:
-            with open(self.path, "ab") as file:
-                file.write(line.encode("utf-8", errors="backslashreplace"))
-        except OSError as e:
-            raise CamError(f"{self.path}: cannot be written ({e.strerror or e}).") from e
-
-
-def _state(photo: Path) -> list[int]:
-    try:
-        state = photo.stat()
-    except (OSError, ValueError):
+    if not inputs:
         return []
-    return [state.st_size, state.st_mtime_ns]
+    try:
+        results = evidence(clf, [one.given.views for one in inputs], [one.given.tensors for one in inputs], method)
+    except Exception as e:
+        if len(inputs) == 1:
+            return [failure(inputs[0].file, e)]
+        return [result for one in inputs for result in _evidence(clf, [one], method)]
+    return [Explained(one.file, one.state, result) for one, result in zip(inputs, results, strict=True)]
+
+
+def failure(file: Path, error: Exception) -> CamError:
+    """What one photo failed of, whatever it is, as an error with its name."""
+    if isinstance(error, CamError):
+        return error
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        reason = "there is not enough free memory for it; scale it down."
+    else:
+        reason = f"{type(error).__name__}: {first_line(error)}."
+    result = CamError(f"{printable(str(file))}: {reason}")
+    result.__cause__ = error
+    return result

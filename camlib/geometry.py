@@ -50,7 +50,9 @@ def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) ->
     head, draw, offsets = clf.head, torch.Generator().manual_seed(seed), []
     with torch.inference_mode(False), torch.enable_grad(), untouched(clf.module, head.restless), Unfrozen():
         for batch in range(probes // BATCH):
-            x = clf.normalise(_natural_noise(BATCH, clf.channels, clf.size, draw).to(clf.device)).requires_grad_()
+            height, width = clf.shape
+            noise = _natural_noise(BATCH, clf.channels, max(clf.shape), draw)[..., :height, :width]
+            x = clf.normalise(noise.to(clf.device)).requires_grad_()
             with capture(clf.module, head.layer, inputs=head.inputs, live=True, call=head.call) as captured:
                 forward(clf.module, x.clone())
             features = head.features(captured[head.layer])

@@ -230,8 +230,8 @@ def _too_small(module: nn.Module, x: Tensor, output: Output | None) -> HeadError
     except CamError:
         return None
     return HeadError(
-        f"An input of {h}×{w} pixels is too small: the feature map ({head.layer}) has a single cell, so there is nothing "
-        "to localise. Give a larger input: size= in load_model, or sizes= in explain."
+        f"An input of {h}×{w} pixels is too small: the feature map ({head.layer}) has a single cell, so there is "
+        "nothing to localise. Give a larger input: size= in load_model, or sizes= in explain."
     )
 
 
@@ -306,7 +306,7 @@ def _in_place_by_stages(heads: list[Head], module: nn.Module, x: Tensor) -> set[
     start, value = None, x
     while True:
 
-        def outputs(network: nn.Module, disturbed: Tensor, start: Any = start) -> dict[Any, Tensor]:
+        def outputs(network: nn.Module, disturbed: Tensor, start: Any = start, stages: Any = stages) -> dict:
             if start is None:
                 found = _maps(heads, network, disturbed, everywhere=True)
             else:

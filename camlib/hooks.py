@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from camlib.errors import LayerError, near
-from camlib.network import check_network
+from camlib.network import Hooks, check_network, twice
 
 Layer = str | nn.Module
 """A layer by its name, as in `module.named_modules()`, or the module itself."""
@@ -52,7 +52,7 @@ def capture(
     >>> captured["0"].shape
     torch.Size([1, 4, 5, 5])
     """
-    captured, owner, handles = Captured(), threading.get_ident(), []
+    captured, owner = Captured(), threading.get_ident()
 
     def record(layer: Layer, data: object) -> Tensor | tuple | None:
         if threading.get_ident() != owner:
@@ -85,25 +85,28 @@ def capture(
         return copy if rest is None else (copy, *rest)
 
     def pre_hook(layer: Layer) -> Callable:
-        return lambda _module, args: record(layer, args)
+        return lambda _module, args, kwargs: _with(record(layer, args), kwargs)
 
     def hook(layer: Layer) -> Callable:
         return lambda _module, _args, output: record(layer, output)
 
     targets = [(layer, find_layer(module, layer)) for layer in layers]
-    grad = torch.is_grad_enabled()
+    grad, hooks = torch.is_grad_enabled(), Hooks()
     try:
         for layer, target in targets:
             if inputs:
-                handles.append(target.register_forward_pre_hook(pre_hook(layer)))
+                hooks.before(target, pre_hook(layer))
             else:
-                handles.append(target.register_forward_hook(hook(layer)))
+                hooks.after(target, hook(layer))
         yield captured
     finally:
-        for handle in handles:
-            handle.remove()
+        twice(hooks.remove)
         if live:
             torch.set_grad_enabled(grad)
+
+
+def _with(args: object, kwargs: dict) -> tuple | None:
+    return None if args is None else (args if isinstance(args, tuple) else (args,), kwargs)
 
 
 def find_layer(module: nn.Module, layer: Layer) -> nn.Module:

@@ -13,19 +13,36 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from camlib.decoding import FORMATS, Result, Window, convert, read_tiff, source, tiff_tags, unknown, webp_size
-from camlib.errors import ImageError
+from camlib.decoding import (
+    FORMATS,
+    Result,
+    Window,
+    check_effort,
+    convert,
+    declared_size,
+    read_tiff,
+    source,
+    tiff_tags,
+    unknown,
+)
+from camlib.errors import CamError, ImageError
+from camlib.files import printable, read_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
 MAX_BYTES = 2**30
-MAX_PIXELS = 178_956_970  # Pillow, too, suspects a decompression bomb above this: 512 MiB as RGB
+BYTES_PER_PIXEL = 24
+"""The most memory per pixel that decoding takes, measured for every format and mode. The file's content and up to 100
+MB come on top."""
+MAX_PIXELS = 100_000_000
+"""The largest picture read by default: 2.4 GB while it is decoded, see `BYTES_PER_PIXEL`, and 0.3 GB as an array."""
+MAX_SIDE = 2**20  # Pillow needs 8 bytes for each row, and we convert whole rows: thin pictures would cost far more
 
 
 class ImageWarning(UserWarning):
     """Reading the picture required an assumption. The message says which."""
 
 
-def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndarray:
+def read_image(path: str | os.PathLike, window: Window | None = None, *, max_pixels: int | None = None) -> np.ndarray:
     """Read a picture file as an upright RGB array.
 
     Reads JPEG, PNG, WebP, GIF (first frame), TIFF and BMP. Gray, bilevel, palette, CMYK and LAB pictures become RGB,
@@ -43,6 +60,9 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     window
         The stored values that become black and white, such as `(0, 4095)`. Values outside are clipped. This overrides
         every rule above. Only for gray pictures, 16-bit colour and float TIFFs.
+    max_pixels
+        Larger pictures are refused before they are decoded; `MAX_PIXELS`, 100 million, if None. Decoding takes up to 24
+        bytes per pixel. Pillow has a limit of its own, 179 million, which `PIL.Image.MAX_IMAGE_PIXELS = None` removes.
 
     Returns
     -------
@@ -51,8 +71,9 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     Raises
     ------
     ImageError
-        If the file is missing, empty, cut off, damaged, not in one of these formats, or larger than `MAX_PIXELS`, or if
-        it is not clear which of its values are black and white (NaN, floats outside 0 to 1, integers outside 0 to
+        If the file is missing, empty, cut off, damaged, not in one of these formats, larger than 1 GiB or `max_pixels`,
+        not an ordinary file (a device, a pipe), or built to take far more time or memory than a picture of its size. Or
+        if it is not clear which of its values are black and white (NaN, floats outside 0 to 1, integers outside 0 to
         65535).
 
     Examples
@@ -68,10 +89,15 @@ def read_image(path: str | os.PathLike, window: Window | None = None) -> np.ndar
     if not isinstance(path, (str, os.PathLike)):
         raise ImageError(f"read_image takes a path, not {type(path).__name__}.")
     path = Path(path)
-    return _warned(str(path), _decode(_bytes(path), str(path), window))
+    name = printable(str(path))
+    try:
+        data, _ = read_whole(path, MAX_BYTES)
+    except CamError as e:
+        raise ImageError(str(e)) from e.__cause__
+    return _warned(name, _decode(data, name, window, max_pixels))
 
 
-def decode(data: bytes, name: str, window: Window | None = None) -> np.ndarray:
+def decode(data: bytes, name: str, window: Window | None = None, *, max_pixels: int | None = None) -> np.ndarray:
     """Read the content of a picture file, as `read_image` does.
 
     Parameters
@@ -80,7 +106,7 @@ def decode(data: bytes, name: str, window: Window | None = None) -> np.ndarray:
         The bytes of the file.
     name
         The picture's name in errors and warnings.
-    window
+    window, max_pixels
         As in `read_image`.
 
     Returns
@@ -101,10 +127,48 @@ def decode(data: bytes, name: str, window: Window | None = None) -> np.ndarray:
     >>> decode(file.getvalue(), "gray.png")[0].tolist()
     [[7, 7, 7], [7, 7, 7], [7, 7, 7]]
     """
-    return _warned(name, _decode(data, name, window))
+    name = printable(name)
+    return _warned(name, _decode(data, name, window, max_pixels))
 
 
-def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
+def size_of(data: bytes, name: str = "the picture") -> tuple[int, int]:
+    """Width and height of a picture from its header, without decoding it.
+
+    These are the stored ones: the EXIF orientation may swap them.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    name
+        The picture's name in errors.
+
+    Returns
+    -------
+    width, height
+
+    Raises
+    ------
+    ImageError
+        If this is not a picture that camlib reads, or if its header is damaged.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (3, 2)).save(file, "PNG")
+    >>> size_of(file.getvalue())
+    (3, 2)
+    """
+    with _named(name):
+        width, height = declared_size(data)
+        if not width or not height:
+            raise ImageError(unknown(data))
+        return width, height
+
+
+def from_pil(image: Image.Image, window: Window | None = None, *, max_pixels: int | None = None) -> np.ndarray:
     """Convert a PIL image to an upright RGB array, the same array that `read_image` makes from its file.
 
     Takes every mode. HSV, YCbCr, LAB and CMYK are converted to RGB, transparent pixels become white, and the EXIF
@@ -117,7 +181,7 @@ def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
     ----------
     image
         The image. It is loaded but not changed otherwise.
-    window
+    window, max_pixels
         As in `read_image`.
 
     Returns
@@ -138,10 +202,11 @@ def from_pil(image: Image.Image, window: Window | None = None) -> np.ndarray:
     """
     if not isinstance(image, Image.Image):
         raise ImageError(f"from_pil takes a PIL image, not {type(image).__name__}.")
-    name = str(getattr(image, "filename", "") or "PIL image")
-    with _named(name):
-        data, window = source(image), _check_window(window)
-        _check_size(*image.size)
+    name = printable(str(getattr(image, "filename", "") or "PIL image"))
+    with _named(name, image.size):
+        window = _check_window(window)
+        _check_size(*image.size, max_pixels)
+        check_effort(data := source(image))
         result = convert(image, data, window)
     return _warned(name, result)
 
@@ -253,31 +318,6 @@ def _values(photo: np.ndarray) -> str:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ImageError(f"{path}: is {size / 1e9:.1f} GB; camlib reads at most {MAX_BYTES / 2**30:.0f} GiB.")
-        data = path.read_bytes()
-    except ImageError:
-        raise
-    except MemoryError as e:
-        raise ImageError(f"{path}: {_NO_MEMORY}") from e
-    except (OSError, ValueError) as e:  # ValueError: a name with a null byte
-        raise ImageError(f"{path}: {_refusal(path, e)}") from e
-    if not data:
-        raise ImageError(f"{path}: the file is empty.")
-    return data
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file."
-    if isinstance(error, IsADirectoryError) or (isinstance(error, PermissionError) and path.is_dir()):
-        return "is a folder, not a picture file."
-    return f"cannot be opened ({_reason(error)})."
-
-
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
@@ -286,7 +326,7 @@ _NO_MEMORY = "there is not enough free memory to read it; scale the picture down
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, size: tuple[int, int] = (0, 0)) -> Iterator[None]:
     """Turn every exception into an `ImageError` that begins with the picture's name."""
     try:
         yield
@@ -295,9 +335,22 @@ def _named(name: str) -> Iterator[None]:
     except Warning:  # raised if warnings are turned into errors
         raise
     except Exception as e:  # Pillow's decoders raise many kinds of exceptions for broken files
-        if isinstance(e, MemoryError) or (isinstance(e, OSError) and "out of memory" in str(e)):
+        if isinstance(e, MemoryError) or (isinstance(e, OSError) and re.search("out of memory|error -9$", str(e))):
             raise ImageError(f"{name}: {_NO_MEMORY}") from e
+        if "MAX_TEXT" in str(e):  # Pillow's limit for what text and colour profiles of a PNG unpack to
+            raise ImageError(f"{name}: its texts or colour profile are larger than Pillow reads ({_reason(e)}).") from e
+        if _scarce(*size):  # libjpeg and libwebp report both in the same way
+            raise ImageError(f"{name}: cannot be decoded ({_reason(e)}): it is damaged, or {_NO_MEMORY}") from e
         raise ImageError(f"{name}: cannot be decoded, the file is damaged or cut off ({_reason(e)}).") from e
+
+
+def _scarce(width: int, height: int) -> bool:
+    """Whether there is not enough memory to decode a picture of this size."""
+    try:
+        np.empty(width * height * BYTES_PER_PIXEL, np.uint8)
+    except MemoryError:
+        return True
+    return False
 
 
 def _warned(name: str, result: Result) -> np.ndarray:
@@ -308,22 +361,29 @@ def _warned(name: str, result: Result) -> np.ndarray:
     return photo
 
 
-def _decode(data: bytes, name: str, window: Window | None) -> Result:
+def _decode(data: bytes, name: str, window: Window | None, max_pixels: int | None) -> Result:
     with _named(name):
         window = _check_window(window)
-        _check_size(*webp_size(data))  # Pillow's WebP reader allocates the whole canvas when it opens the file
+        size = declared_size(data)  # before Pillow opens the file: its WebP reader allocates the whole canvas then
+        _check_size(*size, max_pixels)
+        check_effort(data)
+    with _named(name, size):
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as e:
-            raise ImageError(_too_large(next(iter(re.findall(r"\d+", str(e))), "too many"))) from e
+            raise ImageError(
+                f"declares {size[0]}×{size[1]} pixels, more than Pillow reads unless you set "
+                "PIL.Image.MAX_IMAGE_PIXELS = None."
+            ) from e
         except Image.UnidentifiedImageError as e:
             tags = tiff_tags(data)
             if tags is None:
                 raise ImageError(unknown(data)) from e
-            _check_size(tags[256], tags[257])
+            _check_size(tags[256], tags[257], max_pixels)
             return read_tiff(data, tags, window)
         with image:
-            _check_size(*image.size)
+            if image.width * image.height > size[0] * size[1]:  # a caller may have reserved memory by the header
+                raise ImageError("contradicts itself about its size: the file is damaged.")
             return convert(image, data, window)
 
 
@@ -342,10 +402,14 @@ def _check_window(window: Window | None) -> Window | None:
     return low, high
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(_too_large(f"{width}×{height}"))
-
-
-def _too_large(declared: str) -> str:
-    return f"declares {declared} pixels; camlib reads at most {MAX_PIXELS / 1e6:.0f} million. Scale the picture down."
+def _check_size(width: int, height: int, max_pixels: int | None) -> None:
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    if not isinstance(limit, int) or limit < 1:
+        raise ImageError(f"max_pixels={limit!r} must be a positive number, or None for {MAX_PIXELS}.")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"declares {width}×{height} pixels; no side may be longer than {MAX_SIDE}.")
+    if width * height > limit:
+        raise ImageError(
+            f"declares {width}×{height} pixels, more than the limit of {limit}. Scale the picture down, or raise the "
+            f"limit if you trust the file: max_pixels={width * height}."
+        )

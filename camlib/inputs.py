@@ -1,7 +1,7 @@
 """The one place that decides what counts as an image: a path, a Pillow image, an array, or a prepared tensor."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -28,6 +28,10 @@ class Input:
     views: tuple[View, ...]
     tensors: tuple[Tensor, ...]
     prepared: bool = False  # whether the input was given as a tensor
+
+    def without_photo(self) -> "Input":
+        """The same without the photo's pixels, which may need much more memory than the rest."""
+        return replace(self, photo=np.empty((0, 0, 3), np.uint8))
 
 
 def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Sequence[int] | None = None) -> Input:

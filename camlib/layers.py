@@ -18,6 +18,7 @@ from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
 from camlib.hooks import Layer, find_layer
 from camlib.network import (
+    Hooks,
     Restless,
     check_network,
     copy_of,
@@ -410,12 +411,10 @@ def _differentiate(
         trace.gated = not through_gates and cut_gates(scores)
         signs = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)).to(scores)
         again: list[nn.Module] = []
-        handles = [m.register_forward_pre_hook(lambda m, _: again.append(m)) for m in module.modules()]
-        try:
+        with Hooks() as hooks:
+            for part in module.modules():
+                hooks.before(part, lambda m, *_: again.append(m))
             gradients((scores * signs).sum(), [photo], type(module).__name__)
-        finally:
-            for handle in handles:
-                handle.remove()
     trace.recomputes = bool(again)
     trace.reached = {run: reached[run] for run in trace.values if run in reached}
     return trace

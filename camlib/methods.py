@@ -159,4 +159,5 @@ def _score_cam(ran: ForwardPass, indices: list[int], batch: int, progress: bool)
                     masked = scores(ran.module, ran.x[n] * masks.to(ran.x), ran.output)
                 weights[n, start : start + batch] = masked[:, indices[n]].float()
                 bar.update(len(masks))
-    return torch.einsum("bc,bchw->bhw", weights.softmax(1), A)
+    with torch.autocast(A.device.type, enabled=False):  # the map is float32 in any context
+        return torch.einsum("bc,bchw->bhw", weights.softmax(1), A)

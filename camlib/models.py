@@ -1,6 +1,7 @@
 """A network and its description: the labels, how to prepare a photo for it, and how to read its output."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -12,10 +13,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from camlib import zoo
-from camlib.errors import ImageError, ModelError, first_line, near
+from camlib.errors import CamWarning, ImageError, ModelError, first_line, near
 from camlib.heads import Head
-from camlib.network import check_network, device_of, dtype_of, scores_in_graph, untouched
-from camlib.outputs import Activation, Output, check_activation, own_activation
+from camlib.network import check_network, device_of, dtype_of, scores, scores_in_graph, untouched
+from camlib.outputs import (
+    Activation,
+    Output,
+    Unclear,
+    check_activation,
+    own_activation,
+    unclear,
+    unclear_warning,
+    within,
+)
 from camlib.places import Places
 from camlib.targets import Chosen, Target, choose, class_index, class_names
 from camlib.views import View
@@ -25,6 +35,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # the means of ImageNet's three values
 RESAMPLE = {kind.name.lower(): kind for kind in Image.Resampling}
 SMALLEST = 8  # pixels: the smallest side of an input
+EXTREMES = (10, -10, 1000, -1000, 0)  # factors that take an input of noise where unbounded scores leave any small range
 SMALL_PICTURES = 128  # pixels: networks with smaller inputs usually see the whole picture, as for MNIST and CIFAR
 
 
@@ -33,15 +44,20 @@ class Classifier:
     """A network and its recipe: resize the photo, take the central `size` × `size` pixels, (pixel / 255 - mean) / std.
 
     module: the network. labels: one name for each class. name: the network's name in titles and errors. size: side of
-    the input in pixels. resize: the shorter side of the resized photo, or (height, width). interpolation: Pillow's name
-    for the resize filter. mean, std: one number, or one for each channel. activation: how scores become probabilities,
-    see `camlib.load_model`. output: turns the network's output into scores (B, K). channels: how many the input has.
+    the input in pixels, or (height, width). resize: the shorter side of the resized photo, or (height, width).
+    interpolation: Pillow's name for the resize filter. mean, std: one number, or one for each channel. activation: how
+    scores become probabilities, see `camlib.load_model`. output: turns the network's output into scores (B, K).
+    channels: how many the input has.
+
+    Use `dataclasses.replace(clf, …)` to change the recipe. It takes what `load_model` takes, such as `mean=0.5` or
+    `resize=None`, and raises `ModelError` for what does not fit. Each option is changed alone: another size keeps
+    resize, so change both.
     """
 
     module: nn.Module
     labels: tuple[str, ...]
     name: str
-    size: int = 224
+    size: int | tuple[int, int] = 224
     resize: int | tuple[int, int] = 256
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -51,12 +67,37 @@ class Classifier:
     channels: int = 3
     places: Places = field(default_factory=Places, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        size, mean, std = as_size(self.size), _numbers("mean", self.mean), _numbers("std", self.std)
+        _check_normalisation(mean, std)
+        for what, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, self.channels):
+                raise ModelError(f"{what} has {len(values)} numbers, but {self.name} takes {self.channels} channels.")
+        _check_output(self.output)
+        labels = class_names(self.labels)
+        recipe = {
+            "labels": labels,
+            "size": size,
+            "resize": _resize(self.resize, size),
+            "interpolation": _interpolation(self.interpolation),
+            "mean": mean,
+            "std": std,
+            "activation": check_activation(self.activation, None, self.name, len(labels)),
+        }
+        for name, value in recipe.items():
+            object.__setattr__(self, name, value)  # the dataclass is frozen
+
     def __repr__(self) -> str:
         return f"Classifier({self.name}, {len(self.labels)} class{'es' * (len(self.labels) != 1)}, {self.device})"
 
     @property
     def device(self) -> torch.device:
         return device_of(self.module)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The (height, width) of the input in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def head(self) -> Head:
@@ -73,28 +114,36 @@ class Classifier:
         return self if there == self.device else replace(self, module=copy.deepcopy(self.module).to(there))
 
     def probe(self) -> Tensor:
-        """An input (1, C, size, size) of seeded noise, for finding layers."""
+        """An input (1, C, height, width) of seeded noise, for finding layers."""
         draw = torch.Generator().manual_seed(0)
-        noise = torch.rand(1, self.channels, self.size, self.size, generator=draw)
+        noise = torch.rand(1, self.channels, *self.shape, generator=draw)
         return self.normalise(noise.to(self.device))
 
-    def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | None = None) -> View:
+    def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | tuple[int, int] | None = None) -> View:
         """How this network sees the photo (H, W, 3): its usual crop or all of it, with an input of about `size` pixels.
+
+        size: the input's shorter side; None, or the classifier's own size, takes its usual input.
 
         Raises `ModelError` for another kind, or a size that is too small.
         """
-        size = self.size if size is None else as_side(size)
+        own = min(self.shape)
+        usual = size is None or (isinstance(size, tuple) and size == self.size)
+        side = own if usual else as_side(size)
         if kind == "whole":
-            return View.whole(photo.shape[:2], size)
+            return View.whole(photo.shape[:2], side)
         if kind != "crop":
             hint = near(kind, ("crop", "whole")) if isinstance(kind, str) else ""
             raise ModelError(
                 f"view={kind!r}: must be 'crop', as the network was trained, or 'whole', the entire photo.{hint}"
             )
-        if isinstance(self.resize, tuple):
-            high, wide = (round(side * size / self.size) for side in self.resize)
-            return View.crop(photo.shape[:2], (high, wide), size)
-        return View.crop(photo.shape[:2], round(self.resize * size / self.size), size)
+
+        def scaled(pixels: int) -> int:
+            return round(pixels * side / own)
+
+        high, wide = self.shape
+        resize = self.resize
+        resized = scaled(resize) if isinstance(resize, int) else (scaled(resize[0]), scaled(resize[1]))
+        return View.crop(photo.shape[:2], resized, (scaled(high), scaled(wide)))
 
     def preprocess(self, photo: np.ndarray, view: View) -> Tensor:
         """Convert the photo (H, W, 3) uint8, seen through the view, to the network's input (1, C, h, w) on its device.
@@ -141,7 +190,8 @@ class Classifier:
             )
         if self.activation not in ("identity", None) and x.requires_grad and (own := own_activation(x)):
             raise ModelError(
-                f"{self.name} now ends in its own {own}, but did not when it was loaded: call load_model again."
+                f"{self.name} ends in its own {own}, so its outputs already are probabilities, but its activation "
+                f"{self.activation!r} takes them for logits. Call load_model again, with the network as it is now."
             )
 
 
@@ -149,7 +199,7 @@ def load_model(
     model: str | nn.Module = zoo.BUNDLED,
     *,
     labels: Sequence[str] | Mapping[int, str] | None = None,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     resize: int | tuple[int, int] | Literal["auto"] | None = "auto",
     interpolation: Any = None,
     mean: float | Sequence[float] | None = None,
@@ -168,17 +218,21 @@ def load_model(
 
     labels: the class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
 
-    size: side of the input in pixels, 224 by default. resize: the shorter side of the photo before its centre is cut
-    out, or (height, width) for a resize that ignores the proportions. None makes it equal to size, so that only the
-    longer side is cut. The default is 256 / 224 of the size, as in torchvision's recipe, and None below 128 pixels.
-    interpolation: the resize filter: "bilinear" (the default), "bicubic", … or a torchvision or Pillow constant.
+    size: side of the input in pixels, 224 by default, or (height, width) for a network with such an input. resize: the
+    shorter side of the photo before its centre is cut out, or (height, width) for a resize that ignores the
+    proportions. None makes it equal to size, so that only the longer side is cut. The default is 256 / 224 of the size,
+    as in torchvision's recipe, and None below 128 pixels or for a size (height, width), to which the entire photo is
+    then resized. interpolation: the resize filter: "bilinear" (the default), "bicubic", … or a torchvision or Pillow
+    constant.
 
     mean, std: what the normalisation subtracts and divides by, for pixels from 0 to 1; one number, or one for each
     channel. ImageNet's by default.
 
     activation: "softmax" (the default for two or more scores), "sigmoid" for multi-label networks (the default for a
     single score), or None if the scores have no probabilities, as in a regression. If a network ends in its own softmax
-    or sigmoid, this is detected, and its outputs are the probabilities.
+    or sigmoid, this is detected, and its outputs are the probabilities. "identity" says that they are where this is not
+    detected. If scores stay between 0 and 1 (or below 0, as log-probabilities do) for any input, and the network's end
+    does not say what they are, a `CamWarning` asks you to choose, and there are no probabilities until you do.
 
     output: a function that turns the network's output into scores (B, K), such as `lambda y: y.logits`,
     `lambda y: y["out"].mean((2, 3))` for a segmentation, or the dot products of an image
@@ -240,6 +294,16 @@ def as_side(size: Any) -> int:
     return int(size)
 
 
+def as_size(size: Any) -> int | tuple[int, int]:
+    """Check the size of an input: its side, or (height, width), in pixels. Raises `ModelError` for anything else."""
+    if not isinstance(size, (tuple, list, torch.Size)):
+        return as_side(size)
+    if len(size) != 2:
+        raise ModelError(f"size={size!r}: must be the side of the input in pixels, or (height, width).")
+    height, width = (as_side(side) for side in size)
+    return height if height == width else (height, width)
+
+
 def _own(
     module: nn.Module,
     labels: Any,
@@ -253,65 +317,84 @@ def _own(
 ) -> Classifier:
     check_network(module)
     module = getattr(module, "_orig_mod", module)  # unwraps torch.compile, see camlib.network.forward
-    if output is not None and not callable(output):
-        raise ModelError(f"output= must be a function from the network's output to scores (B, K), not {output!r}.")
-    side = 224 if size is None else as_side(size)
-    means, stds = _numbers("mean", mean), _numbers("std", std)
-    if stds is not None and min(stds) <= 0:
-        raise ModelError(f"std={std!r}: numbers above 0 are needed.")
-    if means is not None and max(map(abs, means)) > 1.5 or stds is not None and max(stds) > 1.5:
-        raise ModelError(
-            f"mean={mean!r}, std={std!r}: must be for pixels from 0 to 1. If yours are for pixels from 0 to 255, "
-            "divide them by 255."
-        )
+    _check_output(output)
+    own_size = as_size(224 if size is None else size)
+    means, stds = (None if v is None else _numbers(what, v) for what, v in (("mean", mean), ("std", std)))
+    _check_normalisation(means, stds)
     name = type(module).__name__
-    channels, logits = _first_scores(module, side, size is None, means, stds, output)
-    means, stds = (v if v is not None else d for v, d in zip((means, stds), _defaults(channels), strict=True))
-    for what, values in (("mean", means), ("std", stds)):
-        if len(values) not in (1, channels):
-            raise ModelError(f"{what} has {len(values)} numbers, but {name} takes {channels} channels.")
-    return Classifier(
+    x, logits = _first_scores(module, own_size, size is None, means, stds, output)
+    channels, count = x.shape[1], logits.shape[1]
+    default_mean, default_std = _defaults(channels)
+    clf = Classifier(
         module,
-        class_names(labels, logits.shape[1]),
+        class_names(labels, count),
         name,
-        side,
-        _resize(resize, side),
-        _interpolation(interpolation),
-        means,
-        stds,
-        check_activation(activation, own_activation(logits), name, logits.shape[1]),
+        own_size,
+        resize,
+        interpolation,
+        default_mean if means is None else means,
+        default_std if stds is None else stds,
+        check_activation(activation, own_activation(logits), name, count),
         output,
         channels,
     )
+    kind = unclear(logits) if clf.activation == "auto" else None
+    if kind is None or not _stays_within(kind, module, x, output):
+        return clf
+    warnings.warn(unclear_warning(name, kind), CamWarning, stacklevel=3)
+    return replace(clf, activation=None)
+
+
+def _stays_within(kind: Unclear, module: nn.Module, x: Tensor, output: Output | None) -> bool:
+    """Whether the scores stay in their range for extreme inputs, too. Unbounded logits would leave it."""
+    for factor in EXTREMES:
+        try:
+            with torch.no_grad(), untouched(module):
+                if not within(scores(module, x * factor, output), kind):
+                    return False
+        except ModelError:
+            pass  # the network may refuse such inputs
+    return True
 
 
 def _first_scores(
-    module: nn.Module, side: int, default_side: bool, means: Any, stds: Any, output: Output | None
-) -> tuple[int, Tensor]:
-    """How many channels the network takes, and its scores for an input of noise, with their graph."""
+    module: nn.Module,
+    size: int | tuple[int, int],
+    default_size: bool,
+    means: Any,
+    stds: Any,
+    output: Output | None,
+) -> tuple[Tensor, Tensor]:
+    """An input of noise (1, C, height, width) that the network takes, and its scores, with their graph."""
     given = [len(v) for v in (means, stds) if v is not None and len(v) > 1]
     first = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    height, width = (size, size) if isinstance(size, int) else size
     failure: ModelError | None = None
     for channels in dict.fromkeys([*given, 3, first, 1]):
-        noise = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
         x = noise.to(device_of(module), dtype_of(module))
         try:
             with untouched(module):
-                return channels, scores_in_graph(module, x, output)
+                return x, scores_in_graph(module, x, output)
         except ModelError as e:
             if e.__cause__ is None:
                 raise  # the network ran: the problem is its output
             failure = failure or e
     assert failure is not None
     size_of_input = ("size", "shape", "dimension", "match", "multiplied", "smaller")
-    if default_side and any(word in str(failure).lower() for word in size_of_input) and " camlib " not in str(failure):
-        raise ModelError(f"{failure} If the network takes inputs of another size, pass size=….") from failure
+    if default_size and any(word in str(failure).lower() for word in size_of_input) and " camlib " not in str(failure):
+        raise ModelError(
+            f"{failure} If the network takes inputs of another size, pass size=… or size=(height, width)."
+        ) from failure
     raise failure
 
 
-def _numbers(what: str, values: Any) -> tuple[float, ...] | None:
-    if values is None:
-        return None
+def _check_output(output: Any) -> None:
+    if output is not None and not callable(output):
+        raise ModelError(f"output= must be a function from the network's output to scores (B, K), not {output!r}.")
+
+
+def _numbers(what: str, values: Any) -> tuple[float, ...]:
     if isinstance(values, (Tensor, np.ndarray)):
         values = values.tolist()
     if isinstance(values, Real):
@@ -325,19 +408,29 @@ def _numbers(what: str, values: Any) -> tuple[float, ...] | None:
     return numbers
 
 
+def _check_normalisation(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    if std is not None and min(std) <= 0:
+        raise ModelError(f"std={std!r}: numbers above 0 are needed.")
+    if max(map(abs, mean or (0,))) > 1.5 or max(std or (1,)) > 1.5:
+        raise ModelError(
+            f"mean={mean!r}, std={std!r}: must be for pixels from 0 to 1. If yours are for pixels from 0 to 255, "
+            "divide them by 255."
+        )
+
+
 def _defaults(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD
     return GRAY_MEAN, GRAY_STD
 
 
-def _resize(resize: Any, side: int) -> int | tuple[int, int]:
+def _resize(resize: Any, size: int | tuple[int, int]) -> int | tuple[int, int]:
     pair = isinstance(resize, Iterable) and not isinstance(resize, str)
     resize = tuple(resize) if pair else resize
-    if resize is None or (resize == "auto" and side < SMALL_PICTURES):
-        return side
-    if resize == "auto":
-        return round(side * 256 / 224)
+    if resize == "auto" and isinstance(size, int) and size >= SMALL_PICTURES:
+        return round(size * 256 / 224)
+    if resize in (None, "auto"):
+        return size
     sides: tuple[Any, ...] = resize if pair else (resize,)
     whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1 for v in sides)
     if not whole or (pair and len(sides) != 2):

@@ -78,8 +78,21 @@ def quantised(module: nn.Module) -> str | None:
 
 # --- leave it as it was ----------------------------------------------------------------------------------------------
 
+# An exception can come between any two operations: Ctrl-C in a notebook, a timeout by a signal. So what is changed is
+# noted first, and what restores it can be called twice.
+
+
+@dataclass
+class _Evaluated:
+    """A module as it was before the first of the blocks that now run."""
+
+    blocks: set[object]
+    training: bool
+    compiled: Any
+
+
 _lock = threading.Lock()
-_evaluated: dict[nn.Module, tuple[int, bool, Any]] = {}  # how many blocks a module is in, and how it was before
+_evaluated: dict[nn.Module, _Evaluated] = {}
 
 
 @contextmanager
@@ -89,26 +102,40 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     Parts that `module.compile()` has compiled run as they were written, because compiled code does not expect hooks.
     Threads may share a network, or use networks that share modules: the flags are those from before the first block.
     """
-    with _lock:
-        mine = [m for m in walk(module) if m.training or m._compiled_call_impl is not None or m in _evaluated]
-        for m in mine:
-            blocks, training, compiled = _evaluated.get(m, (0, m.training, m._compiled_call_impl))
-            _evaluated[m] = blocks + 1, training, compiled
-            m.training = False
-            if compiled is not None:
-                m._compiled_call_impl = None
+    block = object()
     try:
+        with _lock:
+            for m in walk(module):
+                if m in _evaluated:
+                    _evaluated[m].blocks.add(block)
+                elif m.training or m._compiled_call_impl is not None:
+                    _evaluated[m] = _Evaluated({block}, m.training, m._compiled_call_impl)
+                    m.training = False
+                    if m._compiled_call_impl is not None:
+                        m._compiled_call_impl = None
         yield
     finally:
-        with _lock:
-            for m in mine:
-                blocks, training, compiled = _evaluated.pop(m)
-                if blocks > 1:
-                    _evaluated[m] = blocks - 1, training, compiled
-                    continue
-                m.training = training
-                if compiled is not None:
-                    m._compiled_call_impl = compiled
+        twice(lambda: _end_evaluation(block))
+
+
+def _end_evaluation(block: object) -> None:
+    with _lock:
+        for m, before in list(_evaluated.items()):
+            if before.blocks == {block}:
+                m.training = before.training
+                if before.compiled is not None:
+                    m._compiled_call_impl = before.compiled
+                del _evaluated[m]
+            before.blocks.discard(block)
+
+
+def twice(restore: Callable[[], None]) -> None:
+    """Call a function that restores something, and once more if an exception, such as Ctrl-C, comes in between."""
+    try:
+        restore()
+    except BaseException:
+        restore()
+        raise
 
 
 @contextmanager
@@ -122,22 +149,28 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     network draws inside, if any, so that the same input gets the same answer. Yields a list, which contains the names
     of what was changed once the block has ended. Threads may share a network, as in `eval_mode`.
     """
-    grad = torch.is_grad_enabled()
+    grad, block = torch.is_grad_enabled(), object()
     changed: list[str] = []
     draws = restless is None or RANDOM_NUMBERS in restless
     places = dict(_tensors(module)) if restless is None else _named(module, restless)
+
+    def restore() -> None:
+        torch.set_grad_enabled(grad)
+        for name, place in places.items():
+            if _release(*place, block):
+                changed.append(name)
+        if restless is None:
+            for name, (m, key) in list(_tensors(module)):
+                if name not in places:  # the network has added it
+                    _store(m, key).pop(key)
+                    changed.append(name)
+
     with _random_numbers(module, seed, changed) if draws else nullcontext(), eval_mode(module):
-        _hold(places.values())
         try:
+            _hold(places.values(), block)
             yield changed
         finally:
-            torch.set_grad_enabled(grad)
-            changed += [name for name, place in places.items() if _release(*place)]
-            if restless is None:
-                for name, (m, key) in _tensors(module):
-                    if name not in places:  # the network has added it
-                        _store(m, key).pop(key)
-                        changed.append(name)
+            twice(restore)
 
 
 RANDOM_NUMBERS = "random numbers"  # among the names of restless buffers: the network draws them
@@ -171,33 +204,37 @@ class _Held:
     values: Tensor | None  # a copy; for a parameter, what its .data was
     requires_grad: bool
     exists: bool
-    blocks: int = 0
+    blocks: set[object]
 
 
 _held: dict[Place, _Held] = {}
 
 
-def _hold(places: Iterable[Place]) -> None:
+def _hold(places: Iterable[Place], block: object) -> None:
     with _lock:
         for m, key in places:
-            if (m, key) not in _held:
-                store = _store(m, key)
-                tensor: Tensor | None = store.get(key)
-                values = None if tensor is None else tensor.data if store is m._parameters else tensor.detach().clone()
-                _held[m, key] = _Held(tensor, values, tensor is not None and tensor.requires_grad, key in store)
-            _held[m, key].blocks += 1
+            if (m, key) in _held:
+                _held[m, key].blocks.add(block)
+                continue
+            store = _store(m, key)
+            tensor: Tensor | None = store.get(key)
+            values = None if tensor is None else tensor.data if store is m._parameters else tensor.detach().clone()
+            flag = tensor is not None and tensor.requires_grad
+            _held[m, key] = _Held(tensor, values, flag, key in store, {block})
 
 
-def _release(m: nn.Module, key: str) -> bool:
+def _release(m: nn.Module, key: str, block: object) -> bool:
     """Restore a tensor when its last block ends. Returns whether it was changed."""
     with _lock:
-        held = _held[m, key]
-        held.blocks -= 1
+        held = _held.get((m, key))
+        if held is None or block not in held.blocks:
+            return False
         moved = _moved(m, key, held)
-        if not held.blocks:
-            del _held[m, key]
+        if held.blocks == {block}:
             if moved:
                 _restore(m, key, held)
+            del _held[m, key]
+        held.blocks.discard(block)
     return moved
 
 
@@ -231,7 +268,7 @@ def _restore(m: nn.Module, key: str, held: _Held) -> None:
             tensor.copy_(held.values)
 
 
-_drawing: dict[str, tuple[int, Tensor]] = {}  # device type -> how many blocks draw from it, and the caller's state
+_drawing: dict[str, tuple[set[object], Tensor]] = {}  # device type -> blocks that draw from it, and the caller's state
 
 
 @contextmanager
@@ -243,25 +280,31 @@ def _random_numbers(module: nn.Module, seed: int, changed: list[str]) -> Iterato
     sources: dict[str, Any] = {"cpu": torch.random}
     if (kind := device_of(module).type) in ("cuda", "mps"):
         sources[kind] = torch.get_device_module(kind)
-    seeded = {}
-    with _lock:
-        for kind, source in sources.items():
-            blocks, state = _drawing.get(kind) or (0, source.get_rng_state())
-            _drawing[kind] = blocks + 1, state
-            (torch.default_generator if kind == "cpu" else source).manual_seed(seed)
-            seeded[kind] = source.get_rng_state()
+    seeded: dict[str, Tensor] = {}
+    block = object()
+
+    def restore() -> None:
+        with _lock:
+            for kind, source in sources.items():
+                if kind not in _drawing or block not in _drawing[kind][0]:
+                    continue
+                blocks, state = _drawing[kind]
+                if not torch.equal(source.get_rng_state(), seeded.get(kind, state)) and RANDOM_NUMBERS not in changed:
+                    changed.append(RANDOM_NUMBERS)
+                if blocks == {block}:
+                    source.set_rng_state(state)
+                    del _drawing[kind]
+                blocks.discard(block)
+
     try:
+        with _lock:
+            for kind, source in sources.items():
+                _drawing.setdefault(kind, (set(), source.get_rng_state()))[0].add(block)
+                (torch.default_generator if kind == "cpu" else source).manual_seed(seed)
+                seeded[kind] = source.get_rng_state()
         yield
     finally:
-        with _lock:
-            if any(not torch.equal(source.get_rng_state(), seeded[kind]) for kind, source in sources.items()):
-                changed.append(RANDOM_NUMBERS)
-            for kind, source in sources.items():
-                blocks, state = _drawing.pop(kind)
-                if blocks > 1:
-                    _drawing[kind] = blocks - 1, state
-                else:
-                    source.set_rng_state(state)
+        twice(restore)
 
 
 def restless_buffers(module: nn.Module, x: Tensor) -> Restless:
@@ -410,14 +453,40 @@ def run_hooked(
 
         return hook
 
-    handles = []
-    try:
+    with Hooks() as hooks:
         for name, m in module.named_modules():
             if name:
                 if before:
-                    handles.append(m.register_forward_pre_hook(pre_hook(name), with_kwargs=True))
-                handles.append(m.register_forward_hook(post_hook(name)))
+                    hooks.before(m, pre_hook(name))
+                hooks.after(m, post_hook(name))
         return forward(module, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+class Hooks:
+    """Forward hooks that are removed when the block ends, even if an exception comes between any two operations."""
+
+    def __init__(self) -> None:
+        self._functions: list[tuple[nn.Module, Callable]] = []
+
+    def __enter__(self) -> "Hooks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        twice(self.remove)
+
+    def before(self, m: nn.Module, hook: Callable) -> None:
+        """Call hook(module, args, kwargs) before the module runs."""
+        self._functions.append((m, hook))
+        m.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def after(self, m: nn.Module, hook: Callable) -> None:
+        """Call hook(module, args, output) after the module has run."""
+        self._functions.append((m, hook))
+        m.register_forward_hook(hook)
+
+    def remove(self) -> None:
+        for m, hook in self._functions:
+            for store in (m._forward_hooks, m._forward_pre_hooks):
+                for key in [k for k, function in list(store.items()) if function is hook]:
+                    store.pop(key, None)
+                    m._forward_pre_hooks_with_kwargs.pop(key, None)

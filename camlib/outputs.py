@@ -1,8 +1,9 @@
 """The one place that decides how to read a network's output: as scores (B, K), and as probabilities."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from camlib.errors import ModelError
@@ -21,6 +22,25 @@ SAME_VALUES = (  # autograd nodes that do not change values: the node before the
 )
 OWN_ACTIVATION = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "sigmoid"}
 OF_PROBABILITIES = ("Clamp", "ClampMin", "ClampMax", "Cat", "Stack", "Mean", "Add", "Div", "Mul")  # e.g. their average
+LINEAR = ("Addmm", "Linear", "Convolution")
+AFFINE = (
+    *SAME_VALUES,
+    "Cat",
+    "Stack",
+    "Mean",
+    "Sum",
+    "Add",
+    "Sub",
+    "Rsub",
+    "Neg",
+    "Mul",
+    "Div",
+    "IndexSelect",
+    "Gather",
+)
+
+Unclear = Literal["probabilities", "log-probabilities"]
+"""What scores may be besides logits, if nothing tells which."""
 
 
 def as_scores(output: Any, batch: int, name: str, adapter: Output | None = None) -> Tensor:
@@ -130,6 +150,71 @@ def own_activation(scores: Tensor) -> Literal["softmax", "sigmoid"] | None:
     if None in ends:
         return None
     return "softmax" if ends == {"softmax"} else "sigmoid"
+
+
+def unclear(scores: Tensor) -> Unclear | None:
+    """What scores (B, K), with their graph, may be besides logits; None if there is no doubt that they are logits.
+
+    For scores that do not end in an activation that `own_activation` knows. An affine function of a linear layer has no
+    bounds, so it gives logits. For a log-softmax, softmax gives the right probabilities, just as for logits.
+
+    >>> import torch
+    >>> unclear(1 - torch.zeros(1, 3, requires_grad=True).sigmoid())
+    'probabilities'
+    """
+    values = scores.detach().float()
+    log_sums = values.logsumexp(1).abs()
+    log_softmax = values.shape[1] > 1 and bool((log_sums < max(1e-3, 4 * torch.finfo(scores.dtype).eps)).all())
+    if log_softmax or _ends_linear(scores.grad_fn):
+        return None
+    return next((kind for kind in get_args(Unclear) if within(values, kind)), None)
+
+
+def within(scores: Tensor, kind: Unclear) -> bool:
+    """Whether no score lies where a probability, or the logarithm of one, cannot lie."""
+    low, high = (0, 1) if kind == "probabilities" else (-torch.inf, 0)
+    return not bool(((scores < low - 1e-4) | (scores > high + 1e-4)).any())  # NaN, as from an overflow, tells nothing
+
+
+def _ends_linear(end: Any) -> bool:
+    """Whether every way back from an autograd node leads through affine operations to a linear layer."""
+    waiting, visited = [end], set()
+    while waiting:
+        node = waiting.pop()
+        if node in visited:
+            continue
+        visited.add(node)
+        kind = "" if node is None else operation(node)
+        behind = [] if node is None else [n for n, _ in node.next_functions if n is not None and not _is_weight(n)]
+        if kind in LINEAR or (kind == "Mm" and any(_is_transposed_weight(n) for n in behind)):
+            continue
+        if kind not in AFFINE or not behind or (kind in ("Mul", "Div") and len(behind) > 1):
+            return False
+        waiting += behind
+    return True
+
+
+def _is_weight(node: Any) -> bool:
+    return operation(node).endswith("AccumulateGrad")
+
+
+def _is_transposed_weight(node: Any) -> bool:
+    """As in a linear layer without a bias, but not in probabilities times a constant matrix."""
+    return operation(node) == "T" and all(n is None or _is_weight(n) for n, _ in node.next_functions)
+
+
+def unclear_warning(name: str, kind: Unclear) -> str:
+    """What to tell the caller if the scores of a network called `name` are unclear."""
+    if kind == "probabilities":
+        own = "activation='identity' if they are probabilities"
+        between = "from 0 to 1"
+    else:
+        own = "output=lambda y: y.exp() with activation='identity' if they are the logarithms of probabilities"
+        between = "of 0 or less"
+    return (
+        f"Even for extreme inputs, {name} gives only scores {between}, so they may not be logits, and camlib shows no "
+        f"probabilities. Pass {own}, or activation='softmax' or 'sigmoid' if they are logits, or None to show none."
+    )
 
 
 def operation(node: Any) -> str:

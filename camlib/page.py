@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +26,7 @@ from camlib.files import write_whole
 from camlib.models import Classifier
 from camlib.plot import ALPHA, COLORMAP
 
+LARGEST = 250_000_000  # bytes of a page: Chromium shows nothing beyond 512 MiB, and phones have little memory
 SIDE = 1024  # pixels: larger photos are scaled down to this
 PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, the rest is below 75 kB
 FEW = 10  # classes on the page, for methods that compute each map separately
@@ -75,12 +76,13 @@ def to_html(
     exps: one explanation or several. path: the file to write; without it, the page's text is returned. names: the names
     of the photos. side: the most pixels of a photo's longer side. start: the photo to show first.
 
-    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo takes at
-    most 700 kB: cells are stored in 16 bits between the smallest and largest value of their map, and if the maps have
-    more than 135 cells, only the most probable classes are stored. Methods other than "cam" compute each map
-    separately, so for these the page only has the ten most probable classes.
+    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo and 1000
+    classes takes at most 700 kB: cells are stored in 16 bits between the smallest and largest value of their map, and
+    if the maps have more than 135 cells, only the most probable classes are stored. Methods other than "cam" compute
+    each map separately, so for these the page only has the ten most probable classes.
 
-    Raises `CamError` for wrong arguments, for maps that are not finite, or if the file cannot be written.
+    Raises `CamError` for wrong arguments, for maps that are not finite, for so many photos that browsers could not open
+    the page, or if the file cannot be written.
 
     >>> from camlib import explain, load_model
     >>> page = to_html(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray"])
@@ -103,9 +105,11 @@ def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, si
         names = ["photo"] if len(several) == 1 else [f"photo {n}" for n in range(1, len(several) + 1)]
     if isinstance(names, str) or len(names) != len(several):
         raise CamError(f"names={names!r}: one name for each of the {len(several)} photos is needed.")
-    if side < 1 or not 0 <= start < len(several):
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (side, start))
+    if not whole or side < 1 or not 0 <= start < len(several):
         raise CamError(
-            f"side={side}, start={start}: side is a number of pixels, start one of the {len(several)} photos, from 0."
+            f"side={side!r}, start={start!r}: side must be a whole number of pixels, and start one of the "
+            f"{len(several)} photos, counted from 0."
         )
     title = ", ".join(names).encode(errors="replace").decode()  # a file name need not be valid text
     parts = {"title": html.escape(f"{title}: what the network saw"), "data": _json(_data(several, names, side, start))}
@@ -145,11 +149,24 @@ def _data(exps: Sequence[Explained], names: Sequence[str], side: int, start: int
         "colours": [{"name": name, "title": title, "ends": ends[name]} for name, title in COLOURS.items()],
         "labels": labels,
         "photos": [
-            _photo(exp, str(name), side) | {"labels": labels.index(exp.classifier.labels)}
-            for exp, name in zip(exps, names, strict=True)
+            photo | {"labels": labels.index(exp.classifier.labels)}
+            for exp, photo in zip(exps, _photos(exps, names, side), strict=True)
         ],
         "start": start,
     }
+
+
+def _photos(exps: Sequence[Explained], names: Sequence[str], side: int) -> Iterator[dict[str, Any]]:
+    size = 0
+    for n, (exp, name) in enumerate(zip(exps, names, strict=True)):
+        photo = _photo(exp, str(name), side)
+        size += len(_json(photo))
+        if size > LARGEST:
+            raise CamError(
+                f"A page of these {len(exps)} photos would exceed {LARGEST / 1e6:.0f} MB, which not every browser "
+                f"opens: make several pages of at most {n} photos, or pass a smaller side= than {side}."
+            )
+        yield photo
 
 
 def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:

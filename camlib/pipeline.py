@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
+
 from camlib.errors import CamError, ModelError
 from camlib.evidence import evidence
 from camlib.explanation import Explanation
@@ -82,7 +84,11 @@ def explain_prepared(
     clf: Classifier, inputs: Sequence[Input], method: Method, layer: Layer | None = None
 ) -> list[Explanation]:
     """Explain prepared inputs, for callers that prepare photos in other threads, as `camlib.folder` does."""
-    by_photo = evidence(clf, [i.views for i in inputs], [i.tensors for i in inputs], method, layer)
+    grad = torch.is_grad_enabled()
+    try:
+        by_photo = evidence(clf, [i.views for i in inputs], [i.tensors for i in inputs], method, layer)
+    finally:
+        torch.set_grad_enabled(grad)  # an exception such as Ctrl-C may have come while torch.no_grad() ended
     return [
         Explanation(clf, given.photo, result, given.tensors[0] if given.prepared else None)
         for given, result in zip(inputs, by_photo, strict=True)

@@ -84,7 +84,13 @@ class Places:
 
 
 def _structure(module: nn.Module) -> Structure:
-    return tuple((id(m), type(m), *_switches(m), *m._forward_hooks, *m._forward_pre_hooks) for m in walk(module))
+    return tuple((id(m), type(m), *_switches(m), *_hooks(m)) for m in walk(module))
+
+
+def _hooks(m: nn.Module) -> list[int]:
+    """The hooks of others: those of camlib come and go, also in other threads."""
+    found = [*m._forward_hooks.items(), *m._forward_pre_hooks.items()]
+    return [key for key, hook in found if not str(getattr(hook, "__module__", "")).startswith("camlib.")]
 
 
 def _switches(m: nn.Module) -> list[str]:

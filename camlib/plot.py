@@ -5,7 +5,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ ALPHA = 0.85
 UNIT = "logit evidence per cell"
 FONT_SIZE, LINE = 10, 0.17  # of titles: points, and inches from line to line
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+ROWS = 256  # of a photo that are drawn at once
+LARGEST_PANEL = 2000  # pixels: a figure shows larger photos scaled down
+TALLEST = 30  # inches of a panel: JPEG files have at most 65 535 rows
 ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 mean -limit to limit; 255 means that the network never looked
 
 
@@ -52,16 +55,20 @@ def overlay(
         raise CamError(
             f"The heat map is {heat.shape}, but the photo is {photo.shape[:2]}; camlib.place lays a map on the photo."
         )
-    strength = np.rint(heat * (ZERO / _limit(heat, limit)))
-    step = np.nan_to_num(np.clip(strength, -ZERO, ZERO), nan=UNSEEN - ZERO).astype(np.int32) + ZERO
-    gray = np.asarray(Image.fromarray(photo).convert("L"))
-    return _table(cmap, float(alpha)).take(step * 256 + gray, axis=0)
+    table, scale, result = _table(cmap, float(alpha)), ZERO / _limit(heat, limit), np.empty_like(photo)
+    for start in range(0, len(photo), ROWS):  # so that a photo of 50 megapixels needs no copies of its size
+        rows = slice(start, start + ROWS)
+        strength = np.clip(np.rint(heat[rows] * scale), -ZERO, ZERO)
+        step = np.nan_to_num(strength, nan=UNSEEN - ZERO).astype(np.int32) + ZERO
+        gray = np.asarray(Image.fromarray(photo[rows]).convert("L"))
+        table.take(step * 256 + gray, axis=0, out=result[rows], mode="clip")
+    return result
 
 
 def _limit(heat: np.ndarray, limit: float | None) -> float:
     """The value at full colour. For a map of zeros this is 1, so the map stays transparent."""
     if limit is None:
-        limit = float(np.nanmax(np.abs(heat), initial=0.0))
+        limit = max(float(np.nanmax(heat, initial=0.0)), -float(np.nanmin(heat, initial=0.0)))
     if isinstance(limit, str | bytes) or not np.isfinite(limit) or limit < 0:
         raise CamError(
             f"limit={limit!r}: must be a finite number above 0, in the unit of the map. Pass several classes as a list."
@@ -69,7 +76,7 @@ def _limit(heat: np.ndarray, limit: float | None) -> float:
     return limit or 1.0
 
 
-@cache
+@lru_cache(8)
 def _table(cmap: str, alpha: float) -> np.ndarray:
     """(256 steps of evidence × 256 grays, 3) uint8: a look-up table with the colour of every pixel."""
     from matplotlib import colormaps
@@ -119,7 +126,8 @@ def figure(
     text: dict[str, Any] = {"fontfamily": fonts.families([*names, unit], stacklevel=3), "parse_math": False}
     fitted = [_fit(name, 0.9 * 72 * width, text["fontfamily"]) for name in names]
     more = max(new.count("\n") - name.count("\n") for new, name in zip(fitted, names, strict=True))
-    size = (width * (len(heats) + 1) + 0.7, width * h / w + 0.5 + LINE * more)  # panoramas need the room for more lines
+    high = min(width * h / w, TALLEST)
+    size = (width * (len(heats) + 1) + 0.7, high + 0.5 + LINE * more)  # panoramas need the room for more lines
     fig = Figure(figsize=size, layout="constrained", dpi=100)
     axes = fig.subplots(1, len(heats) + 1, squeeze=False)[0]
     pictures = [photo, *(overlay(photo, heat, limit, **style) for heat in heats)]
@@ -217,7 +225,8 @@ def side_by_side(
     fitted = [_fit(name, 0.9 * 72 * width, family) for name in names]
     more = max((title.count("\n") for title in fitted), default=0)
     columns = len(heats) + 1
-    fig = Figure(figsize=(width * columns, width * h / w + 1.15 + LINE * more), layout="constrained", dpi=100)
+    high = min(width * h / w, TALLEST)
+    fig = Figure(figsize=(width * columns, high + 1.15 + LINE * more), layout="constrained", dpi=100)
     axes = fig.subplots(1, columns, squeeze=False)[0]
     axes[0].imshow(photo)
     axes[0].set_title("photo, network's view dashed" if box else "photo", fontsize=FONT_SIZE)

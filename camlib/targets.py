@@ -27,19 +27,20 @@ class Chosen(NamedTuple):
         return results.select(axis, 0) if self.single else results
 
 
-def class_names(labels: Any, count: int) -> tuple[str, ...]:
-    """The names of the classes 0 to count - 1, as strings.
+def class_names(labels: Any, count: int | None = None) -> tuple[str, ...]:
+    """The names of the classes 0 to count - 1, as strings. count: None takes as many as there are names.
 
     labels: None (then "class 0", "class 1", …), an ordered collection of names, or a mapping from index to name such as
     Hugging Face's `config.id2label`. These are refused: sets, which have no order; the keys or values of a mapping,
-    which come in the order in which it was filled; and mappings from name to index, which are the wrong way round.
+    which come in the order in which it was filled; mappings from name to index, which are the wrong way round; and
+    names that are tensors, bytes or collections, such as `torch.arange(5)`.
 
     Raises `ModelError` if labels does not give one name for each class.
 
     >>> class_names({1: "dog", 0: "cat"}, 2)
     ('cat', 'dog')
     """
-    if labels is None:
+    if labels is None and count is not None:
         return tuple(f"class {k}" for k in range(count))
     if isinstance(labels, Mapping):
         labels = _in_order(labels)
@@ -50,18 +51,24 @@ def class_names(labels: Any, count: int) -> tuple[str, ...]:
         )
     elif isinstance(labels, Set):
         raise ModelError("labels is a set, which has no order: pass a list with the name of class 0 first.")
-    elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+    elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable) or getattr(labels, "ndim", 1) == 0:
         raise ModelError(f"labels must be a list of names, one for each class; got {labels!r}.")
+    labels = list(labels)
+    for k, label in enumerate(labels):
+        if isinstance(label, (Tensor, np.ndarray, bytes, tuple, list, Mapping, Set)):
+            raise ModelError(
+                f"labels has {label!r} ({type(label).__name__}) as the name of class {k}: pass a list of strings."
+            )
     names = tuple(str(label) for label in labels)
-    if len(names) != count:
+    if count is not None and len(names) != count:
         raise ModelError(f"{len(names)} labels for a network with {count} output{'s' * (count != 1)}.")
     return names
 
 
-def _in_order(labels: Mapping[Any, Any]) -> list[str]:
+def _in_order(labels: Mapping[Any, Any]) -> list[Any]:
     """The names of an index → name mapping, by index."""
     try:
-        names = {int(key): str(name) for key, name in labels.items()}  # JSON turns the keys into strings
+        names = {int(key): name for key, name in labels.items()}  # JSON turns the keys into strings
     except (TypeError, ValueError):
         names = {}
     if sorted(names) == list(range(len(labels))):

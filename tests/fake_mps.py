@@ -101,7 +101,7 @@ def mps(monkeypatch):
     for name in CREATORS:
         monkeypatch.setattr(torch, name, _created(getattr(torch, name)))
     for name, value in {
-        "get_rng_state": lambda: None,
+        "get_rng_state": lambda: torch.zeros(1, dtype=torch.uint8),
         "set_rng_state": lambda _: None,
         "manual_seed": lambda _: None,
     }.items():

@@ -221,7 +221,7 @@ def test_the_same_probability_wherever_one_is_said(
     assert main([*command, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["probability"] for row in rows] == [expected[k] for k in order]
-    written = json.loads((tmp_path / "cat.npz.json").read_text())
+    written = json.loads(next(tmp_path.glob("cat*.npz.json")).read_text())
     assert [c["probability"] for c in written["classes"]] == [expected[k] for k in order]
 
 
@@ -265,6 +265,33 @@ def test_compare_takes_a_layer_and_the_best_class(cat):
         exp.compare("gradcam")
     with pytest.raises(CamError, match="takes the names of methods"):
         exp.compare()
+
+
+def test_compare_by_the_layer_that_is_asked_for(cat):
+    """For the explanation's own method, too; without layer=, its own layer is kept. Titles name what was asked for."""
+    clf = load_model(flat(), size=64)
+    last, first = explain(clf, cat, method="grad_cam"), explain(clf, cat, method="grad_cam", layer="0")
+    assert (last.layer, first.layer) == ("1", "0")
+    for exp, layer, drawn in ((last, "0", "0"), (first, None, "0"), (first, "1", "1"), (last, None, "1")):
+        fig = exp.compare("grad_cam", "hires_cam", target="class 0", layer=layer)
+        for panel, name in zip(fig.axes[1:3], ("grad_cam", "hires_cam"), strict=True):
+            heat = explain(clf, cat, method=name, layer=drawn).heatmap(0)
+            assert np.array_equal(panel.images[0].get_array(), overlay(cat, heat))
+            where = f" at {layer}" if layer else ""
+            assert panel.get_title().replace("\n", " ") == f"{name}{where}: {exp.prediction(0)}"
+            assert f"{name}{where} strongest at" in fig.get_label()
+
+
+def test_by_another_method_keeps_views_and_layer(cat):
+    clf = load_model(tiny(), size=64)
+    exp = explain(clf, cat, method="grad_cam", view="whole", sizes=[96, 32], layer="0")
+    other = exp.by("hires_cam")
+    assert exp.by("grad_cam") is exp
+    assert torch.equal(
+        other.map(1), explain(clf, cat, method="hires_cam", view="whole", sizes=[96, 32], layer="0").map(1)
+    )
+    assert torch.equal(other.by("cam").map(1), explain(clf, cat, view="whole", sizes=[96, 32]).map(1))
+    assert exp.by("grad_cam", "1").layer == "1"
 
 
 def test_compare_of_a_prepared_tensor_shows_the_network_that_tensor():
@@ -561,7 +588,7 @@ def test_the_command_line_on_an_apple_gpu(mps, tmp_path, monkeypatch, capsys):
         assert main(["data/photos/cat.jpg", *options, "--json"]) == 0
         rows[device] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         written = sorted(p.name for p in (tmp_path / device).iterdir())
-        assert [name.split(".", 1)[1][:5] for name in written].count("figur") == 1 and "cat.npz.json" in written
+        assert [name.split(".", 1)[1][:5] for name in written].count("figur") == 1 and "cat-top2.npz.json" in written
     for row, other, auto in zip(*rows.values(), strict=True):
         for name in ("probability", "logit", "scale", "evidence"):
             assert other[name] == pytest.approx(row[name], abs=1e-4)

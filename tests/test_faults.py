@@ -4,6 +4,7 @@ import copy
 import gc
 import itertools
 import pickle
+import signal
 import threading
 import weakref
 from dataclasses import replace
@@ -28,9 +29,10 @@ from camlib import (
     grad_cam,
     load_model,
     place,
+    read_image,
     upsample,
 )
-from tests.networks import count_hooks
+from tests.networks import build, count_hooks
 
 
 @pytest.fixture(scope="module")
@@ -372,3 +374,46 @@ def test_a_graph_does_not_keep_the_results_of_its_operations():
     gc.collect()
     assert len(results) > 50
     assert [w() for w in results] == [None] * len(results)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that interrupt")
+def test_an_interruption_at_any_moment_leaves_nothing_behind():
+    """As by Ctrl-C in a notebook, or by a timeout: at fifty random instants, whatever is running then."""
+    torch.manual_seed(0)
+    net = build("resnet18", num_classes=10).train()
+    photo = read_image("data/photos/coffee.png")[:64, :64].copy()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    random = np.random.default_rng(0)
+
+    def interrupt(*_):
+        raise Interrupted
+
+    usual = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for n in range(50):
+            torch.manual_seed(n)
+            numbers = torch.get_rng_state()
+            try:
+                clf = load_model(net, size=64)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.2))
+                    explain(clf, photo, method=("cam", "grad_cam")[n % 2]).map(0)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except (Interrupted, CamError):
+                interrupted += 1
+            gc.collect()
+            assert count_hooks(net) == 0
+            assert all(m.training for m in net.modules())
+            assert torch.is_grad_enabled()
+            assert torch.equal(torch.get_rng_state(), numbers)
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+    assert interrupted >= 25
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name

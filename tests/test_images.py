@@ -330,7 +330,7 @@ def test_floats_are_scaled_by_a_rule_and_not_by_their_content():
 
 def shown_to(white: int) -> str:
     """What the warning says of a picture whose largest value was taken for white, as a pattern."""
-    return rf"it was shown from 0 \(black\) to {white} \(white\), its largest value\. For a fixed scale, pass window="
+    return rf"is shown from 0 \(black\) to {white} \(white\), its largest value\. For a fixed scale, pass window="
 
 
 @pytest.mark.parametrize("depth", [8, 10, 12, 14])
@@ -341,7 +341,7 @@ def test_fewer_bits_in_16_are_read_and_reported(depth, file):
     right = [round(255 * v / white) for v in stored]
     values = np.array([stored], np.uint16)
     dark = r"If the picture is meant to be dark, pass window=\(0, 65535\)"
-    says = rf"above {white}, although its type holds 65535, so {shown_to(white)}.*{dark}"
+    says = rf"above {white}, although its type allows 65535, so the picture {shown_to(white)}.*{dark}"
     with pytest.warns(ImageWarning, match=says) as w:
         match file:
             case "png":
@@ -708,8 +708,8 @@ def malformed(folder) -> dict[str, str]:
         "page.png": (b"<!doctype html><html></html>", "not a picture"),
         "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
         "phone.heic": (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
-        "large.png": (png_header(60_000, 60_000), "declares 3600000000 pixels; camlib reads at most"),
-        "large.bmp": (bmp_header(60_000, 60_000), "declares 3600000000 pixels; camlib reads at most"),
+        "large.png": (png_header(60_000, 60_000), "declares 60000×60000 pixels, more than the limit of 100000000"),
+        "large.bmp": (bmp_header(60_000, 60_000), "declares 60000×60000 pixels, more than the limit of 100000000"),
         "large.webp": (webp_header(16_000, 16_000), "declares 16000×16000 pixels"),
         "flipped.png": (png_header(40, 40)[:-30] + b"\xff" * 30, "damaged"),
     }
@@ -728,7 +728,7 @@ def test_malformed_files(tmp_path):
     for name, says in malformed(tmp_path).items():
         with pytest.raises(ImageError, match=says) as error:
             read_image(tmp_path / name)
-        assert str(tmp_path / name) in str(error.value), name
+        assert str(tmp_path / name).replace("\0", r"\x00") in str(error.value), name
 
 
 FAILING = """
@@ -763,11 +763,11 @@ def test_200_failures_leave_no_file_open_and_memory_flat(tmp_path):
 
 
 def test_unreadable_file(tmp_path, monkeypatch):
-    def refuse(self):
+    def refuse(path, flags):
         raise PermissionError(13, "Permission denied")
 
-    (tmp_path / "a.png").touch()
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)  # for root, no file is unreadable
+    (tmp_path / "a.png").write_bytes(b"x")
+    monkeypatch.setattr("camlib.files.os.open", refuse)  # for root, no file is unreadable
     with pytest.raises(ImageError, match=r"cannot be opened \(Permission denied\)"):
         read_image(tmp_path / "a.png")
 
@@ -893,7 +893,12 @@ def test_a_webp_with_a_plain_end_is_whole(kind, quiet):
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), OSError("out of memory error"), np._core._exceptions._ArrayMemoryError((9,), np.dtype("u1"))],
+    [
+        MemoryError(),
+        OSError("out of memory error"),
+        OSError("decoder error -9"),  # the same, from libtiff
+        np._core._exceptions._ArrayMemoryError((9,), np.dtype("u1")),
+    ],
 )
 def test_no_memory_is_not_called_damage(tmp_path, rgb, monkeypatch, error):
     def fail(self):
@@ -913,7 +918,7 @@ def test_no_memory_for_the_file_or_its_metadata(tmp_path, rgb, monkeypatch):
 
     Image.fromarray(rgb).save(tmp_path / "a.png")
     with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.read_bytes", fail)
+        patch.setattr("camlib.files.os.fstat", fail)
         with pytest.raises(ImageError, match="not enough free memory"):
             read_image(tmp_path / "a.png")
     monkeypatch.setattr(Image.Image, "getexif", fail)

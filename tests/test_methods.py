@@ -246,3 +246,12 @@ def test_a_formula_takes_two_arguments():
     with pytest.raises(CamError, match="formula of 'short' must take two arguments, A and G"):
         register("short", lambda A: A)
     assert "short" not in METHODS
+
+
+def test_score_cam_is_float32_inside_autocast():
+    clf = load_model(flat(), size=64)
+    outside = explain(clf, X[0], method="score_cam").map(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = explain(clf, X[0], method="score_cam").map(1)
+    assert inside.dtype == torch.float32
+    assert_same(inside, outside, tolerance=2**-7)  # the network itself computed in bfloat16

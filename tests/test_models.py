@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from camlib import CamError, HeadError, ModelError, TargetError, explain, load_model
+from camlib import CamError, HeadError, ModelError, TargetError, explain, load_model, to_html
 from camlib.models import as_device
 from tests.networks import Wrapped, gradients_of, scores_of, tiny
 
@@ -202,6 +202,7 @@ def test_interpolations(kind, name):
         ({"size": True}, "at least 8"),
         ({"labels": "abc"}, "list of names"),
         ({"labels": 3}, "list of names"),
+        ({"labels": torch.arange(3)}, "pass a list of strings"),
         ({"labels": ["cat", "dog"]}, "2 labels for a network with 3 outputs"),
         ({"activation": "relu"}, "activation='relu'"),
         ({"activation": 0}, "activation=0"),
@@ -245,7 +246,7 @@ def test_ones_own_network_that_cannot_run():
         load_model(nn.Conv2d(3, 4, 1))
 
 
-@pytest.mark.parametrize(("options", "says"), [({"size": 4}, "at least 8"), ({"kind": "half"}, "'crop' is what")])
+@pytest.mark.parametrize(("options", "says"), [({"size": 4}, "at least 8"), ({"kind": "half"}, "must be 'crop'")])
 def test_wrong_views(clf, cat, options, says):
     with pytest.raises(ModelError, match=says):
         clf.view(cat, **options)
@@ -656,6 +657,112 @@ def test_channels_are_those_of_the_first_convolution_or_of_the_means(channels):
     if channels > 1:
         any_number = Wrapped(nn.Identity(), lambda x: x.mean((2, 3)))
         assert load_model(any_number, size=8, mean=[0.5] * channels, std=0.25).channels == channels
+
+
+# --- dataclasses.replace ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "becomes"),
+    [
+        ({"mean": 0.5}, (0.5,)),
+        ({"std": [0.5, 1, 1]}, (0.5, 1.0, 1.0)),
+        ({"mean": torch.tensor([0.5, 0.25, 0])}, (0.5, 0.25, 0.0)),
+        ({"interpolation": Image.BICUBIC}, "bicubic"),
+        ({"interpolation": InterpolationMode.NEAREST}, "nearest"),
+        ({"resize": None}, 224),
+        ({"resize": "auto"}, 256),
+        ({"resize": [224, 240]}, (224, 240)),
+        ({"size": np.int64(96)}, 96),
+        ({"size": [96, 64]}, (96, 64)),
+        ({"labels": ["cat", "dog", "eel"]}, ("cat", "dog", "eel")),
+        ({"labels": {2: "eel", 0: "cat", 1: "dog"}}, ("cat", "dog", "eel")),
+    ],
+    ids=str,
+)
+def test_a_replaced_option_is_read_as_by_load_model(cat, changes, becomes):
+    clf = replace(load_model(tiny()), **changes)
+    (name,) = changes
+    assert getattr(clf, name) == becomes
+    assert to_html(explain(clf, cat))
+    if name != "size":  # another size alone keeps resize
+        again = load_model(clf.module, **changes)
+        assert all(getattr(again, f.name) == getattr(clf, f.name) for f in fields(clf) if f.name != "places")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mean": (0.5, 0.5)}, "mean has 2 numbers, but Sequential takes 3 channels"),
+        ({"std": 0}, "numbers above 0"),
+        ({"mean": 123.7}, "divide them by 255"),
+        ({"mean": None}, "one number for each channel"),
+        ({"interpolation": "bicubc"}, "Did you mean: bicubic"),
+        ({"resize": 0}, "resize=0"),
+        ({"size": 224.0}, "size=224.0"),
+        ({"size": (96, 4)}, "size=4"),
+        ({"size": (96, 96, 3)}, r"size=\(96, 96, 3\): must be the side .* or \(height, width\)"),
+        ({"labels": "abc"}, "list of names"),
+        ({"labels": None}, "list of names"),
+        ({"activation": "softmx"}, "activation='softmx'"),
+        ({"output": "logits"}, "output= must be a function"),
+    ],
+    ids=str,
+)
+def test_a_replaced_option_that_does_not_fit(changes, says):
+    with pytest.raises(ModelError, match=says):
+        replace(load_model(tiny()), **changes)
+
+
+# --- an input that is not square -------------------------------------------------------------------------------------
+
+
+def upright():
+    """Takes inputs of 64 × 32 pixels and no others."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 4, 3)).eval()
+
+
+@pytest.mark.parametrize("resize", ["auto", None, (64, 32)])
+def test_a_photo_for_an_input_that_is_not_square_is_resized_to_it(cat, resize):
+    net = upright()
+    clf = load_model(net, size=(64, 32), resize=resize)
+    image = Image.fromarray(cat)
+    expected = by_hand(image.resize((32, 64), Image.BILINEAR), **IMAGENET)
+    exp = explain(clf, cat, method="grad_cam")
+    torch.testing.assert_close(clf.preprocess(cat, exp.view), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(exp.logits, scores_of(net, expected)[0])
+    assert exp.map(0).shape == (8, 4)
+    assert exp.view.box == (0, 0, image.width, image.height)
+    assert not exp.heatmap(0).isnan().any()
+    prepared = explain(clf, expected, method="grad_cam")
+    assert torch.equal(prepared.logits, exp.logits)
+
+
+def test_a_crop_that_is_not_square(cat):
+    """As torchvision's Resize(72) and CenterCrop((64, 32))."""
+    clf = load_model(upright(), size=(64, 32), resize=72)
+    image = Image.fromarray(cat)
+    resized = image.resize((72 * image.width // image.height, 72), Image.BILINEAR)
+    left = round((resized.width - 32) / 2)
+    expected = by_hand(resized.crop((left, 4, left + 32, 68)), **IMAGENET)
+    torch.testing.assert_close(clf.preprocess(cat, clf.view(cat)), expected, atol=1e-6, rtol=0)
+    assert clf.view(cat, size=64).size == (128, 64), "another size is that of the shorter side"
+    assert clf.view(cat, size=64).resized[0] == 144
+
+
+def test_a_square_given_as_two_sides_is_a_square():
+    clf = load_model(tiny(), size=(64, 64))
+    assert (clf.size, clf.resize, clf.shape) == (64, 64, (64, 64))
+
+
+def test_an_input_that_is_not_square_has_an_exact_map(cat):
+    net = tiny()
+    clf = load_model(net, size=(64, 32))
+    assert clf.head.classifier == "4"
+    exp = explain(clf, cat)
+    assert exp.map(0).shape == (16, 8)
+    torch.testing.assert_close(exp.logits, scores_of(net, clf.preprocess(cat, exp.view))[0])
 
 
 def test_repr_is_short(clf):

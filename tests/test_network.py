@@ -13,6 +13,7 @@ from camlib import CamError, HeadError, ModelError, explain, find_head, grad_cam
 from camlib.network import (
     RANDOM_NUMBERS,
     check_network,
+    copy_of,
     device_of,
     dtype_of,
     eval_mode,
@@ -130,11 +131,13 @@ def test_a_quantised_network():
 
 
 def test_a_network_that_cannot_be_copied():
-    """Half precision is searched in a float32 copy."""
+    """In half precision, the head is searched in a float32 copy; without one, in the network itself."""
     net = tiny().bfloat16()
     net.lock = threading.Lock()
     with pytest.raises(ModelError, match=r"cannot be copied \(copy.deepcopy: cannot pickle '_thread.lock' object\)"):
-        find_head(net, X.bfloat16())
+        copy_of(net)
+    head = find_head(net, X.bfloat16())
+    assert (head.layer, head.precision) == ("1", torch.bfloat16)
 
 
 def test_what_a_network_raises_is_quoted():

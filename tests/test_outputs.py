@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from camlib import HeadError, ModelError, explain, find_head, grad_cam, load_model
+from camlib import CamWarning, HeadError, ModelError, explain, find_head, grad_cam, load_model
 from camlib.outputs import (
     as_scores,
     check_activation,
@@ -18,6 +18,7 @@ from camlib.outputs import (
     own_activation,
     probabilities,
     resolve_activation,
+    unclear,
 )
 from tests.networks import Wrapped, assert_same, flat, grad_cam_of, scores_of, tiny
 
@@ -66,7 +67,7 @@ def test_one_score_for_each_picture():
         (ImageOutput(Y[..., None, None]), r"Net gives a ImageOutput.*output=lambda y: y.logits.mean\(\(2, 3\)\)"),
         (Y[..., None, None], r"a tensor \(2, 3, 1, 1\).*segmentation, output=lambda y: y.mean\(\(2, 3\)\)"),
         (Y[None], r"a tensor \(1, 2, 3\).*output=lambda y: y.mean\(1\)"),
-        (Y[0, 0], r"a tensor \(\).*lost the batch's axis.*output=lambda y: y.reshape\(-1, 1\)"),
+        (Y[0, 0], r"a tensor \(\).*lost the batch axis.*output=lambda y: y.reshape\(-1, 1\)"),
         (Y[0], r"a tensor \(3,\); scores \(B, K\) are needed"),
         (Y[:1], "gives 1 rows of scores for 2 pictures"),
         (Y[:, :0], r"gives no scores: its output is \(2, 0\). Add a classifier to it first"),
@@ -260,7 +261,7 @@ def test_an_activation_that_came_or_went_is_noticed():
     net, x = tiny(), torch.rand(3, 64, 64)
     clf = load_model(net, size=64)
     net.append(nn.Softmax(1))
-    with pytest.raises(ModelError, match="now ends in a softmax of its own.*call load_model again"):
+    with pytest.raises(ModelError, match="ends in its own softmax.*Call load_model again"):
         explain(clf, x, method="grad_cam")
     clf = load_model(net, size=64)
     del net[5]
@@ -268,3 +269,87 @@ def test_an_activation_that_came_or_went_is_noticed():
     for method in ("cam", "grad_cam"):
         with pytest.raises(ModelError, match=r"scores from \d.* its activation is 'identity'.*Call load_model again"):
             explain(clf, x, method=method)
+
+
+BOUNDED = {  # ends that are not recognised, but never leave the range of probabilities or of their logarithms
+    "maximum over cells": lambda y: y[:, :, None].sigmoid().amax(2),
+    "noisy or": lambda y: 1 - (1 - y[:, :, None].sigmoid()).prod(2),
+    "class times objectness": lambda y: y.sigmoid() * y[:, :1].sigmoid(),
+    "one minus": lambda y: 1 - y.sigmoid(),
+    "one minus, one output": lambda y: 1 - y[:, :1].sigmoid(),
+    "by hand": lambda y: 1 / (1 + torch.exp(-y)),
+    "grouped classes": lambda y: y.softmax(1) @ torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]),
+    "logsigmoid": F.logsigmoid,
+    "logsigmoid, one output": lambda y: F.logsigmoid(y[:, :1]),
+    "log-softmax, sliced": lambda y: y.log_softmax(1)[:, :2],
+}
+
+
+@pytest.mark.parametrize("how", BOUNDED)
+def test_what_may_be_probabilities_has_none_until_the_caller_says_so(how):
+    net, end, x = tiny(classes=4), BOUNDED[how], torch.rand(3, 64, 64)
+    logs = how.startswith("log")
+    advice = r"output=lambda y: y.exp\(\) with activation='identity'" if logs else "Pass activation='identity'"
+    with pytest.warns(CamWarning, match=advice) as warned:
+        clf = load_model(net, size=64, output=end)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert clf.activation is None
+    assert explain(clf, x, method="grad_cam").probabilities is None
+    said = (lambda y: end(y).exp()) if logs else end  # as the warning says
+    clf = load_model(net, size=64, output=said, activation="identity")
+    torch.testing.assert_close(
+        explain(clf, x, method="grad_cam").probabilities, said(scores_of(net, x[None]))[0].double()
+    )
+
+
+LOGITS = {
+    "linear, small": lambda: tiny(classes=1),
+    "linear without a bias": lambda: nn.Sequential(*tiny()[:4], nn.Linear(4, 1, bias=False)),
+    "two heads, scaled": lambda: Wrapped(tiny(), lambda y: torch.cat([y[:, :1] * 2, 1 - y[:, 1:]], 1) / 100),
+    "a mean of a convolution": lambda: Wrapped(nn.Conv2d(3, 2, 8, 8), lambda y: y.mean((2, 3))),
+    "ReLU": lambda: nn.Sequential(tiny(), nn.ReLU()),
+    "scores below zero on any input": lambda: negative(tiny(classes=4)),
+    "between 0 and 1 on noise": lambda: Wrapped(tiny(classes=1), lambda y: (y / 10).abs().sqrt()),
+    "log-softmax": lambda: nn.Sequential(tiny(), nn.LogSoftmax(1)),
+}
+
+
+def negative(net):
+    """As a multi-label network that has learned that each class is rare."""
+    nn.init.constant_(net[4].bias, -5.0)
+    nn.init.constant_(net[4].weight, -1.0)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("how", "frozen"),  # a frozen layer without a bias is, in the graph, a product with a constant matrix
+    [(how, frozen) for how in LOGITS for frozen in (False, True) if not (frozen and "without a bias" in how)],
+)
+def test_logits_are_never_taken_for_probabilities(how, frozen, recwarn):
+    net = LOGITS[how]().requires_grad_(not frozen)
+    assert load_model(net, size=64).activation == "auto"
+    assert not [w for w in recwarn if w.category is CamWarning]
+
+
+def test_an_affine_function_of_a_linear_layer_has_no_bounds():
+    z = nn.Linear(2, 2)(torch.zeros(1, 2)) * 0
+    assert unclear(z) is None
+    assert unclear(3 * z - 1) is None
+    assert unclear(z.relu()) == unclear(z.detach()) == "probabilities"
+    assert unclear(-z.relu() - 1) == "log-probabilities"
+    assert unclear((z + 1).relu() + 1) is None, "beyond 1"
+
+
+def test_extreme_inputs_are_only_for_scores_that_may_be_probabilities():
+    calls = []
+    ordinary, bounded = tiny(), Wrapped(tiny(), lambda y: 1 - y.sigmoid())
+    ordinary.register_forward_pre_hook(lambda *_: calls.append("ordinary"))
+    load_model(ordinary, size=64)
+    assert calls == ["ordinary"]
+    bounded.register_buffer("runs", torch.zeros(()))
+    bounded.register_forward_pre_hook(lambda m, _: calls.append(m.runs.add_(1)) or None)
+    with pytest.warns(CamWarning):
+        load_model(bounded, size=64)
+    assert len(calls) > 2
+    assert bounded.runs == 0, "the passes leave no trace"

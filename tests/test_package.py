@@ -153,7 +153,7 @@ def test_no_module_imports_itself_through_others():
     """Also not inside a function, where a circle would only show when it is called."""
     graph = {name: imports(tree) for name, tree in TREES.items()}
     assert graph["pipeline"] >= {"evidence", "explanation", "inputs"}, "the imports are seen"
-    assert graph["folder"] >= {"pipeline"}, "those inside functions, too"
+    assert graph["folder"] >= {"evidence"}, "those inside functions, too"
     try:
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as e:
@@ -167,6 +167,10 @@ OTHERS = {  # of PyTorch, namedtuples and ipywidgets: there is no public name fo
     "_assert",
     "_buffers",
     "_call_impl",
+    "_compiled_call_impl",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
     "_modules",
     "_parameters",
     "_replace",

@@ -211,6 +211,8 @@ def test_written_whole_or_not_at_all(exp, tmp_path, monkeypatch):
         ((), {"names": "cat.jpg"}, "one name for each"),
         ((), {"start": 1}, "start=1"),
         ((), {"side": 0}, "side=0"),
+        ((), {"side": float("nan")}, "side=nan"),
+        ((), {"start": 0.5}, "start=0.5"),
         ((), {"path": "cat.png"}, "writes .html files"),
     ],
 )
@@ -232,3 +234,13 @@ def test_a_map_without_differences_is_exact():
 def test_photo_is_scaled_down_not_up(clf, exp):
     assert picture_in(data(to_html(exp))["photos"][0]).size == (451, 300)
     assert picture_in(data(to_html(exp, side=100))["photos"][0]).size == (100, 67)
+
+
+def test_a_page_that_browsers_could_not_open_is_not_written(exp, tmp_path, monkeypatch):
+    one = len(to_html(exp))
+    monkeypatch.setattr("camlib.page.LARGEST", 2 * one)
+    path = tmp_path / "page.html"
+    assert len(to_html([exp, exp])) < 2 * one
+    with pytest.raises(CamError, match="several pages of at most 2 photos"):
+        to_html([exp, exp, exp], path)
+    assert not path.exists()

@@ -103,6 +103,8 @@ def test_inputs_of_one_size_go_through_the_network_together(cat):
     assert clf.head.layer == "1"
     batches = []
     net.register_forward_pre_hook(lambda _, args: batches.append(tuple(args[0].shape)))
+    explain(clf, cat)  # with a new hook, the network is searched once more
+    batches.clear()
     explain_all(clf, [cat, cat[:200], cat], sizes=(64, 96))
     assert batches == [(3, 3, 64, 64), (3, 3, 96, 96)]
 

@@ -224,7 +224,7 @@ def test_show_wants_alt_text(monkeypatch):
 
 
 def test_a_class_is_no_limit():
-    with pytest.raises(CamError, match="limit='dog'.*Several classes go in one list"):
+    with pytest.raises(CamError, match="limit='dog'.*Pass several classes as a list"):
         figure(np.zeros((8, 8, 3), np.uint8), [np.ones((8, 8))], ["cat"], limit="dog")
 
 

@@ -74,7 +74,7 @@ def test_the_exact_case_of_a_label_decides():
 
 
 def test_without_labels_only_indices_are_known():
-    with pytest.raises(TargetError, match="'cat' is a label, but only class indices are known here"):
+    with pytest.raises(TargetError, match="'cat' is a label, but only class indices work here"):
         class_index("cat", 5)
     with pytest.raises(TargetError, match="A target is a class index, not 1.5"):
         class_index(1.5, 5)
@@ -159,7 +159,7 @@ def test_classes_of_a_batch(targets, indices, single):
         (torch.tensor([[0, 1]]), r"shape \(2,\)"),
         (torch.tensor([0, 3]), "No class 3"),
         (np.array([], dtype=int), "got 0 for a batch of 2"),
-        ("cat", "only class indices are known"),
+        ("cat", "only class indices work here"),
         ([], "at least one class"),
     ],
     ids=repr,
@@ -216,6 +216,8 @@ def test_labels_that_are_no_strings():
     assert class_names([7, None, 1.5], 3) == ("7", "None", "1.5")
     assert class_names({0: 7, 1: 8}, 2) == ("7", "8"), "an index → name mapping, whatever the names are"
     assert class_names(None, 2) == ("class 0", "class 1")
+    assert class_names(np.arange(2), 2) == ("0", "1")
+    assert class_names({1: "dog", 0: "cat"}) == class_names(["cat", "dog"]) == ("cat", "dog"), "as many as there are"
 
 
 @pytest.mark.parametrize(
@@ -225,8 +227,8 @@ def test_labels_that_are_no_strings():
         ({"eel": np.int64(2), "cat": np.int64(0), "dog": np.int64(1)}, "names to indices"),
         ({"eel", "cat", "dog"}, "labels is a set, which has no order"),
         (frozenset(["eel", "cat", "dog"]), "labels is a set, which has no order"),
-        ({2: "eel", 0: "cat", 1: "dog"}.values(), "labels is dict_values, in the order in which a mapping was filled"),
-        ({"eel": 2, "cat": 0, "dog": 1}.keys(), "labels is dict_keys, in the order in which a mapping was filled"),
+        ({2: "eel", 0: "cat", 1: "dog"}.values(), "labels is dict_values, which is in the order in"),
+        ({"eel": 2, "cat": 0, "dog": 1}.keys(), "labels is dict_keys, which is in the order in"),
         ({2: "eel", 0: "cat", 1: "dog"}.items(), "labels is dict_items"),
         (UserDict({2: "eel", 0: "cat", 1: "dog"}).values(), "labels is ValuesView"),
         ({1: "cat", 2: "dog", 3: "eel"}, r"needs the keys 0 to 2; got \[1, 2, 3\]"),
@@ -237,6 +239,12 @@ def test_labels_that_are_no_strings():
         ("cat", "list of names, one for each class; got 'cat'"),
         (b"cat", "list of names"),
         (3, "list of names, one for each class; got 3"),
+        (torch.tensor(3), "list of names"),
+        (torch.arange(3), r"labels has tensor\(0\) \(Tensor\) as the name of class 0: pass a list of strings"),
+        (np.zeros((3, 2)), r"labels has array\(\[0., 0.\]\) \(ndarray\)"),
+        (["cat", b"dog", "eel"], r"labels has b'dog' \(bytes\) as the name of class 1"),
+        ([["cat"], ["dog"], ["eel"]], r"labels has \['cat'\]"),
+        ({0: "cat", 1: torch.tensor(1), 2: "eel"}, r"labels has tensor\(1\)"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -158,9 +158,9 @@ def test_upsample_by_hand():
 
 
 def test_absurd_proportions_are_refused():
-    with pytest.raises(ImageError, match="cut the part that matters"):
+    with pytest.raises(ImageError, match="crop it to the part that matters"):
         View.crop((1, 10_000), 256, 224)
-    with pytest.raises(ImageError, match="cut the part that matters"):
+    with pytest.raises(ImageError, match="crop it to the part that matters"):
         View.whole((100_000, 1), 224)
 
 

@@ -1,0 +1,195 @@
+"""Explain any number of photos and write their pictures: within a budget of memory, and resumable at any moment."""
+
+import errno
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from camlib.errors import CamError
+from camlib.files import printable, write_whole
+from camlib.folder import MEMORY, Explained, Memory, ahead, explained, failure
+from camlib.journal import Journal, Row
+
+if TYPE_CHECKING:
+    from camlib.explanation import Explanation
+    from camlib.models import Classifier, Kind
+
+CHANGED = "changed while it was being explained; run this again."
+IN_THE_WAY = "files that camlib did not write have its names; move them, or choose another folder with --out."
+LONGEST_LABEL = 60  # bytes of a class's label in a file name
+LONGEST_RECIPE = 60
+FIGURE_PIXELS, FIGURE_SIDE = 20e6, 65_000  # at most; a JPEG cannot have longer sides
+STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to write for each photo, and how. targets: class indices; if there are none, the `top` best classes."""
+
+    out: Path
+    model: str = "efficientnet_lite0"
+    method: str = "cam"
+    view: "Kind" = "crop"
+    sizes: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
+    top: int = 1
+    figure: bool = False
+    raw: bool = False
+    html: bool = False
+    batch: int = 1
+    workers: int = 4
+    memory: int = MEMORY
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything that decides what is written."""
+        from camlib.version import __version__
+
+        names = ("model", "method", "view", "sizes", "targets", "top", "figure", "raw", "html")
+        return {"version": __version__} | {name: getattr(self, name) for name in names}
+
+    @property
+    def recipe(self) -> str:
+        """What changes a picture, for file names; empty for the default.
+
+        >>> Settings(Path("maps"), view="whole", top=3).recipe
+        'whole-top3'
+        """
+        usual = Settings(self.out)
+        names = ("model", "method", "view")
+        parts = [_slug(getattr(self, name)) for name in names if getattr(self, name) != getattr(usual, name)]
+        parts += ["+".join(map(str, self.sizes))] if self.sizes else []
+        if len(self.targets) > 1 or (self.targets and (self.figure or self.raw)):  # they share a scale or a file
+            named = "+".join(map(str, sorted(self.targets)))
+            digest = blake2b(named.encode(), digest_size=3).hexdigest()
+            parts.append(named if len(self.targets) <= 4 else f"{len(self.targets)}classes{digest}")
+        elif self.top > 1:
+            parts.append(f"top{self.top}")
+        recipe = "-".join(parts)
+        if len(recipe.encode()) <= LONGEST_RECIPE:
+            return recipe
+        return f"{_cut(recipe, LONGEST_RECIPE - 9)}-{blake2b(recipe.encode(), digest_size=4).hexdigest()}"
+
+
+def run(
+    clf: "Classifier", photos: Sequence[Path], settings: Settings, journal: Journal, resume: bool = True
+) -> Iterator[tuple[Path, list[Row] | CamError]]:
+    """Write every photo's files. Yields each photo with the rows of its table, or with its error, in order.
+
+    Reading, the network and writing overlap: threads read the next photos and draw the previous ones. resume: skip the
+    photos that the journal knows to be finished.
+
+    Raises `CamError` if the folder cannot be written, for example because the disk is full.
+    """
+    from tqdm import tqdm
+
+    from camlib.methods import find_method
+
+    memory = Memory(settings.memory)
+    done = [resume and journal.rows(photo) is not None for photo in photos]
+    todo = [photo for photo, finished in zip(photos, done, strict=True) if not finished]
+    names = journal.take_names(todo)
+
+    def write(seen: Explained | CamError) -> tuple[dict[str, Any], list[Row]] | CamError:
+        if isinstance(seen, CamError):
+            return seen
+        try:
+            if seen.file not in names:
+                raise CamError(f"{printable(str(seen.file))}: {IN_THE_WAY}")
+            with memory.photo(seen.file) as (photo, state):
+                if state.digest != seen.state.digest:
+                    raise CamError(f"{printable(str(seen.file))}: {CHANGED}")
+                rows = _write(seen.explanation(clf, photo), seen.file, names[seen.file], settings)
+                return journal.line(seen.file, state, rows), rows
+        except Stop:
+            raise
+        except Exception as e:
+            return failure(seen.file, e)
+
+    quiet = len(photos) < 2 or not sys.stderr.isatty()
+    with (
+        tqdm(total=len(photos), initial=sum(done), unit="photo", disable=quiet) as bar,
+        ThreadPoolExecutor(settings.workers) as readers,
+        ThreadPoolExecutor(settings.workers) as writers,
+    ):
+        options: dict[str, Any] = {"view": settings.view, "sizes": settings.sizes or None, "batch": settings.batch}
+        seen = explained(clf, todo, readers, find_method(settings.method), memory, **options)
+        written = ahead(writers, write, seen, 2 * settings.workers)
+        for photo, finished in zip(photos, done, strict=True):
+            if finished and (rows := journal.rows(photo)) is not None:
+                yield photo, rows
+                continue
+            result = next(written) if not finished else CamError(f"{printable(str(photo))}: {CHANGED}")
+            if isinstance(result, CamError):
+                yield photo, result
+            else:
+                line, rows = result
+                journal.add(line)
+                yield photo, rows
+            bar.update()
+
+
+class Stop(CamError):
+    """The folder cannot be written, so that no later photo could be finished either."""
+
+
+def _write(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
+    """Write one picture per class, all on one scale. Returns a row of the table for each."""
+    try:
+        return _write_files(exp, file, name, settings)
+    except CamError as e:
+        if isinstance(e.__cause__, OSError) and e.__cause__.errno in STOPS:
+            raise Stop(str(e)) from e.__cause__
+        raise
+
+
+def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
+    out = settings.out
+    chosen = [p for p in exp.top(len(exp.logits)) if p.index in settings.targets] or exp.top(settings.top)
+    indices = [p.index for p in chosen]
+    limit = exp.largest(indices)
+    more = {}
+    if settings.figure:
+        more["figure"] = str(_write_figure(exp, indices, limit, out / f"{name}.figure.jpg"))
+    if settings.raw:
+        more["raw"] = str(exp.save(out / f"{name}.npz", indices))
+    if settings.html:
+        more["page"] = str(exp.to_html(out / f"{name}.html", printable(file.name)))
+    rows = []
+    for p in chosen:
+        picture = exp.save(out / f"{name}.{p.index}-{_slug(p.label)}.png", p.index, limit)
+        cells = exp.map(p.index)
+        probability = None if p.probability is None else round(p.probability, 6)
+        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
+        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
+        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
+    return rows
+
+
+def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
+    """Write the figure at twice the resolution, so that it is sharp on high-resolution screens.
+
+    That of a very tall photo has a lower one, so that a small file cannot take any amount of memory.
+    """
+    from camlib.plot import encode
+
+    figure = exp.plot(targets, limit)
+    width, height = (float(inches) for inches in figure.get_size_inches())
+    dpi = min(200, math.sqrt(FIGURE_PIXELS / (width * height)), FIGURE_SIDE / max(width, height))
+    picture = encode(figure, dpi)
+    figure.clear()  # its parts refer to each other, and would hold the photo until Python looks for such garbage
+    return write_whole(path, lambda file: file.write(picture))
+
+
+def _slug(label: str) -> str:
+    return _cut(re.sub(r"\W+", "-", label.lower()).strip("-"), LONGEST_LABEL)
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")

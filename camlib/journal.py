@@ -1,0 +1,449 @@
+"""What an output folder holds: which photo each name belongs to, and which photos are finished.
+
+There are two files of JSON lines. A photo takes its name in `camlib.names.jsonl` before anything is written under it.
+A line in `camlib.jsonl` says that it is finished: what was read, with which options, and which files were written. So
+whenever a job is stopped, the next one knows which files belong to which photo. A line counts only as far as the disk
+confirms it.
+
+These are lines of text, and not a database, because each part of a job (`--shard`) can then have files of its own:
+locks cannot be trusted on the network disks that the machines of a cluster share. Parts need no common file, because
+their names contain a digest of the photo's path.
+"""
+
+import errno
+import json
+import math
+import os
+import re
+import stat
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from shutil import copyfileobj
+from typing import Any, BinaryIO
+
+from camlib.errors import CamError
+from camlib.files import State, printable, read_whole, write_whole
+
+Row = dict[str, Any]  # a picture, and what it shows
+Check = Callable[[dict[str, Any]], bool]  # whether a line is as camlib writes it
+
+WRITTEN = ("picture", "figure", "raw", "page")  # the kinds of files, as rows call them
+ASKED = {"figure": "figure", "raw": "raw", "html": "page"}  # options that ask for files, and the kinds
+LONGEST_NAME = 100  # bytes: file systems allow 255, and the class follows
+LONGEST_LINE = 1 << 25
+BLOCK = 1 << 16
+LATEST = 1e11  # seconds: no line of a journal is younger
+RESERVED = {"con", "prn", "aux", "nul"} | {f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10)}  # Windows
+ENDINGS = re.compile(  # of what camlib writes, by kind
+    r"\.(?:(?P<picture>\d+-[^.]*\.png)|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z", re.IGNORECASE
+)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of disks that know no locks
+WAIT = 60  # seconds for another process that is taking names or adding a line
+
+
+class Journal:
+    """The names and the finished photos of a folder.
+
+    options: everything that decides what is written. recipe: the part of it that file names show, such as "whole".
+    part: such as "2-of-8", for a job that is one part of several. `notes` holds what the user should know.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any], recipe: str = "", part: str = "") -> None:
+        self.folder, self.recipe, self.part = folder, recipe, part
+        self.options = json.loads(json.dumps(options))
+        self.kinds = frozenset(kind for option, kind in ASKED.items() if self.options.get(option)) | {"picture"}
+        self.notes: list[str] = []
+        self._path = folder / f"camlib{part and '.' + part}.jsonl"
+        self._names_path = folder / f"camlib.names{part and '.' + part}.jsonl"
+        self._files: list[Path] = []
+        self._done: dict[bytes, tuple[float, int, int]] = {}  # job -> time, file, and where its line begins
+        self._owners: dict[str, tuple[bytes, frozenset[str]]] = {}  # folded name -> owner, and kinds of files
+        self._names: dict[bytes, str] = {}  # owner -> name
+        self._real: dict[Path, str] = {}  # folder -> its path without links
+        with self._lock():
+            for path in self._journals("camlib.names"):
+                if self._read_names(path) and path == self._names_path:
+                    self._set_aside(path, _is_name)
+            for path in self._journals("camlib"):
+                if self._read_done(path) and path == self._path:
+                    self._set_aside(path, _is_done)
+                    self._files.pop()
+                    self._read_done(path)  # its lines have moved
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def take_names(self, photos: Sequence[Path]) -> dict[Path, str]:
+        """A name for each photo with this recipe, which no other photo, recipe or file in the folder has.
+
+        A photo is left out if files that camlib did not write are in the way: its name is that of an earlier run, which
+        wrote no such files. Raises `CamError` if the names cannot be recorded.
+        """
+        taken: dict[Path, str] = {}
+        with self._lock():
+            for path in self._journals("camlib.names"):
+                self._read_names(path)  # another process may have taken names
+            foreign, lines = self._foreign(), []
+            for photo in photos:
+                owner = self._owner(photo)
+                name = self._names.get(owner)
+                if name is None:
+                    taken_by = (self._owners, foreign)
+                    name = next(n for n in self._candidates(photo) if not any(_fold(n) in by for by in taken_by))
+                elif self.kinds & foreign.get(_fold(name), frozenset()):
+                    continue
+                if not self.kinds <= self._owners.get(_fold(name), (owner, frozenset()))[1]:
+                    self._own(name, owner, self.kinds)
+                    line = {"name": name, "photo": self._key(photo), "recipe": self.recipe}
+                    lines.append(line | {"kinds": sorted(self.kinds)})
+                taken[photo] = name
+            if lines:
+                self._append(self._names_path, lines)
+        return taken
+
+    def part_of(self, photo: Path, parts: int) -> int:
+        """Which part of a job a photo belongs to, from 1. Its path alone decides, so other photos may come and go."""
+        return int.from_bytes(_digest(self._key(photo)), "big") % parts + 1
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file in the folder has a name that belongs to one of its photos."""
+        name, kind = _split(path.name)
+        owner = self._owners.get(_fold(name))
+        here = self._without_links(path.parent) == self._without_links(self.folder)
+        return here and owner is not None and kind in owner[1]
+
+    def _candidates(self, photo: Path) -> Iterator[str]:
+        end = f"-{self.recipe}" if self.recipe else ""
+        stem, unchanged = _safe(photo.stem)
+        if unchanged and not self.part:
+            yield stem + end
+        size = 8 if self.part else 4  # parts do not see each other's names, so no two digests may be the same
+        stem += "-" + blake2b(self._key(photo).encode(), digest_size=size).hexdigest()
+        yield stem + end
+        for n in range(2, 1000):
+            yield f"{stem}-{n}{end}"
+        raise CamError(
+            f"{printable(str(photo))}: all names for its pictures are taken; choose another folder with --out."
+        )
+
+    def _foreign(self) -> dict[str, frozenset[str]]:
+        """The names and kinds of files in the folder that look like camlib's but belong to no photo: they stay."""
+        found: dict[str, frozenset[str]] = {}
+        for entry in self._entries():
+            name, kind = _split(entry)
+            name = _fold(name)
+            if kind and kind not in self._owners.get(name, (b"", frozenset()))[1]:
+                found[name] = found.get(name, frozenset()) | {kind}
+        return found
+
+    def _own(self, name: str, owner: bytes, kinds: frozenset[str]) -> None:
+        known = self._owners.get(_fold(name))
+        if known is None and owner not in self._names:
+            self._owners[_fold(name)], self._names[owner] = (owner, kinds), name
+        elif known is not None and known[0] == owner and not kinds <= known[1]:
+            self._owners[_fold(name)] = owner, known[1] | kinds
+
+    def _key(self, photo: Path) -> str:
+        """A photo's path from the folder, so that both may be moved together."""
+        path = os.path.join(self._without_links(photo.parent), photo.name)
+        with suppress(ValueError):  # another drive of Windows
+            path = os.path.relpath(path, self._without_links(self.folder))
+        return path.replace(os.sep, "/").encode("utf-8", "backslashreplace").decode()
+
+    def _without_links(self, folder: Path) -> str:
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        return self._real[folder]
+
+    def _owner(self, photo: Path) -> bytes:
+        return _digest(self._key(photo), self.recipe)
+
+    def _read_names(self, path: Path) -> bool:
+        """Read names. Returns whether the file is damaged."""
+
+        same: dict[frozenset[str], frozenset[str]] = {}  # one object for all names, to save memory
+
+        def use(_: int, line: dict[str, Any]) -> None:
+            kinds = frozenset(line["kinds"])
+            self._own(line["name"], _digest(line["photo"], line["recipe"]), same.setdefault(kinds, kinds))
+
+        return _read(path, _is_name, use)
+
+    # --- finished photos ---------------------------------------------------------------------------------------------
+
+    def rows(self, photo: Path) -> list[Row] | None:
+        """The rows of a finished photo; None if it is not finished.
+
+        It is finished if a line says so, for the same options, and if neither the photo nor anything that was written
+        has changed since. Other times of change, as of copies, do not matter if the content is the same.
+        """
+        entry = self._done.get(self._job(self._key(photo), self.options))
+        if entry is None:
+            return None
+        _, number, start = entry
+        try:
+            with open(self._files[number], "rb") as file:
+                file.seek(start)
+                line = _parsed(file.readline(LONGEST_LINE), _is_done)
+        except OSError:
+            return None
+        if line is None or line["photo"] != self._key(photo) or line["options"] != self.options:
+            return None
+        if line["name"] != self._names.get(self._owner(photo)) or not _still(photo, line["state"]):
+            return None
+        paths = {self.folder / name: wrote for name, wrote in line["files"].items()}
+        if not all(_is_file(path) and _still(path, wrote) for path, wrote in paths.items()):
+            return None
+        return [self._shown(row, photo) for row in line["rows"]]
+
+    def line(self, photo: Path, state: State, rows: list[Row]) -> dict[str, Any]:
+        """What `add` records of a photo whose files are written. state: of the photo when it was read.
+
+        Raises `CamError` if a file is not there.
+        """
+        rows = [row | {kind: Path(row[kind]).name for kind in WRITTEN if kind in row} for row in rows]
+        names = dict.fromkeys(row[kind] for row in rows for kind in WRITTEN if kind in row)
+        names |= {f"{name}.json": None for name in names if name.endswith(".npz")}
+        return {
+            "photo": self._key(photo),
+            "time": max(time.time(), self._done.get(self._job(self._key(photo), self.options), (0,))[0] + 0.001),
+            "state": [state.size, state.mtime_ns, state.digest],
+            "options": self.options,
+            "name": self._names[self._owner(photo)],
+            "files": {name: _written(self.folder / name) for name in names},
+            "rows": rows,
+        }
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Record a photo as finished. Raises `CamError` if this cannot be written."""
+        with self._lock():
+            self._append(self._path, [line])
+
+    def _read_done(self, path: Path) -> bool:
+        """Remember where the newest line of each photo is. Returns whether the file is damaged."""
+        number = len(self._files)
+        self._files.append(path)
+
+        def use(start: int, line: dict[str, Any]) -> None:
+            job = self._job(line["photo"], line["options"])
+            if job not in self._done or self._done[job][0] <= line["time"]:
+                self._done[job] = line["time"], number, start
+
+        return _read(path, _is_done, use)
+
+    def _job(self, key: str, options: Any) -> bytes:
+        return _digest(key, json.dumps(options, sort_keys=True))
+
+    def _shown(self, row: Row, photo: Path) -> Row:
+        return row | {"photo": str(photo)} | {kind: str(self.folder / row[kind]) for kind in WRITTEN if kind in row}
+
+    # --- files of lines ----------------------------------------------------------------------------------------------
+
+    def _journals(self, kind: str) -> list[Path]:
+        """This job's own journal and those of other parts. Raises `CamError` if its own is not an ordinary file."""
+        own = self._names_path if kind == "camlib.names" else self._path
+        if os.path.lexists(own) and not _is_file(own):
+            raise CamError(
+                f"{printable(str(own))}: is not an ordinary file. Remove it, or choose another folder with --out."
+            )
+        form = re.compile(re.escape(kind) + r"(\.\d+-of-\d+)?\.jsonl")
+        found = {self.folder / name for name in self._entries() if form.fullmatch(name)}
+        return sorted(path for path in found if _is_file(path))
+
+    def _entries(self) -> list[str]:
+        try:
+            return os.listdir(self.folder)
+        except OSError as e:
+            raise CamError(f"{printable(str(self.folder))}: cannot be read ({e.strerror or e}).") from e
+
+    def _set_aside(self, path: Path, check: Check) -> None:
+        """Keep a damaged journal under another name, and go on with those of its lines that can be used."""
+        for n in range(1, 1000):
+            aside = path.with_name(f"{path.name.removesuffix('.jsonl')}.damaged-{n}.jsonl")
+            if not os.path.lexists(aside):
+                break
+        with open(path, "rb") as damaged:
+            write_whole(aside, lambda file: copyfileobj(damaged, file))  # a copy: the journal is there at any moment
+            damaged.seek(0)
+            good = (raw for _, raw in _raw_lines(damaged) if _parsed(raw, check) is not None)
+            write_whole(path, lambda file: file.writelines(good))
+        self.notes.append(
+            f"{printable(str(path))}: has lines that cannot be used. It was set aside as {printable(aside.name)}, and "
+            "the photos of those lines are done again."
+        )
+
+    def _append(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+        data = b"".join(json.dumps(line).encode("ascii") + b"\n" for line in lines)
+        try:
+            with open(path, "ab+") as file:
+                file.truncate(_end_of_lines(file))  # a line without an end was cut off when a job was stopped
+                file.write(data)
+        except OSError as e:
+            raise CamError(f"{printable(str(path))}: cannot be written ({e.strerror or e}).") from e
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep other processes from taking names or adding lines. A disk without locks is used without."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / ".camlib.lock")
+        try:
+            lock.acquire(timeout=WAIT)
+        except Timeout as e:
+            raise CamError(f"{printable(str(self.folder))}: another job has held its journal for {WAIT} s.") from e
+        except NotImplementedError:
+            yield
+            return
+        except OSError as e:
+            if e.errno in NO_LOCKS:
+                yield
+                return
+            raise CamError(f"{printable(str(self.folder))}: cannot be written ({e.strerror or e}).") from e
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _read(path: Path, check: Check, use: Callable[[int, dict[str, Any]], None]) -> bool:
+    """Call use(position, line) for each line that can be used. Returns whether there are others."""
+    damaged = False
+    try:
+        with open(path, "rb") as file:
+            for start, raw in _raw_lines(file):
+                line = _parsed(raw, check)
+                if line is not None:
+                    use(start, line)
+                elif raw.strip():
+                    damaged = True
+    except OSError as e:
+        raise CamError(f"{printable(str(path))}: cannot be read ({e.strerror or e}).") from e
+    return damaged
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Each line that has an end, with its position. Of a line that is too long, only the beginning."""
+    start = 0
+    while raw := file.readline(LONGEST_LINE):
+        length = len(raw)
+        while not raw.endswith(b"\n") and (more := file.readline(LONGEST_LINE)):
+            length += len(more)
+            raw = raw[:1] + b"\n" if more.endswith(b"\n") else raw  # too long to be used, but it has an end
+        if raw.endswith(b"\n"):
+            yield start, raw
+        start += length
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Where the last line that has an end ends."""
+    start = file.seek(0, os.SEEK_END)
+    while start:
+        start, end = max(0, start - BLOCK), start
+        file.seek(start)
+        if (found := file.read(end - start).rfind(b"\n")) >= 0:
+            return start + found + 1
+    return 0
+
+
+def _parsed(raw: bytes, check: Check) -> dict[str, Any] | None:
+    """The line, or None if it is not as camlib writes it."""
+    try:
+        line = json.loads(raw)
+        return line if isinstance(line, dict) and check(line) else None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _is_name(line: dict[str, Any]) -> bool:
+    texts = all(isinstance(line[key], str) for key in ("name", "photo", "recipe"))
+    return texts and _is_safe(line["name"]) and set(line["kinds"]) <= set(WRITTEN)
+
+
+def _is_done(line: dict[str, Any]) -> bool:
+    texts = isinstance(line["photo"], str) and isinstance(line["name"], str) and _is_state(*line["state"])
+    options = all(_is_option(value) for value in line["options"].values()) and 0 < line["time"] < LATEST
+    files = all(_is_state(*wrote) and _belongs(name, line["name"]) for name, wrote in line["files"].items())
+    return texts and options and files and bool(line["rows"]) and all(_is_row(row, line) for row in line["rows"])
+
+
+def _is_option(value: Any) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, list) and all(isinstance(v, str | int) for v in value))
+
+
+def _is_state(size: Any, changed: Any, digest: Any) -> bool:
+    return isinstance(size, int) and isinstance(changed, int) and isinstance(digest, str)
+
+
+def _is_row(row: dict[str, Any], line: dict[str, Any]) -> bool:
+    low, high = row["evidence"]
+    numbers = [row["logit"], row["scale"], low, high, 0 if row["probability"] is None else row["probability"]]
+    return (
+        all(isinstance(row[key], str) for key in ("photo", "label", "unit", "picture"))
+        and isinstance(row["index"], int)
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+        and all(row[kind] in line["files"] and _split(row[kind])[1] == kind for kind in WRITTEN if kind in row)
+        and all((kind in row) == bool(line["options"].get(option)) for option, kind in ASKED.items())
+    )
+
+
+def _belongs(file: str, name: str) -> bool:
+    return _is_safe(name) and _is_safe(file) and _split(file)[0] == name
+
+
+def _is_safe(name: str) -> bool:
+    return bool(name) and os.path.basename(name) == name and not _FORBIDDEN.search(name)
+
+
+_FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f<>:"/\\\\|?*\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+
+
+def _safe(stem: str) -> tuple[str, bool]:
+    """A stem that every system takes as a file name, neither hidden nor too long; and whether it is unchanged."""
+    safe = _FORBIDDEN.sub("_", stem)
+    safe = re.sub(r"^[-.~ ]", "_", safe).rstrip(". ") or "_"
+    if safe.split(".")[0].rstrip().casefold() in RESERVED:
+        safe = "_" + safe
+    while len(safe.encode()) > LONGEST_NAME:
+        safe = safe[:-1]
+    return safe, safe == stem
+
+
+def _split(file: str) -> tuple[str, str]:
+    """The name and the kind of a file that camlib may have written; the kind is empty for other files."""
+    found = ENDINGS.search(file)
+    return (file[: found.start()], found.lastgroup or "") if found else (file, "")
+
+
+def _fold(name: str) -> str:
+    """The same for names that are the same file on some disks, which ignore case or how an accent is encoded."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _digest(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode("utf-8", "backslashreplace"), digest_size=12).digest()
+
+
+def _written(path: Path) -> list[Any]:
+    """Size, time and digest of a file that was written."""
+    _, state = read_whole(path, 1 << 40)
+    return [state.size, state.mtime_ns, state.digest]
+
+
+def _still(path: Path, was: Sequence[Any]) -> bool:
+    """Whether a file is what it was. Its content is only read if its time has changed, as in a copy."""
+    try:
+        now = os.stat(path)
+        return now.st_size == was[0] and (now.st_mtime_ns == was[1] or _written(path)[2] == was[2])
+    except (OSError, CamError):
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is an ordinary file. A link is not: it could point to any file of the user's."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
