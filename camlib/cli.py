@@ -1,13 +1,14 @@
 """The command line: `camlib PHOTO|FOLDER …` writes a heat map per class and prints a table."""
 
 import argparse
+import ctypes
 import io
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SIDE_BY_SIDE = 6  # the most classes in a figure; more would be too small to read
 LARGEST = 1_000_000  # of whole numbers
+MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 
 EXAMPLES = """examples:
   camlib cat.jpg                              the best class
@@ -163,6 +165,7 @@ def _run(args: argparse.Namespace) -> int:
         out = printable(str(args.out))
         raise CamError(f"{out}: cannot create this folder ({e.strerror or e}); choose another with --out.") from e
     sweep(args.out)
+    _give_memory_back()
     journal = Journal(args.out, settings.options, settings.recipe, "-of-".join(map(str, args.shard or ())))
     photos = [photo for photo in found if not journal.wrote(photo)]
     if not photos:
@@ -255,6 +258,12 @@ def _device(name: str) -> str:
 def _drop_output() -> None:
     """Let Python's own flush at the end go nowhere: the output is closed or full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _give_memory_back() -> None:
+    """Have glibc give large blocks back to the system once they are free: each thread would keep some of them."""
+    with suppress(OSError, AttributeError, TypeError):  # not Linux, or another C library
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 20)
 
 
 def _cpus() -> int:
