@@ -142,7 +142,7 @@ class Memory:
 
     >>> with Memory(1 << 30).photo("data/photos/cat.jpg") as (photo, state):
     ...     photo.shape, state.size
-    ((300, 451, 3), 24661)
+    ((300, 451, 3), 93584)
     """
 
     def __init__(self, limit: int = MEMORY) -> None:
