@@ -153,7 +153,7 @@ def test_two_folders_into_one_at_once(small, tmp_path, monkeypatch):
 
 @forks
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--top", 50], ["--figure", "--html"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--top", 50], marks=pytest.mark.long), ["--figure", "--html"]])
 def test_large_photos_stay_within_the_memory(tmp_path, options):
     """Six photos of 9 megapixels need 216 MB each, so with 300 MB one is in work at a time."""
     folder = tmp_path / "photos"
