@@ -99,6 +99,7 @@ def run_all(page):
           .filter(p => /\\[\\d+\\]/.test(p.textContent)).length === count
           && document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle'""",
         arg=cells,
+        timeout=400_000,  # a chapter takes a minute on a free machine
     )
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
