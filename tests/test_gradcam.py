@@ -246,7 +246,7 @@ def test_no_layer():
 def test_patch_tokens_that_reach_nothing():
     """After a vision transformer's last attention the logits depend on the class token alone."""
     net = build("vit_b_16").eval()
-    with pytest.raises(LayerError, match="follow the photo's positions and count for the scores"):
+    with pytest.raises(LayerError, match="follow the photo's positions and affect the scores"):
         grad_cam(net, batch(1, 224), 0, layer="encoder.ln")
 
 
