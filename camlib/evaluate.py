@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from camlib.errors import CamError, optional
 from camlib.network import scores, scores_in_graph, untouched
-from camlib.outputs import Activation, check_activation, own_activation, resolve_activation, unclear
+from camlib.outputs import Activation, check_activation, own_activation, resolve_activation
 from camlib.targets import class_index
 
 Box = Sequence[float]
@@ -164,12 +164,11 @@ def _curve(
     with untouched(module):
         graph = scores_in_graph(module, start)
     kind = check_activation(activation, own_activation(graph), type(module).__name__, graph.shape[1])
-    doubtful = kind == "auto" and unclear(graph) is not None
-    kind = None if doubtful else resolve_activation(kind, graph[0].detach())
+    kind = resolve_activation(kind, graph[0].detach())
     if kind is None:
         raise CamError(
-            "A curve needs probabilities, but camlib knows none for these scores. Pass activation='identity' if they "
-            "are probabilities, or what turns them into probabilities: 'softmax' or 'sigmoid'."
+            "A curve needs probabilities, but camlib knows none for these scores; if a sigmoid turns them into "
+            "probabilities, pass activation='sigmoid'."
         )
     curve = []
     with torch.no_grad(), untouched(module):

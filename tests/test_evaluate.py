@@ -22,7 +22,7 @@ from camlib.evaluate import (
     iou,
     pointing_game,
 )
-from tests.networks import Wrapped, tiny
+from tests.networks import tiny
 
 NAN = float("nan")
 
@@ -249,13 +249,3 @@ def test_curves_begin_at_the_networks_own_probability(classes, end):
         torch.testing.assert_close(curve[0], scores.sigmoid()[0, 0])
         with pytest.raises(CamError, match="A curve needs probabilities"):
             deletion_curve(net, x, torch.rand(64, 64), 0, 4, activation=None)
-
-
-def test_a_curve_of_what_may_be_probabilities_waits_for_the_caller():
-    """The complement of a sigmoid stays between 0 and 1, but nothing says that it is a probability."""
-    net = nn.Sequential(tiny(classes=3), nn.Sigmoid(), Wrapped(nn.Identity(), lambda y: 1 - y))
-    x = torch.rand(1, 3, 64, 64)
-    with pytest.raises(CamError, match="Pass activation='identity' if they are probabilities"):
-        deletion_curve(net, x, torch.rand(64, 64), 0, 4)
-    curve = deletion_curve(net, x, torch.rand(64, 64), 0, 4, activation="identity")
-    torch.testing.assert_close(curve[0], net(x)[0, 0].detach())
