@@ -138,7 +138,7 @@ def ahead(
 
 
 class Memory:
-    """A budget of memory for photos, which threads share: whoever would exceed it waits.
+    """A budget of memory for photos, shared by threads. A thread that would exceed it waits for others to finish.
 
     >>> with Memory(1 << 30).photo("data/photos/cat.jpg") as (photo, state):
     ...     photo.shape, state.size

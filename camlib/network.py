@@ -152,48 +152,54 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     grad, block = torch.is_grad_enabled(), object()
     changed: list[str] = []
     draws = restless is None or RANDOM_NUMBERS in restless
-    places = dict(_tensors(module)) if restless is None else _named(module, restless)
+    places = _tensors(module) if restless is None else _named(module, restless)
 
     def restore() -> None:
         torch.set_grad_enabled(grad)
-        for name, place in places.items():
-            if _release(*place, block):
-                changed.append(name)
-        if restless is None:
-            for name, (m, key) in list(_tensors(module)):
-                if name not in places:  # the network has added it
-                    _store(m, key).pop(key)
-                    changed.append(name)
+        moved = _release(places, block)
+        if restless is None and len(now := _tensors(module)) > len(places):
+            known = {(id(store), key) for _, store, key in places}
+            added = [place for place in now if (id(place[1]), place[2]) not in known]  # by the network
+            for _, store, key in added:
+                store.pop(key)
+            moved += added
+        if moved:
+            paths = {m: path for path, m in module.named_modules()}
+            changed.extend(f"{paths[m]}.{key}" for m, _, key in moved)
 
     with _random_numbers(module, seed, changed) if draws else nullcontext(), eval_mode(module):
         try:
-            _hold(places.values(), block)
+            _hold(places, block)
             yield changed
         finally:
             twice(restore)
 
 
 RANDOM_NUMBERS = "random numbers"  # among the names of restless buffers: the network draws them
-Place = tuple[nn.Module, str]  # a module, and the name of its buffer, parameter or attribute
+Place = tuple[nn.Module, dict[str, Any], str]  # a module, where it keeps a tensor, and the tensor's name there
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Place]]:
+OWN = frozenset(vars(nn.Module()))  # the attributes of every module, none of which is a tensor
+
+
+def _tensors(module: nn.Module) -> list[Place]:
     """Every buffer, parameter and tensor in an attribute. A buffer may be None until the network first runs."""
-    for path, m in module.named_modules():
-        for store in (m._buffers, m._parameters, vars(m)):
-            for key, value in list(store.items()):
-                if isinstance(value, Tensor) or store is m._buffers:
-                    yield f"{path}.{key}", (m, key)
+    places: list[Place] = []
+    for m in walk(module):
+        places += [(m, m._buffers, key) for key in m._buffers]
+        places += [(m, m._parameters, key) for key, value in m._parameters.items() if value is not None]
+        attributes = vars(m)
+        places += [(m, attributes, key) for key in attributes.keys() - OWN if isinstance(attributes[key], Tensor)]
+    return places
 
 
-def _named(module: nn.Module, names: Restless) -> dict[str, Place]:
-    pairs = ((name, name.rpartition(".")) for name in names if name != RANDOM_NUMBERS)
-    return {name: (module.get_submodule(path), key) for name, (path, _, key) in pairs}
-
-
-def _store(m: nn.Module, key: str) -> dict[str, Any]:
-    """Where a module keeps the tensor of this name."""
-    return next((store for store in (m._buffers, m._parameters) if key in store), vars(m))
+def _named(module: nn.Module, names: Restless) -> list[Place]:
+    places: list[Place] = []
+    for path, _, key in (name.rpartition(".") for name in names if name != RANDOM_NUMBERS):
+        m = module.get_submodule(path)
+        stores = (m._buffers, m._parameters, vars(m))
+        places += [(m, store, key) for store in [s for s in stores if key in s] or (m._buffers, vars(m))]
+    return places
 
 
 @dataclass
@@ -207,58 +213,61 @@ class _Held:
     blocks: set[object]
 
 
-_held: dict[Place, _Held] = {}
+_held: dict[tuple[int, str], _Held] = {}  # by the identity of where it is kept, and its name there
 
 
 def _hold(places: Iterable[Place], block: object) -> None:
     with _lock:
-        for m, key in places:
-            if (m, key) in _held:
-                _held[m, key].blocks.add(block)
+        for m, store, key in places:
+            held = _held.get((id(store), key))
+            if held is not None:
+                held.blocks.add(block)
                 continue
-            store = _store(m, key)
             tensor: Tensor | None = store.get(key)
             values = None if tensor is None else tensor.data if store is m._parameters else tensor.detach().clone()
             flag = tensor is not None and tensor.requires_grad
-            _held[m, key] = _Held(tensor, values, flag, key in store, {block})
+            _held[id(store), key] = _Held(tensor, values, flag, key in store, {block})
 
 
-def _release(m: nn.Module, key: str, block: object) -> bool:
-    """Restore a tensor when its last block ends. Returns whether it was changed."""
+def _release(places: Iterable[Place], block: object) -> list[Place]:
+    """Restore each tensor when its last block ends. Returns those that were changed."""
+    changed = []
     with _lock:
-        held = _held.get((m, key))
-        if held is None or block not in held.blocks:
-            return False
-        moved = _moved(m, key, held)
-        if held.blocks == {block}:
-            if moved:
-                _restore(m, key, held)
-            del _held[m, key]
-        held.blocks.discard(block)
-    return moved
+        for m, store, key in places:
+            held = _held.get((id(store), key))
+            if held is None or block not in held.blocks:
+                continue
+            last = held.blocks == {block}
+            if _moved(store, key, held, weight=store is m._parameters):
+                changed.append((m, store, key))
+                if last:
+                    _restore(store, key, held, weight=store is m._parameters)
+            if last:
+                del _held[id(store), key]
+            held.blocks.discard(block)
+    return changed
 
 
-def _moved(m: nn.Module, key: str, held: _Held) -> bool:
-    store = _store(m, key)
+def _moved(store: dict[str, Any], key: str, held: _Held, weight: bool) -> bool:
     tensor = store.get(key)
     if tensor is not held.tensor or (key in store) != held.exists:
         return True
     if tensor is None or held.values is None:
         return False
-    if store is m._parameters:
-        return tensor.layout == torch.strided and not tensor.data.is_set_to(held.values)
+    if weight:
+        return tensor.layout == torch.strided and tensor.data_ptr() != held.values.data_ptr()
     return tensor.requires_grad != held.requires_grad or not _same(tensor, held.values)
 
 
-def _restore(m: nn.Module, key: str, held: _Held) -> None:
-    store, tensor = _store(m, key), held.tensor
+def _restore(store: dict[str, Any], key: str, held: _Held, weight: bool) -> None:
+    tensor = held.tensor
     if not held.exists:
         store.pop(key, None)
         return
     store[key] = tensor
     if tensor is None or held.values is None:
         return
-    if store is m._parameters:
+    if weight:
         tensor.data = held.values
         return
     if tensor.requires_grad and not held.requires_grad:  # the network has copied part of a graph into it

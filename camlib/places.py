@@ -89,6 +89,8 @@ def _structure(module: nn.Module) -> Structure:
 
 def _hooks(m: nn.Module) -> list[int]:
     """The hooks of others: those of camlib come and go, also in other threads."""
+    if not m._forward_hooks and not m._forward_pre_hooks:
+        return []
     found = [*m._forward_hooks.items(), *m._forward_pre_hooks.items()]
     return [key for key, hook in found if not str(getattr(hook, "__module__", "")).startswith("camlib.")]
 
