@@ -12,7 +12,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from camlib.errors import CamError
+from camlib.errors import CamError, reason
 from camlib.files import printable, sweep
 from camlib.folder import MEMORY, find_photos
 from camlib.journal import Journal, Row
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as e:
         _drop_output()
         where = "cannot write the table" if e.filename is None else printable(str(e.filename))
-        print(f"camlib: {where} ({e.strerror or e})", file=sys.stderr)
+        print(f"camlib: {where} ({reason(e)})", file=sys.stderr)
         return 2
 
 
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         out = printable(str(args.out))
-        raise CamError(f"{out}: cannot create this folder ({e.strerror or e}); choose another with --out.") from e
+        raise CamError(f"{out}: cannot create this folder ({reason(e)}); choose another with --out.") from e
     sweep(args.out)
     _give_memory_back()
     journal = Journal(args.out, settings.options, settings.recipe, "-of-".join(map(str, args.shard or ())))

@@ -68,6 +68,15 @@ def optional(module: str, what: str) -> Any:
         raise CamError(f"{what} needs the package {package}. Run: pip install {package}") from e
 
 
+def reason(error: BaseException) -> str:
+    """Why something failed: the system's own words for an OSError, otherwise the error's text or type.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.txt"))
+    'No such file or directory'
+    """
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or the error's type if it has no text.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from camlib.errors import CamError
+from camlib.errors import CamError, reason
 
 PART = re.compile(r"\.[0-9a-f]{32}\.camlib-part")  # the names of the temporary files of `write_whole`
 
@@ -97,7 +97,7 @@ def read_whole(path: str | os.PathLike[str], limit: int) -> tuple[bytes, State]:
     except FileNotFoundError as e:
         raise CamError(f"{name}: no such file.") from e
     except (OSError, ValueError) as e:  # ValueError: a name with a null byte
-        raise CamError(f"{name}: cannot be opened ({_reason(e)}).") from e
+        raise CamError(f"{name}: cannot be opened ({reason(e)}).") from e
     if len(content) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise CamError(
             f"{name}: does not hold the {before.st_size} bytes that its folder lists, or changed while it was read. "
@@ -123,10 +123,6 @@ def _amount(size: int) -> str:
     return f"{size} bytes"
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
-
-
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
     """Write a file completely or not at all: `write` fills a temporary file next to it, which is then renamed.
 
@@ -143,7 +139,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
             write(file)
         os.replace(part, path)
     except (OSError, ValueError) as e:  # ValueError: a null byte in the name
-        raise CamError(f"{printable(str(path))}: cannot be written ({_reason(e)}).") from e
+        raise CamError(f"{printable(str(path))}: cannot be written ({reason(e)}).") from e
     finally:
         with suppress(OSError, ValueError):
             part.unlink()

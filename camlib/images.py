@@ -25,7 +25,7 @@ from camlib.decoding import (
     tiff_tags,
     unknown,
 )
-from camlib.errors import CamError, ImageError
+from camlib.errors import CamError, ImageError, reason
 from camlib.files import printable, read_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib")
@@ -318,10 +318,6 @@ def _values(photo: np.ndarray) -> str:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
-
-
 _NO_MEMORY = "there is not enough free memory to read it; scale the picture down."
 
 
@@ -338,10 +334,10 @@ def _named(name: str, size: tuple[int, int] = (0, 0)) -> Iterator[None]:
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and re.search("out of memory|error -9$", str(e))):
             raise ImageError(f"{name}: {_NO_MEMORY}") from e
         if "MAX_TEXT" in str(e):  # Pillow's limit for what text and colour profiles of a PNG unpack to
-            raise ImageError(f"{name}: its texts or colour profile are larger than Pillow reads ({_reason(e)}).") from e
+            raise ImageError(f"{name}: its texts or colour profile are larger than Pillow reads ({reason(e)}).") from e
         if _scarce(*size):  # libjpeg and libwebp report both in the same way
-            raise ImageError(f"{name}: cannot be decoded ({_reason(e)}): it is damaged, or {_NO_MEMORY}") from e
-        raise ImageError(f"{name}: cannot be decoded, the file is damaged or cut off ({_reason(e)}).") from e
+            raise ImageError(f"{name}: cannot be decoded ({reason(e)}): it is damaged, or {_NO_MEMORY}") from e
+        raise ImageError(f"{name}: cannot be decoded, the file is damaged or cut off ({reason(e)}).") from e
 
 
 def _scarce(width: int, height: int) -> bool:

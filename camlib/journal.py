@@ -25,7 +25,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import Any, BinaryIO
 
-from camlib.errors import CamError
+from camlib.errors import CamError, reason
 from camlib.files import State, printable, read_whole, write_whole
 
 Row = dict[str, Any]  # a picture, and what it shows
@@ -257,7 +257,7 @@ class Journal:
         try:
             return os.listdir(self.folder)
         except OSError as e:
-            raise CamError(f"{printable(str(self.folder))}: cannot be read ({e.strerror or e}).") from e
+            raise CamError(f"{printable(str(self.folder))}: cannot be read ({reason(e)}).") from e
 
     def _set_aside(self, path: Path, check: Check) -> None:
         """Keep a damaged journal under another name, and go on with those of its lines that can be used."""
@@ -282,7 +282,7 @@ class Journal:
                 file.truncate(_end_of_lines(file))  # a line without an end was cut off when a job was stopped
                 file.write(data)
         except OSError as e:
-            raise CamError(f"{printable(str(path))}: cannot be written ({e.strerror or e}).") from e
+            raise CamError(f"{printable(str(path))}: cannot be written ({reason(e)}).") from e
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -301,7 +301,7 @@ class Journal:
             if e.errno in NO_LOCKS:
                 yield
                 return
-            raise CamError(f"{printable(str(self.folder))}: cannot be written ({e.strerror or e}).") from e
+            raise CamError(f"{printable(str(self.folder))}: cannot be written ({reason(e)}).") from e
         try:
             yield
         finally:
@@ -320,7 +320,7 @@ def _read(path: Path, check: Check, use: Callable[[int, dict[str, Any]], None]) 
                 elif raw.strip():
                     damaged = True
     except OSError as e:
-        raise CamError(f"{printable(str(path))}: cannot be read ({e.strerror or e}).") from e
+        raise CamError(f"{printable(str(path))}: cannot be read ({reason(e)}).") from e
     return damaged
 
 
