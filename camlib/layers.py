@@ -23,6 +23,7 @@ from camlib.network import (
     check_network,
     copy_of,
     is_random,
+    parameters_of,
     quantised,
     restless_buffers,
     run_hooked,
@@ -332,7 +333,7 @@ def check_input(module: nn.Module, x: Tensor) -> None:
     if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point() or not len(x):
         kind = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise ModelError(f"The input must be a float tensor (B, C, H, W); got {kind}.")
-    if any(p.is_inference() for p in module.parameters()):
+    if any(p.is_inference() for p in parameters_of(module)):
         raise ModelError(
             "This network was made inside torch.inference_mode(), so it has no gradients; create or load it outside."
         )

@@ -59,6 +59,11 @@ def walk(module: nn.Module) -> Iterator[nn.Module]:
             yield m
 
 
+def parameters_of(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Every parameter, like `module.parameters()` but in a fraction of the time, and twice if it is shared."""
+    return (p for m in walk(module) for p in m._parameters.values() if p is not None)
+
+
 def copy_of(module: nn.Module) -> nn.Module:
     """A deep copy of a network. Raises `ModelError` with the reason if it cannot be copied."""
     try:
@@ -186,10 +191,16 @@ def _tensors(module: nn.Module) -> list[Place]:
     """Every buffer, parameter and tensor in an attribute. A buffer may be None until the network first runs."""
     places: list[Place] = []
     for m in walk(module):
-        places += [(m, m._buffers, key) for key in m._buffers]
-        places += [(m, m._parameters, key) for key, value in m._parameters.items() if value is not None]
         attributes = vars(m)
-        places += [(m, attributes, key) for key in attributes.keys() - OWN if isinstance(attributes[key], Tensor)]
+        buffers, parameters = attributes["_buffers"], attributes["_parameters"]
+        for key in buffers:
+            places.append((m, buffers, key))
+        for key, value in parameters.items():
+            if value is not None:
+                places.append((m, parameters, key))
+        for key, value in attributes.items():
+            if key not in OWN and isinstance(value, Tensor):
+                places.append((m, attributes, key))
     return places
 
 

@@ -16,8 +16,8 @@ from camlib.layers import FeatureLayer, locate
 from camlib.network import copy_of, walk
 from camlib.outputs import Output
 
-Structure = tuple[tuple[Any, ...], ...]
-"""For each module: its identity and type, the attributes that are True, such as grad_checkpointing, and its hooks."""
+Structure = tuple[Any, ...]
+"""Of each module: its identity and type, the attributes that are True, such as grad_checkpointing, and its hooks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +84,19 @@ class Places:
 
 
 def _structure(module: nn.Module) -> Structure:
-    return tuple((id(m), type(m), *_switches(m), *_hooks(m)) for m in walk(module))
+    parts: list[Any] = []
+    for m in walk(module):
+        attributes = vars(m)
+        parts += [id(m), type(m), *[name for name, value in attributes.items() if value is True and name != "training"]]
+        if m._forward_hooks or m._forward_pre_hooks:
+            parts += _hooks(m)
+    return tuple(parts)
 
 
 def _hooks(m: nn.Module) -> list[int]:
     """The hooks of others: those of camlib come and go, also in other threads."""
-    if not m._forward_hooks and not m._forward_pre_hooks:
-        return []
     found = [*m._forward_hooks.items(), *m._forward_pre_hooks.items()]
     return [key for key, hook in found if not str(getattr(hook, "__module__", "")).startswith("camlib.")]
-
-
-def _switches(m: nn.Module) -> list[str]:
-    return [name for name, value in vars(m).items() if value is True and name != "training"]
 
 
 def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None) -> ForwardPass:

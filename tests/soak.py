@@ -70,6 +70,7 @@ def start(args: Sequence[object], log: Path) -> int:
     """Start a job in a process of its own. Returns its number."""
     if pid := os.fork():
         return pid
+    torch.set_num_threads(1)  # makes PyTorch's threads anew; several threads that do so at once may fail
     code = 99
     try:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
