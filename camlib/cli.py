@@ -176,14 +176,18 @@ def _run(args: argparse.Namespace) -> int:
     for note in journal.notes:
         print(f"camlib: {note}", file=sys.stderr)
     bad: list[tuple[Path, CamError]] = []
-    for photo, rows in run(clf, photos, settings, journal, resume=len(found) > 1 and not args.redo):
+    resume = len(found) > 1 and not args.redo
+    for photo, rows in run(clf, photos, settings, journal, resume):
+        if args.open and resume and not isinstance(rows, CamError):
+            # Not a page that an earlier job has written: whoever gave you this folder may have put it there.
+            [(_, rows)] = run(clf, [photo], settings, journal, resume=False)
         if isinstance(rows, CamError):
             bad.append((photo, rows))
-        else:
-            _print(photo, rows, args.json)
-            if args.open:
-                _open(Path(rows[0]["page"]))
-                args.open = False
+            continue
+        _print(photo, rows, args.json)
+        if args.open:
+            _open(Path(rows[0]["page"]))
+            args.open = False
     if bad and len(found) == 1:
         raise bad[0][1]
     if bad:

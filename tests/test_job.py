@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -484,3 +485,22 @@ def test_open_shows_only_this_jobs_own_page(small, photos, tmp_path, capsys, mon
         code, rows, _ = job(capsys, photos, "--out", out, "--open")
         assert code == 0 and done(rows) == ["a.jpg", "b.jpg", "c.jpg"]
     assert {*opened} == {(out / "a.html").as_uri()}
+
+
+def test_open_does_not_show_a_page_of_somebody_else(small, photos, tmp_path, capsys, monkeypatch):
+    """Even if a journal that came with the folder, and the page's digest in it, say that camlib wrote it."""
+    seen = []
+    out = tmp_path / "out"
+    monkeypatch.setattr("webbrowser.open", lambda address: seen.append((out / "a.html").read_bytes()) or True)
+    assert job(capsys, photos, "--out", out, "--html")[0] == 0
+    own = (out / "a.html").read_bytes()
+    evil = own.replace(b"<script", b"<script>evil()</script><script", 1)
+    was, now = (blake2b(page, digest_size=16).hexdigest() for page in (own, evil))
+    journal = (out / "camlib.jsonl").read_text()
+    (out / "a.html").write_bytes(evil)
+    (out / "camlib.jsonl").write_text(journal.replace(was, now).replace(f"[{len(own)}, ", f"[{len(evil)}, "))
+    before = (out / "b.html").stat().st_mtime_ns
+    assert done(job(capsys, photos, "--out", out, "--html")[1])[0] == "a.jpg"
+    assert (out / "a.html").read_bytes() == evil, "the journal is believed"
+    assert done(job(capsys, photos, "--out", out, "--open")[1]) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert seen == [own] and (out / "b.html").stat().st_mtime_ns == before
