@@ -29,13 +29,13 @@ EXAMPLES = """examples:
   camlib cat.jpg                              the best class
   camlib cat.jpg --top 3                      the best three, on one scale
   camlib cat.jpg --target "tiger cat" --target lynx
-  camlib cat.jpg --top 2 --figure             the same side by side, with the photo and the scale
+  camlib cat.jpg --top 2 --figure             also a figure: the best two side by side, with the photo and the scale
   camlib cat.jpg --open                       every class, to explore in the browser
   camlib cat.jpg --top 5 --raw                the maps also as numbers, for NumPy
   camlib photos/ --out maps --json            a folder; one JSON line per picture; resumes if interrupted
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input, or the
-results cannot be written; 141 stopped because the reader of the table, such as head, had read enough
+results cannot be written; 130 interrupted with Ctrl-C; 141 the program that reads the table, such as head, closed it
 """
 
 
@@ -65,7 +65,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network sees (default crop)")
     p.add_argument(
-        "--size", type=_positive, action="append", metavar="N", help="input side in pixels; repeat to average the maps"
+        "--size",
+        type=_positive,
+        action="append",
+        metavar="N",
+        help="input side in pixels; repeat to average the maps of several sizes",
     )
     p.add_argument(
         "--out", type=_path, default=Path("heatmaps"), metavar="DIR", help="folder for the pictures (default heatmaps)"
@@ -91,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         type=_positive,
         default=None,
         metavar="N",
-        help="photos per forward pass (default 8 on a GPU; 1 on a CPU, where more are hardly faster)",
+        help="photos per forward pass (default 8 on a GPU; 1 on a CPU, where larger batches are hardly faster)",
     )
     p.add_argument(
         "--workers",
@@ -106,9 +110,9 @@ def parser() -> argparse.ArgumentParser:
         default=MEMORY,
         metavar="SIZE",
         help="memory for photos, such as 500M or 8G (default 2G); the network needs about 1 GB more. A photo needs 24 "
-        "bytes per pixel, so with 2G the largest has 89 million",
+        "bytes per pixel, so with 2G the largest photo has 89 million pixels",
     )
-    p.add_argument("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of the photos, 1/N to N/N")
+    p.add_argument("--shard", type=_shard, metavar="I/N", help="explain only part I of N of the photos, such as 2/8")
     p.add_argument("--redo", action="store_true", help="redo photos that an earlier run finished")
     p.add_argument("--json", action="store_true", help="print a JSON line per picture instead of the table")
     p.add_argument("--version", action="version", version=_version())
@@ -116,10 +120,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     args = parser().parse_args(argv)
-    if args.method == "list":
-        return _list_methods()
-    if not args.photos:
+    if not args.photos and args.method != "list":
         parser().error("the following arguments are required: PHOTO|FOLDER")
     args.html |= args.open
     if args.target and args.top:
@@ -130,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may contain unprintable characters
     try:
-        return _run(args)
+        return _list_methods() if args.method == "list" else _run(args)
     except CamError as e:
         print(f"camlib: {printable(str(e))}", file=sys.stderr)
         return 2
@@ -169,7 +174,10 @@ def _run(args: argparse.Namespace) -> int:
     journal = Journal(args.out, settings.options, settings.recipe, "-of-".join(map(str, args.shard or ())))
     photos = [photo for photo in found if not journal.wrote(photo)]
     if not photos:
-        raise CamError(f"{printable(str(found[0]))}: is a picture that camlib wrote, and there is no other picture.")
+        raise CamError(
+            f"{printable(str(found[0]))}: is a picture that camlib wrote, and there are no other pictures; choose the "
+            "folder with your photos."
+        )
     if args.shard:
         part, parts = args.shard
         photos = [photo for photo in photos if journal.part_of(photo, parts) == part]
@@ -207,7 +215,7 @@ def _settings(args: argparse.Namespace, clf: "Classifier") -> "Settings":
         model=args.model,
         method=args.method,
         view=args.view,
-        sizes=tuple(args.size or ()),
+        sizes=tuple(sorted(args.size or ())),
         targets=tuple(sorted({clf.index(_target(target)) for target in args.target or []})),
         top=args.top or 1,
         figure=args.figure,
@@ -223,7 +231,7 @@ def _print(file: Path, rows: list[Row], as_json: bool) -> None:
     if as_json:  # in ASCII, which is the same in every terminal's encoding
         print(*(json.dumps(row) for row in rows), sep="\n", flush=True)
         return
-    print(f"{printable(str(file))}  (colour scale on the photo ±{rows[0]['scale']:.1f} {rows[0]['unit']})")
+    print(f"{printable(str(file))}  (colour scale on the photo ±{rows[0]['scale']:.1f} {printable(rows[0]['unit'])})")
     print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
@@ -248,6 +256,7 @@ def _list_methods() -> int:
 
     for name, method in METHODS.items():
         print(f"{name:<20} {method.summary}")
+    print(end="", flush=True)
     return 0
 
 
@@ -271,7 +280,7 @@ def _give_memory_back() -> None:
 
 
 def _cpus() -> int:
-    """The CPUs that this process may use, which on a cluster are fewer than the machine has."""
+    """The CPUs that this process may use, which on a cluster may be fewer than the machine has."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
@@ -283,8 +292,8 @@ def _target(text: str) -> int | str:
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty text is no path; an unset variable of the shell gives one")
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path; perhaps a shell variable is not set")
     return Path(text)
 
 

@@ -26,7 +26,7 @@ BAND = 2**20  # pixels: pictures are converted in bands of this size, which save
 
 # Limits that no real picture reaches. They bound the time and memory that a file built for harm can cost.
 SCANS = 100, 25  # of a small and a large progressive JPEG. Encoders write about 10; libtiff's limit is 100
-SCANNED = 2_500_000_000  # pixels in all scans of a JPEG, where a large one begins: about ten seconds
+SCANNED = 2_500_000_000  # pixels in all scans of a JPEG together, about ten seconds; 25 scans are always allowed
 PARTS = 20_000  # segments, chunks and blocks of a file: Pillow reads each with a few lines of Python
 EXIF_BYTES = 2**20  # a JPEG segment has 2**16
 TAG_NUMBERS = (
@@ -111,7 +111,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8. If the metadata are broken, the picture counts as upright."""
     exif = image.info.get("exif", b"")
     if len(exif) > EXIF_BYTES:
-        raise ImageError(f"holds {len(exif) / 1e6:.0f} MB of EXIF data, far more than a photo needs. Remove them.")
+        raise ImageError(f"holds {len(exif) / 1e6:.0f} MB of EXIF data, far more than a photo needs. Remove it.")
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except MemoryError:
@@ -512,7 +512,7 @@ def declared_size(data: bytes) -> tuple[int, int]:
             return _gif_size(data)
         if data[:2] == b"BM":
             width, height = struct.unpack_from("<HH" if data[14:18] == b"\x0c\0\0\0" else "<Ii", data, 18)
-            return width, abs(height)  # a negative height means that the first row comes first
+            return width, abs(height)  # a negative height means that the top row is stored first
         if _is_tiff(data):
             tags = _directory(data)
             return int(tags[256][2][0]), int(tags[257][2][0])
@@ -541,7 +541,9 @@ def check_effort(data: bytes) -> None:
 
 def _check_parts(number: int) -> None:
     if number > PARTS:
-        raise ImageError(f"has more than {PARTS} segments, chunks or stray bytes; no real picture does. Save it again.")
+        raise ImageError(
+            f"has more than {PARTS} segments, chunks or stray bytes; no real picture has so many. Save it again."
+        )
 
 
 _SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")  # markers that a length follows, and the end, D9
@@ -587,11 +589,11 @@ def _check_jpeg(data: bytes) -> None:
             exif += int.from_bytes(data[start : start + 2], "big")
         if scans > most:
             raise ImageError(
-                f"is a JPEG of {width}×{height} pixels with more than {most} scans, which would take very long. "
-                "Save it again."
+                f"is a JPEG of {width}×{height} pixels with more than {most} scans, which would take a very long "
+                "time to decode. Save it again."
             )
         if exif > EXIF_BYTES:
-            raise ImageError(f"holds more than {EXIF_BYTES} bytes of EXIF data, no real photo does. Remove them.")
+            raise ImageError(f"holds more than {EXIF_BYTES} bytes of EXIF data; no real photo has so much. Remove it.")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -608,7 +610,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _gif_size(data: bytes) -> tuple[int, int]:
-    """The screen, or what the first frame makes of it if it is larger, as Pillow does."""
+    """The size of the screen, enlarged if the first frame does not fit into it, as in Pillow."""
     width, height = struct.unpack_from("<HH", data, 6)
     position, parts = 13 + (6 << (data[10] & 7) if data[10] & 128 else 0), 0
     while data[position] not in b",;":  # the first frame, or the end
@@ -663,7 +665,7 @@ def _check_directories(data: bytes) -> None:
     for tags in directories:
         numbers = sum(n * (32 if kind in (5, 10) else 1) for kind, n, _ in tags.values() if kind not in (1, 2, 7))
         if numbers > TAG_NUMBERS:
-            raise ImageError(f"is a TIFF whose tags hold more than {TAG_NUMBERS} numbers; no real picture does.")
+            raise ImageError(f"is a TIFF whose tags hold more than {TAG_NUMBERS} numbers; no real picture has so many.")
     size = [int(first[tag][2][0]) if tag in first and len(first[tag][2]) else 0 for tag in (256, 257, 322, 323)]
     if size[2] * size[3] > max(TILE_PIXELS, size[0] * size[1]):
         raise ImageError(f"is a TIFF of {size[0]}×{size[1]} pixels in tiles of {size[2]}×{size[3]}. Save it in strips.")

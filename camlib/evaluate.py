@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from camlib.errors import CamError, optional
-from camlib.network import scores, scores_in_graph, untouched
+from camlib.network import mixes_batch, scores, scores_in_graph, untouched
 from camlib.outputs import Activation, check_activation, own_activation, resolve_activation
 from camlib.targets import class_index
 
@@ -83,7 +83,7 @@ def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
     """
     if len(heats) != len(tiles):
         raise CamError(f"Give one heat map for each tile; got {len(heats)} heat maps and {len(tiles)} tiles.")
-    return torch.tensor([energy_in_box(heat, [tile]) for heat, tile in zip(heats, tiles, strict=True)])
+    return torch.tensor([energy_in_box(heat, [tile]) for heat, tile in zip(heats, tiles, strict=True)], device="cpu")
 
 
 def deletion_curve(
@@ -172,7 +172,7 @@ def _curve(
         )
     curve = []
     with torch.no_grad(), untouched(module):
-        for shares in torch.linspace(0, 1, steps + 1).split(16):
+        for shares in torch.linspace(0, 1, steps + 1, device="cpu").split(1 if mixes_batch(module, start) else 16):
             changed = [torch.where(rank < round(float(share) * rank.numel()), end[0], start[0]) for share in shares]
             z = scores(module, torch.stack(changed))
             p = {"softmax": z.softmax(1), "sigmoid": z.sigmoid(), "identity": z}[kind]

@@ -94,11 +94,14 @@ def evidence(
 def _exact(
     clf: Classifier, views: Sequence[Sequence[View]], tensors: Sequence[Sequence[Tensor]], method: Method
 ) -> list[Evidence]:
-    """Runs all inputs of the same size through the network together."""
+    """Runs all inputs of the same size through the network together, unless it mixes the pictures of a batch."""
     inputs = [x for group in tensors for x in group]
     results: list[tuple[Tensor, Tensor, Tensor]] = [(x, x, x) for x in inputs]
-    for size in dict.fromkeys(x.shape for x in inputs):
-        members = [n for n, x in enumerate(inputs) if x.shape == size]
+    groups = [[n for n, x in enumerate(inputs) if x.shape == size] for size in dict.fromkeys(x.shape for x in inputs)]
+    largest = max(groups, key=len, default=[])
+    if len(largest) > 1 and clf.places.one_by_one(clf.module, inputs[largest[0]], clf.output):
+        groups = [[n] for n in range(len(inputs))]
+    for members in groups:
         exact = clf.places.exact(clf.module, torch.cat([inputs[n] for n in members]), clf.probe, clf.output)
         clf.check_scores(exact.logits)
         for row, n in enumerate(members):  # copies, so that one explanation does not hold the whole batch

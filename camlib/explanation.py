@@ -448,7 +448,8 @@ def _share(maps: Sequence[Tensor]) -> Tensor:
     if len(maps) == 1:
         return maps[0]
     h, w = (max(m.shape[axis] for m in maps) for axis in (-2, -1))
-    return torch.stack([_overlap(h, m.shape[-2], m) @ m @ _overlap(w, m.shape[-1], m).T for m in maps]).mean(0)
+    with torch.autocast(maps[0].device.type, enabled=False):
+        return torch.stack([_overlap(h, m.shape[-2], m) @ m @ _overlap(w, m.shape[-1], m).T for m in maps]).mean(0)
 
 
 def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:

@@ -30,9 +30,9 @@ class Explorer:
     exps: one explanation or several. names: the names of their photos. Needs ipywidgets and a running kernel; `to_html`
     writes a page that needs neither. `explanations` holds what is shown.
 
-    Another method keeps each photo's network, views and layer; another network keeps whether it sees the crop or the
-    whole photo. The four newest explorers are live. An older one keeps its page, but lets go of its networks and loses
-    its controls: run its cell again. `close`, or the end of a `with` block, removes an explorer.
+    If you change the method, each photo keeps its network, views and layer. If you change the network, each photo keeps
+    only its kind of view, crop or whole. The four newest explorers are live. An older one keeps its page, but releases
+    its networks and loses its controls: run its cell again. `close`, or the end of a `with` block, removes an explorer.
 
     >>> from camlib import explain, load_model
     >>> Explorer(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray.png"])
@@ -101,7 +101,7 @@ class Explorer:
     # --- close -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Remove the explorer from the notebook, and let go of its photos and networks."""
+        """Remove the explorer from the notebook, and release its photos and networks."""
         self._let_go()
         _close(self.widget, *self.widget.children, self._upload, self._network, self._method)
 
@@ -112,7 +112,7 @@ class Explorer:
         self.close()
 
     def _retire(self) -> None:
-        """Keep the page, which works without a kernel, but let go of the photos and networks."""
+        """Keep the page, which works without a kernel, but release the photos and networks."""
         self._let_go()
         row, *rest = self.widget.children
         self.widget.children = rest
@@ -162,7 +162,7 @@ class Explorer:
             self._network.value, self._method.value = self._now
 
     def _explain(self, source: Explanation | np.ndarray) -> Explanation:
-        """The explanation by the network and method in the fields. source: a photo is seen as the first one is."""
+        """The explanation by the network and method in the fields. An array gets the first photo's view."""
         name, method = self._network.value.strip(), self._method.value
         like = source if isinstance(source, Explanation) else self._sources[0]
         assert isinstance(like, Explanation)
@@ -193,7 +193,7 @@ class Explorer:
 
     @contextmanager
     def _working(self) -> Iterator[list[str]]:
-        """Say in the status line that work is going on, and then, what went wrong: nothing, or the problems."""
+        """Show in the status line that work is in progress, and at the end, the problems, if there were any."""
         problems: list[str] = []
         with self._lock:
             self._status.value = "Working …"

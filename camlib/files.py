@@ -29,7 +29,7 @@ _NO_FILE = {
 
 @dataclass(frozen=True)
 class State:
-    """What a file was when it was read: its size in bytes, its time of change, and the BLAKE2b-128 of its content."""
+    """The state of a file when it was read: its size in bytes, modification time, and BLAKE2b-128 digest."""
 
     size: int
     mtime_ns: int
@@ -53,7 +53,7 @@ def printable(text: str) -> str:
 def read_whole(path: str | os.PathLike[str], limit: int) -> tuple[bytes, State]:
     """Read a file of at most `limit` bytes.
 
-    Only ordinary files are opened, so that nothing can block or go on without end.
+    Only ordinary files are opened, so that reading cannot block or continue forever.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def read_whole(path: str | os.PathLike[str], limit: int) -> tuple[bytes, State]:
         raise CamError(f"{name}: cannot be opened ({reason(e)}).") from e
     if len(content) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise CamError(
-            f"{name}: does not hold the {before.st_size} bytes that its folder lists, or changed while it was read. "
-            "Try again when no other program writes it."
+            f"{name}: does not have the {before.st_size} bytes that the file system reports, or changed while it was "
+            "read. Try again when no other program is writing to it."
         )
     return content, State(len(content), before.st_mtime_ns, blake2b(content, digest_size=16).hexdigest())
 
@@ -149,8 +149,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 def sweep(folder: str | os.PathLike[str], older_than_seconds: float = 3600) -> int:
     """Delete the temporary files that `write_whole` left in a folder when its process was killed.
 
-    Only ordinary files with such a name go, and only those that nobody has written to for an hour, as younger ones may
-    belong to a running process. Subfolders are not searched. Returns the number of deleted files.
+    Only ordinary files with such a name are deleted, and only if they have not changed for `older_than_seconds`: newer
+    ones may belong to a running process. Subfolders are not searched. Returns the number of deleted files.
 
     >>> import tempfile
     >>> sweep(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Photos in folders: find them, and read and explain them ahead of their use, within a budget of memory."""
+"""Photos in folders: find them, and read and explain them ahead of time, within a memory budget."""
 
 import os
 from collections import Counter, deque
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from camlib.methods import Method
     from camlib.models import Classifier, Kind
 
-MEMORY = 2 << 30  # bytes for photos; Python and the network need about 1 GB beside it
+MEMORY = 2 << 30  # bytes for photos; Python and the network need about 1 GB more
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -153,7 +153,7 @@ class Memory:
 
     @contextmanager
     def photo(self, file: str | os.PathLike[str]) -> "Iterator[tuple[np.ndarray, State]]":
-        """A photo (H, W, 3), and what its file was when it was read. Its memory counts until the block ends.
+        """A photo (H, W, 3), and the state of its file when it was read. Its memory counts until the block ends.
 
         Raises `ImageError` as `camlib.read_image` does, and `CamError` if the photo alone exceeds the budget.
         """
@@ -258,7 +258,7 @@ def _evidence(clf: "Classifier", inputs: "list[_Ready]", method: "Method") -> "l
 
 
 def failure(file: Path, error: Exception) -> CamError:
-    """What one photo failed of, whatever it is, as an error with its name."""
+    """Turn any exception for one photo into a `CamError` that names the photo; return a `CamError` unchanged."""
     if isinstance(error, CamError):
         return error
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen, constants_as_they_are, gradients, no_gradient
-from camlib.errors import CamError, LayerError
+from camlib.errors import CamError, LayerError, ModelError
 from camlib.hooks import Layer, capture
 from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of
-from camlib.network import quantised, scores, untouched
+from camlib.network import batch_statistics, mixes_batch, quantised, scores, untouched
 from camlib.outputs import Output
 
 
@@ -69,9 +69,12 @@ def run_forward(
     layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: let the graph hold copies of the
     weights that it needs, so that you can still take gradients after the network has changed.
 
-    Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x.
+    Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x or mixes the
+    pictures of a batch.
     """
     check_input(module, x)
+    if len(x) > 1 and (norm := batch_statistics(module)) is not None:
+        raise ModelError(_MIXED.format(name=type(module).__name__, what=f" ({norm!r} keeps no running statistics)"))
     with torch.inference_mode(False):
         x = x.detach().clone()
         if isinstance(layer, FeatureLayer):
@@ -80,7 +83,15 @@ def run_forward(
             attempt = _record_named(module, x, name_of(module, layer), output, keep_weights)
             if attempt is not None:
                 return attempt
+        if len(x) > 1 and mixes_batch(module, x, output):
+            raise ModelError(_MIXED.format(name=type(module).__name__, what=""))
         return _record(module, x, locate(module, x, layer, output), output, keep_weights)
+
+
+_MIXED = (
+    "In {name}, a picture's scores depend on the other pictures in its batch{what}, so its map would, too. Explain one "
+    "picture at a time: x[:1], then x[1:2], and so on."
+)
 
 
 def _record_named(

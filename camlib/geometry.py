@@ -59,17 +59,20 @@ def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) ->
             h, w = features.shape[2:]
             columns = [(w - 1) // 2, w // 2]  # the central cell, or two of the central four, by alternating diagonals
             for row, column in sorted({((h - 1) // 2, columns[batch % 2]), (h // 2, columns[1 - batch % 2])}):
-                signs = torch.randint(0, 2, features.shape[:2], generator=draw).to(features) * 2 - 1
+                signs = torch.randint(0, 2, features.shape[:2], generator=draw, device="cpu").to(features) * 2 - 1
                 scalar = (features[:, :, row, column] * signs).sum()
                 (gradient,) = torch.autograd.grad(scalar, x, retain_graph=True)
                 drawn = [(row + 0.5) * x.shape[2] / h, (column + 0.5) * x.shape[3] / w]
-                offsets.append(_centroid(gradient.cpu().double().square().sum(1)) - torch.tensor(drawn).double())
+                offsets.append(
+                    _centroid(gradient.cpu().double().square().sum(1))
+                    - torch.tensor(drawn, dtype=torch.float64, device="cpu")
+                )
     return torch.cat(offsets)
 
 
 def _centroid(energy: Tensor) -> Tensor:
     """The centre of mass (y, x) of each map: (B, H, W) -> (B, 2); NaN for a map of zeros."""
-    y, x = (torch.arange(side) + 0.5 for side in energy.shape[1:])
+    y, x = (torch.arange(side, device=energy.device) + 0.5 for side in energy.shape[1:])
     moments = torch.stack([energy.sum(2) @ y.to(energy), energy.sum(1) @ x.to(energy)], 1)
     return moments / energy.sum((1, 2))[:, None]
 
@@ -79,9 +82,10 @@ def _natural_noise(count: int, channels: int, side: int, draw: torch.Generator) 
 
     White noise would not do: networks respond to it differently than to photos, and this would affect the offset.
     """
-    white = 0.9 * torch.randn(count, 1, side, side, generator=draw)
-    white = white + 0.45 * torch.randn(count, channels, side, side, generator=draw)
-    frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None])
+    white = 0.9 * torch.randn(count, 1, side, side, generator=draw, device="cpu", dtype=torch.float32)
+    white = white + 0.45 * torch.randn(count, channels, side, side, generator=draw, device="cpu", dtype=torch.float32)
+    down, across = torch.fft.fftfreq(side, device="cpu"), torch.fft.rfftfreq(side, device="cpu")
+    frequency = torch.hypot(down[:, None], across[None])
     frequency[0, 0] = torch.inf  # removes the mean
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side, side))
     return (0.5 + 0.25 * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)

@@ -278,14 +278,15 @@ def _layout(shape: tuple[int, ...]) -> str:
         case (_, _, 2 | 4):
             return (
                 "The last channel is probably opacity: "
-                "camlib.images.from_pil(PIL.Image.fromarray(photo)) lays the picture on white."
+                "camlib.images.from_pil(PIL.Image.fromarray(photo)) puts the picture on a white background."
             )
         case (1, _, _):
             return "It is gray: np.stack([photo[0]] * 3, axis=-1) repeats it as red, green and blue."
         case (4, _, _):
             return (
                 "The channels come first, and the fourth is probably opacity (RGBA): "
-                "camlib.images.from_pil(PIL.Image.fromarray(photo.transpose(1, 2, 0))) lays the picture on white."
+                "camlib.images.from_pil(PIL.Image.fromarray(photo.transpose(1, 2, 0))) puts the picture on a white "
+                "background."
             )
         case (batch, _, _, 3):
             return f"It is a batch of {batch}: pass its photos one at a time, photo[0] first."
@@ -334,7 +335,7 @@ def _named(name: str, size: tuple[int, int] = (0, 0)) -> Iterator[None]:
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and re.search("out of memory|error -9$", str(e))):
             raise ImageError(f"{name}: {_NO_MEMORY}") from e
         if "MAX_TEXT" in str(e):  # Pillow's limit for what text and colour profiles of a PNG unpack to
-            raise ImageError(f"{name}: its texts or colour profile are larger than Pillow reads ({reason(e)}).") from e
+            raise ImageError(f"{name}: its text or colour profile is larger than Pillow allows ({reason(e)}).") from e
         if _scarce(*size):  # libjpeg and libwebp report both in the same way
             raise ImageError(f"{name}: cannot be decoded ({reason(e)}): it is damaged, or {_NO_MEMORY}") from e
         raise ImageError(f"{name}: cannot be decoded, the file is damaged or cut off ({reason(e)}).") from e
@@ -379,7 +380,7 @@ def _decode(data: bytes, name: str, window: Window | None, max_pixels: int | Non
             return read_tiff(data, tags, window)
         with image:
             if image.width * image.height > size[0] * size[1]:  # a caller may have reserved memory by the header
-                raise ImageError("contradicts itself about its size: the file is damaged.")
+                raise ImageError("declares two different sizes: the file is damaged.")
             return convert(image, data, window)
 
 
@@ -401,7 +402,7 @@ def _check_window(window: Window | None) -> Window | None:
 def _check_size(width: int, height: int, max_pixels: int | None) -> None:
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(limit, int) or limit < 1:
-        raise ImageError(f"max_pixels={limit!r} must be a positive number, or None for {MAX_PIXELS}.")
+        raise ImageError(f"max_pixels={limit!r} must be a positive whole number, or None for {MAX_PIXELS}.")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"declares {width}×{height} pixels; no side may be longer than {MAX_SIDE}.")
     if width * height > limit:

@@ -120,7 +120,7 @@ def picture_of(clf: Classifier, x: Tensor) -> np.ndarray:
 
     With one or two channels, the first is shown in gray; with more than three, the first three are shown in colour.
     """
-    mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (clf.mean, clf.std))
+    mean, std = (torch.tensor(v, device="cpu").reshape(-1, 1, 1) for v in (clf.mean, clf.std))
     pixels = (x[0].detach().cpu().float() * std + mean).clamp(0, 1)
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
     return (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""Explain any number of photos and write their pictures: within a budget of memory, and resumable at any moment."""
+"""Explain any number of photos and write their pictures within a memory budget. A stopped job can be resumed."""
 
 import errno
 import math
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from camlib.models import Classifier, Kind
 
 CHANGED = "changed while it was being explained; run this again."
-IN_THE_WAY = "files that camlib did not write have its names; move them, or choose another folder with --out."
+LOST = "it, or a file that was written for it, changed during this run; run this again."
+IN_THE_WAY = (
+    "files that camlib did not write have this photo's file names; move them, or choose another folder with --out."
+)
 LONGEST_LABEL = 60  # bytes of a class's label in a file name
 LONGEST_RECIPE = 60
 FIGURE_PIXELS, FIGURE_SIDE = 20e6, 65_000  # at most; a JPEG cannot have longer sides
-STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
+STOPS: tuple[int, ...] = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+STOPS += (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Settings:
 
     @property
     def recipe(self) -> str:
-        """What changes a picture, for file names; empty for the default.
+        """The options that change a picture, in the form used in file names; empty for the defaults.
 
         >>> Settings(Path("maps"), view="whole", top=3).recipe
         'whole-top3'
@@ -64,7 +68,7 @@ class Settings:
         usual = Settings(self.out)
         names = ("model", "method", "view")
         parts = [_slug(getattr(self, name)) for name in names if getattr(self, name) != getattr(usual, name)]
-        parts += ["+".join(map(str, self.sizes))] if self.sizes else []
+        parts += ["size" + "+".join(map(str, self.sizes))] if self.sizes else []
         if len(self.targets) > 1 or (self.targets and (self.figure or self.raw)):  # they share a scale or a file
             named = "+".join(map(str, sorted(self.targets)))
             digest = blake2b(named.encode(), digest_size=3).hexdigest()
@@ -85,7 +89,7 @@ def run(
     Reading, the network and writing overlap: threads read the next photos and draw the previous ones. resume: skip the
     photos that the journal knows to be finished.
 
-    Raises `CamError` if the folder cannot be written, for example because the disk is full.
+    Raises `CamError` if the folder cannot be written to, for example because the disk is full.
     """
     from tqdm import tqdm
 
@@ -125,7 +129,8 @@ def run(
             if finished and (rows := journal.rows(photo)) is not None:
                 yield photo, rows
                 continue
-            result = next(written) if not finished else CamError(f"{printable(str(photo))}: {CHANGED}")
+            result = next(written) if not finished else CamError(f"{printable(str(photo))}: {LOST}")
+
             if isinstance(result, CamError):
                 yield photo, result
             else:
@@ -136,7 +141,7 @@ def run(
 
 
 class Stop(CamError):
-    """The folder cannot be written, so that no later photo could be finished either."""
+    """The folder cannot be written to, so no later photo can be finished either."""
 
 
 def _write(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
@@ -175,7 +180,7 @@ def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) 
 def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:
     """Write the figure at twice the resolution, so that it is sharp on high-resolution screens.
 
-    That of a very tall photo has a lower one, so that a small file cannot take any amount of memory.
+    A very tall photo gets a lower resolution; otherwise, a small file could use an unlimited amount of memory.
     """
     from camlib.plot import encode
 
@@ -183,7 +188,7 @@ def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Pa
     width, height = (float(inches) for inches in figure.get_size_inches())
     dpi = min(200, math.sqrt(FIGURE_PIXELS / (width * height)), FIGURE_SIDE / max(width, height))
     picture = encode(figure, dpi)
-    figure.clear()  # its parts refer to each other, and would hold the photo until Python looks for such garbage
+    figure.clear()  # its parts refer to each other, so the photo would stay in memory until the next garbage collection
     return write_whole(path, lambda file: file.write(picture))
 
 

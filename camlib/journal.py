@@ -2,12 +2,12 @@
 
 There are two files of JSON lines. A photo takes its name in `camlib.names.jsonl` before anything is written under it.
 A line in `camlib.jsonl` says that it is finished: what was read, with which options, and which files were written. So
-whenever a job is stopped, the next one knows which files belong to which photo. A line counts only as far as the disk
-confirms it.
+whenever a job is stopped, the next one knows which files belong to which photo. A line counts only if the files
+on the disk still match it.
 
-These are lines of text, and not a database, because each part of a job (`--shard`) can then have files of its own:
-locks cannot be trusted on the network disks that the machines of a cluster share. Parts need no common file, because
-their names contain a digest of the photo's path.
+These are lines of text, not a database, so that each part of a job (`--shard`) can have its own files: locks are not
+reliable on the network disks that the machines of a cluster share. The parts need no common file, because the names of
+their pictures contain a digest of the photo's path.
 """
 
 import errno
@@ -32,24 +32,26 @@ Row = dict[str, Any]  # a picture, and what it shows
 Check = Callable[[dict[str, Any]], bool]  # whether a line is as camlib writes it
 
 WRITTEN = ("picture", "figure", "raw", "page")  # the kinds of files, as rows call them
+ROW = {"photo", "index", "label", "probability", "logit", "evidence", "scale", "unit", *WRITTEN}
 ASKED = {"figure": "figure", "raw": "raw", "html": "page"}  # options that ask for files, and the kinds
 LONGEST_NAME = 100  # bytes: file systems allow 255, and the class follows
 LONGEST_LINE = 1 << 25
 BLOCK = 1 << 16
-LATEST = 1e11  # seconds: no line of a journal is younger
-RESERVED = {"con", "prn", "aux", "nul"} | {f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10)}  # Windows
+LATEST = 1e11  # seconds since 1970: a line with a later time is not valid
+RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"}  # on Windows
+RESERVED |= {f"{device}{n}" for device in ("com", "lpt") for n in "123456789¹²³"}
 ENDINGS = re.compile(  # of what camlib writes, by kind
     r"\.(?:(?P<picture>\d+-[^.]*\.png)|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z", re.IGNORECASE
 )
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of disks that know no locks
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of disks that do not support locks
 WAIT = 60  # seconds for another process that is taking names or adding a line
 
 
 class Journal:
     """The names and the finished photos of a folder.
 
-    options: everything that decides what is written. recipe: the part of it that file names show, such as "whole".
-    part: such as "2-of-8", for a job that is one part of several. `notes` holds what the user should know.
+    options: everything that decides what is written. recipe: the form of the options in file names, such as "whole".
+    part: such as "2-of-8", if the job is one shard of several. `notes` holds messages for the user.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any], recipe: str = "", part: str = "") -> None:
@@ -79,8 +81,8 @@ class Journal:
     def take_names(self, photos: Sequence[Path]) -> dict[Path, str]:
         """A name for each photo with this recipe, which no other photo, recipe or file in the folder has.
 
-        A photo is left out if files that camlib did not write are in the way: its name is that of an earlier run, which
-        wrote no such files. Raises `CamError` if the names cannot be recorded.
+        A photo is left out if it has a name from an earlier run, and this run would overwrite files of that name that
+        camlib did not write. Raises `CamError` if the names cannot be recorded.
         """
         taken: dict[Path, str] = {}
         with self._lock():
@@ -109,7 +111,7 @@ class Journal:
         return int.from_bytes(_digest(self._key(photo)), "big") % parts + 1
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file in the folder has a name that belongs to one of its photos."""
+        """Whether a file is in this folder and has a name that camlib gave to a photo."""
         name, kind = _split(path.name)
         owner = self._owners.get(_fold(name))
         here = self._without_links(path.parent) == self._without_links(self.folder)
@@ -121,7 +123,7 @@ class Journal:
         if unchanged and not self.part:
             yield stem + end
         size = 8 if self.part else 4  # parts do not see each other's names, so no two digests may be the same
-        stem += "-" + blake2b(self._key(photo).encode(), digest_size=size).hexdigest()
+        stem += "-" + blake2b(self._key(photo).encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
         yield stem + end
         for n in range(2, 1000):
             yield f"{stem}-{n}{end}"
@@ -130,7 +132,7 @@ class Journal:
         )
 
     def _foreign(self) -> dict[str, frozenset[str]]:
-        """The names and kinds of files in the folder that look like camlib's but belong to no photo: they stay."""
+        """The names and kinds of files in the folder that look like camlib's but belong to no photo."""
         found: dict[str, frozenset[str]] = {}
         for entry in self._entries():
             name, kind = _split(entry)
@@ -147,11 +149,11 @@ class Journal:
             self._owners[_fold(name)] = owner, known[1] | kinds
 
     def _key(self, photo: Path) -> str:
-        """A photo's path from the folder, so that both may be moved together."""
+        """A photo's path relative to the folder, so that both may be moved together."""
         path = os.path.join(self._without_links(photo.parent), photo.name)
         with suppress(ValueError):  # another drive of Windows
             path = os.path.relpath(path, self._without_links(self.folder))
-        return path.replace(os.sep, "/").encode("utf-8", "backslashreplace").decode()
+        return path.replace(os.sep, "/")
 
     def _without_links(self, folder: Path) -> str:
         if folder not in self._real:
@@ -178,7 +180,7 @@ class Journal:
         """The rows of a finished photo; None if it is not finished.
 
         It is finished if a line says so, for the same options, and if neither the photo nor anything that was written
-        has changed since. Other times of change, as of copies, do not matter if the content is the same.
+        has changed since. A different modification time, as on a copy, does not matter if the content is the same.
         """
         entry = self._done.get(self._job(self._key(photo), self.options))
         if entry is None:
@@ -200,7 +202,7 @@ class Journal:
         return [self._shown(row, photo) for row in line["rows"]]
 
     def line(self, photo: Path, state: State, rows: list[Row]) -> dict[str, Any]:
-        """What `add` records of a photo whose files are written. state: of the photo when it was read.
+        """The line that `add` records for a photo whose files are written. state: the photo's when it was read.
 
         Raises `CamError` if a file is not there.
         """
@@ -260,19 +262,19 @@ class Journal:
             raise CamError(f"{printable(str(self.folder))}: cannot be read ({reason(e)}).") from e
 
     def _set_aside(self, path: Path, check: Check) -> None:
-        """Keep a damaged journal under another name, and go on with those of its lines that can be used."""
+        """Keep a copy of a damaged journal, and continue with the lines that can be used."""
         for n in range(1, 1000):
             aside = path.with_name(f"{path.name.removesuffix('.jsonl')}.damaged-{n}.jsonl")
             if not os.path.lexists(aside):
                 break
         with open(path, "rb") as damaged:
-            write_whole(aside, lambda file: copyfileobj(damaged, file))  # a copy: the journal is there at any moment
+            write_whole(aside, lambda file: copyfileobj(damaged, file))  # a copy, so that the journal never disappears
             damaged.seek(0)
             good = (raw for _, raw in _raw_lines(damaged) if _parsed(raw, check) is not None)
             write_whole(path, lambda file: file.writelines(good))
         self.notes.append(
-            f"{printable(str(path))}: has lines that cannot be used. It was set aside as {printable(aside.name)}, and "
-            "the photos of those lines are done again."
+            f"{printable(str(path))}: has damaged lines. A copy was kept as {printable(aside.name)}, and the photos "
+            "of those lines are explained again."
         )
 
     def _append(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -286,14 +288,14 @@ class Journal:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Keep other processes from taking names or adding lines. A disk without locks is used without."""
+        """Keep other processes from taking names or adding lines. On a disk that does not support locks, do nothing."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.folder / ".camlib.lock")
         try:
             lock.acquire(timeout=WAIT)
         except Timeout as e:
-            raise CamError(f"{printable(str(self.folder))}: another job has held its journal for {WAIT} s.") from e
+            raise CamError(f"{printable(str(self.folder))}: another job has locked its journal for {WAIT} s.") from e
         except NotImplementedError:
             yield
             return
@@ -381,7 +383,8 @@ def _is_row(row: dict[str, Any], line: dict[str, Any]) -> bool:
     low, high = row["evidence"]
     numbers = [row["logit"], row["scale"], low, high, 0 if row["probability"] is None else row["probability"]]
     return (
-        all(isinstance(row[key], str) for key in ("photo", "label", "unit", "picture"))
+        row.keys() <= ROW
+        and all(isinstance(row[key], str) for key in ("photo", "label", "unit", "picture"))
         and isinstance(row["index"], int)
         and all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
         and all(row[kind] in line["files"] and _split(row[kind])[1] == kind for kind in WRITTEN if kind in row)
@@ -418,12 +421,12 @@ def _split(file: str) -> tuple[str, str]:
 
 
 def _fold(name: str) -> str:
-    """The same for names that are the same file on some disks, which ignore case or how an accent is encoded."""
+    """One text for all names that are the same file on disks that ignore case or how accents are encoded."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _digest(*parts: str) -> bytes:
-    return blake2b("\0".join(parts).encode("utf-8", "backslashreplace"), digest_size=12).digest()
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
 def _written(path: Path) -> list[Any]:

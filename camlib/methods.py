@@ -15,7 +15,7 @@ from torch import Tensor
 from camlib.errors import CamError, near
 from camlib.forward_pass import ForwardPass
 from camlib.geometry import upsample
-from camlib.network import scores, untouched
+from camlib.network import mixes_batch, scores, untouched
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 """A, G (B, C, h, w) -> map (B, h, w)."""
@@ -149,6 +149,7 @@ def _score_cam(ran: ForwardPass, indices: list[int], batch: int, progress: bool)
 
     A = ran.features
     weights = A.new_empty(A.shape[:2])
+    batch = 1 if mixes_batch(ran.module, ran.x, ran.output) else batch
     with torch.no_grad(), tqdm(total=weights.numel(), unit="mask", disable=not progress) as bar:
         for n, channels in enumerate(A):
             for start in range(0, len(channels), batch):

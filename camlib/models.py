@@ -116,7 +116,7 @@ class Classifier:
     def probe(self) -> Tensor:
         """An input (1, C, height, width) of seeded noise, for finding layers."""
         draw = torch.Generator().manual_seed(0)
-        noise = torch.rand(1, self.channels, *self.shape, generator=draw)
+        noise = torch.rand(1, self.channels, *self.shape, generator=draw, device="cpu", dtype=torch.float32)
         return self.normalise(noise.to(self.device))
 
     def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | tuple[int, int] | None = None) -> View:
@@ -371,7 +371,9 @@ def _first_scores(
     height, width = (size, size) if isinstance(size, int) else size
     failure: ModelError | None = None
     for channels in dict.fromkeys([*given, 3, first, 1]):
-        noise = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(
+            1, channels, height, width, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32
+        )
         x = noise.to(device_of(module), dtype_of(module))
         try:
             with untouched(module):

@@ -151,8 +151,8 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     `.data`. Weights that it changes in place are not.
 
     restless: what to restore, see `restless_buffers`; None restores everything. seed: for the random numbers that the
-    network draws inside, if any, so that the same input gets the same answer. Yields a list, which contains the names
-    of what was changed once the block has ended. Threads may share a network, as in `eval_mode`.
+    network draws inside, if any, so that the same input gets the same answer. Yields a list that is filled when
+    the block ends: the names of what was changed. Threads may share a network, as in `eval_mode`.
     """
     grad, block = torch.is_grad_enabled(), object()
     changed: list[str] = []
@@ -435,6 +435,32 @@ def is_random(module: nn.Module, x: Tensor, output: Output | None = None, restle
     return not torch.equal(*answers)
 
 
+def mixes_batch(module: nn.Module, x: Tensor, output: Output | None = None) -> bool:
+    """Whether a picture's scores depend on the other pictures in its batch, or the network takes one picture only.
+
+    An example is BatchNorm without running statistics. x (B, C, H, W): the first picture is used, beside noise.
+    """
+    first = x[:1]
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.rand(first.shape, generator=draw, device="cpu", dtype=torch.float32).to(first)
+    with torch.no_grad(), untouched(module):
+        alone = scores(module, first, output).float()
+    try:
+        with torch.no_grad(), untouched(module):
+            beside = scores(module, torch.cat([first, noise]), output)[:1].float()
+    except CamError:
+        return True
+    exact = dtype_of(module).itemsize >= 4 and not torch.is_autocast_enabled(x.device.type)
+    tolerance = 1e-3 if exact else 3e-2
+    return bool((alone - beside).abs().max() > tolerance * alone.abs().max())
+
+
+def batch_statistics(module: nn.Module) -> str | None:
+    """The name of the first BatchNorm without running statistics, which mixes the pictures of a batch."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return next((name for name, m in module.named_modules() if isinstance(m, kinds) and m.running_mean is None), None)
+
+
 RANDOM = (
     "{name} answers the same input differently each time: something random stays on in evaluation mode, such as "
     "F.dropout(x), whose default is training=True. Write F.dropout(x, training=self.training), or use nn.Dropout."
@@ -457,7 +483,8 @@ def run_hooked(
     calls: dict[str, int] = {}
 
     def pre_hook(name: str) -> Callable:
-        def hook(m: nn.Module, args: tuple, kwargs: dict | None = None) -> None:  # None: its thread is removing it
+        def hook(m: nn.Module, args: tuple, kwargs: dict | None = None) -> None:
+            # kwargs is None while another thread removes this hook
             first = next(iter(args or (kwargs or {}).values()), None)
             if threading.get_ident() == owner and isinstance(first, Tensor) and first.ndim:
                 before(name, calls.get(name, -1) + 1, m, first)  # type: ignore[misc]

@@ -13,7 +13,7 @@ from camlib.forward_pass import ForwardPass, run_forward
 from camlib.heads import Head, find_head
 from camlib.hooks import Layer
 from camlib.layers import FeatureLayer, locate
-from camlib.network import copy_of, walk
+from camlib.network import copy_of, mixes_batch, walk
 from camlib.outputs import Output
 
 Structure = tuple[Any, ...]
@@ -43,6 +43,7 @@ class Places:
     structure: Structure | None = None  # the network's when its head was found
     layers: dict[Layer | None, tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
     # each with the network's structure at that time, and the shorter side of the input
+    mixes: tuple[Structure, bool] | None = None  # whether the network mixes the pictures of a batch
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
         """The maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
@@ -66,8 +67,18 @@ class Places:
             self.head, self.structure = head, now
             return _run(self.head, module, x)
 
+    def one_by_one(self, module: nn.Module, x: Tensor, output: Output | None) -> bool:
+        """Whether pictures must go through the network one by one, because it mixes those of a batch."""
+        now = _structure(module)
+        if self.mixes is None or self.mixes[0] != now:
+            self.mixes = now, mixes_batch(module, x, output)
+        return self.mixes[1]
+
     def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
-        """A forward pass with the graph from a feature map on. Its gradients stay those of the network as it is now."""
+        """A forward pass with the graph from a feature map on.
+
+        Its gradients are those of the network as it is now, even if it changes later.
+        """
         now = _structure(module)
         structure, largest, place = self.layers.get(layer, (None, 0, None))
         side, unchanged = min(x.shape[2:]), structure == now
@@ -94,7 +105,7 @@ def _structure(module: nn.Module) -> Structure:
 
 
 def _hooks(m: nn.Module) -> list[int]:
-    """The hooks of others: those of camlib come and go, also in other threads."""
+    """The keys of hooks that are not camlib's own, which it adds and removes all the time, in any thread."""
     found = [*m._forward_hooks.items(), *m._forward_pre_hooks.items()]
     return [key for key, hook in found if not str(getattr(hook, "__module__", "")).startswith("camlib.")]
 

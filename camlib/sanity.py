@@ -39,7 +39,7 @@ def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterato
         module = copy.deepcopy(module)
         with torch.no_grad():
             for parameter in find_layer(module, layer).parameters():
-                shuffled = torch.randperm(parameter.numel(), generator=draw).to(parameter.device)
+                shuffled = torch.randperm(parameter.numel(), generator=draw, device="cpu").to(parameter.device)
                 parameter.copy_(parameter.flatten()[shuffled].view_as(parameter))
         yield layer, replace(clf, module=module)
 
@@ -66,13 +66,13 @@ def centre_map(size: tuple[int, int], spread: float = 0.25) -> Tensor:
 
     Photographers put their subject in the middle, so this baseline does well on many data sets.
     """
-    y, x = (torch.linspace(-0.5 + 0.5 / side, 0.5 - 0.5 / side, side) / spread for side in size)
+    y, x = (torch.linspace(-0.5 + 0.5 / side, 0.5 - 0.5 / side, side, device="cpu") / spread for side in size)
     return torch.exp(-(y[:, None] ** 2 + x**2) / 2)
 
 
 def random_map(size: tuple[int, int], seed: int = 0) -> Tensor:
     """A baseline: uniform noise from 0 to 1, (h, w)."""
-    return torch.rand(size, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed), device="cpu", dtype=torch.float32)
 
 
 def edge_map(photo: np.ndarray) -> Tensor:

@@ -119,10 +119,10 @@ def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) ->
 
 def _weights(view: View, axis: int, cells: int, offset: float, device: torch.device) -> Tensor:
     """Bilinear weights (pixels of the photo, cells) along one axis, with rows of NaN for pixels outside the window."""
-    pixels = torch.arange(view.photo[axis], dtype=torch.float64) + 0.5
+    pixels = torch.arange(view.photo[axis], dtype=torch.float64, device="cpu") + 0.5
     place_in_window = view.to_window(pixels, axis)
     position = ((place_in_window - offset / view.size[axis]) * cells - 0.5).clamp(0, cells - 1)
-    weights = (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+    weights = (1 - (position[:, None] - torch.arange(cells, device="cpu")).abs()).clamp(min=0)
     unseen = (place_in_window < 0) | (place_in_window > 1)
     if not unseen.all():  # otherwise the window lies within a single pixel, which the network did see
         weights[unseen] = torch.nan

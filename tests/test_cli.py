@@ -129,7 +129,7 @@ def test_a_bad_file_in_a_folder_does_not_stop_the_others(tmp_path, capsys):
     [
         ([], "cat.282-tiger-cat.png"),
         (["--view", "whole"], "cat-whole.*.png"),
-        (["--size", 320], "cat-320.*.png"),
+        (["--size", 320], "cat-size320.*.png"),
         (["--method", "grad_cam"], "cat-grad_cam.282-tiger-cat.png"),
         (["--target", "tiger cat"], "cat.282-tiger-cat.png"),
         (["--target", 282, "--target", 281], "cat-281+282.282-tiger-cat.png"),

@@ -1,5 +1,6 @@
 """What surrounds a network in practice must not make a map wrong: threads, precision, compilers, states, odd values."""
 
+import contextlib
 import copy
 import gc
 import itertools
@@ -16,6 +17,7 @@ from torch import nn
 from torchvision import models
 
 from camlib import (
+    METHODS,
     CamError,
     HeadError,
     LayerError,
@@ -27,12 +29,14 @@ from camlib import (
     explain_all,
     find_head,
     grad_cam,
+    gradient_map,
     load_model,
     place,
     read_image,
+    receptive_field_offset,
     upsample,
 )
-from tests.networks import build, count_hooks
+from tests.networks import build, count_hooks, tiny
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,63 @@ def test_threads_share_a_model(clf, count):
 
 
 # Modes and precision
+
+
+@contextlib.contextmanager
+def double():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextlib.contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+MODES = {
+    "another default device": lambda: torch.device("meta"),  # where a tensor has no values: any use of it is an error
+    "float64 as default": double,
+    "deterministic": deterministic,
+    "inference mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("mode", [*MODES])
+def test_the_same_maps_in_any_mode(mode, fresh):
+    """Values, types and devices are those of a call outside, whether the classifier was made outside or inside."""
+
+    def everything(clf):
+        x = torch.full((1, 3, 64, 64), 0.5, device="cpu") * torch.linspace(0, 1, 64, device="cpu")
+        for method in METHODS:
+            exp = explain(clf, "data/photos/cat.jpg", method=method)
+            yield from (
+                exp.map([0, 1]),
+                exp.logits,
+                exp.heatmap(1),
+                exp.probabilities,
+                torch.from_numpy(exp.overlay(1)),
+            )
+            if method != "cam":
+                yield gradient_map(clf.module, x.to(torch.float32), 1, method)
+        yield explain(clf, "data/photos/cat.jpg", sizes=(64, 96)).maps
+        yield torch.from_numpy(np.array(receptive_field_offset(clf)))
+
+    clf = load_model(tiny(), size=64)
+    expected = list(everything(clf))
+    with MODES[mode]():
+        found = list(everything(load_model(clf.module, size=64) if fresh else clf))
+    for a, b in zip(found, expected, strict=True):
+        atol = (0.03 if mode == "autocast" else 1e-5) * float(b.double().abs().nan_to_num().max())
+        torch.testing.assert_close(a, b, atol=atol, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])

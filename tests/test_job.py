@@ -3,8 +3,10 @@
 Kills, jobs side by side and memory are measured in tests/soak.py, a program of its own.
 """
 
+import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import camlib.job
 import camlib.models
 from camlib import CamError, load_model
 from camlib.cli import main
+from camlib.job import Settings
 from tests import soak
 from tests.networks import tiny
 
@@ -308,7 +311,7 @@ def test_a_page_of_the_users_that_is_in_the_way_later(small, photos, tmp_path, c
     (out / "b.html").write_text("my own page")
     code, rows, err = job(capsys, photos, "--out", out, "--html")
     assert (code, done(rows)) == (1, ["a.jpg", "c.jpg"])
-    assert "b.jpg: files that camlib did not write have its names" in err
+    assert "b.jpg: files that camlib did not write have this photo's file names" in err
     assert (out / "b.html").read_text() == "my own page"
 
 
@@ -504,3 +507,42 @@ def test_open_does_not_show_a_page_of_somebody_else(small, photos, tmp_path, cap
     assert (out / "a.html").read_bytes() == evil, "the journal is believed"
     assert done(job(capsys, photos, "--out", out, "--open")[1]) == ["a.jpg", "b.jpg", "c.jpg"]
     assert seen == [own] and (out / "b.html").stat().st_mtime_ns == before
+
+
+def test_options_that_give_different_pictures_give_different_names():
+    """Every combination; the class stands in a picture's name, but not in that of a figure or of numbers."""
+    recipes: dict[tuple, str] = {}
+    chosen = [((), 1), ((), 3), ((288,), 1), ((224, 288), 1), ((1, 2, 3, 4, 5), 1)]  # targets, top
+    values = (("crop", "whole"), ((), (288,), (224, 288)), chosen, (False, True), (False, True))
+    for view, sizes, (targets, top), figure, raw in itertools.product(*values):
+        settings = Settings(Path("out"), view=view, sizes=sizes, targets=targets, top=top, figure=figure, raw=raw)
+        classes = targets if len(targets) > 1 or figure or raw else ()
+        shows = (view, sizes, classes, top)
+        assert recipes.setdefault(shows, settings.recipe) == settings.recipe
+    assert len({*recipes.values()}) == len(recipes) == 30
+
+
+def test_a_hostile_journal_prints_no_escapes(small, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert job(capsys, photos, "--out", out)[0] == 0
+    journal = (out / "camlib.jsonl").read_text()
+    (out / "camlib.jsonl").write_text(journal.replace('"unit": "', '"unit": "\\u001b[31m\\u202e'))
+    assert main([str(photos), "--out", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert "\\x1b[31m" in table and "\x1b" not in table and "\u202e" not in table
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_streams(photos, tmp_path, closed):
+    """As programs that start others in the background leave them."""
+    code = (
+        "import sys; import camlib.models; from tests.networks import tiny; from camlib.cli import main\n"
+        "clf = camlib.models.load_model(tiny(), size=64); camlib.models.load_model = lambda *a, **o: clf\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    (photos / "d.jpg").write_bytes(b"broken")
+    command = shlex.join([sys.executable, "-c", code, str(photos), "--out", str(tmp_path / "out"), "--json"])
+    result = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert len([json.loads(line) for line in result.stdout.splitlines()]) == (0 if "1>" in closed else 3)

@@ -433,7 +433,7 @@ def test_a_line_that_is_none(tmp_path, out, photo, raw, name):
     (out / name).write_bytes(damaged)
     journal = Journal(out, {})
     assert all(journal.rows(one) for one in (photo, other))
-    assert len(journal.notes) == 1 and "set aside" in journal.notes[0]
+    assert len(journal.notes) == 1 and "A copy was kept" in journal.notes[0]
     assert (out / name).read_bytes() == first + second
     assert (out / name.replace(".jsonl", ".damaged-1.jsonl")).read_bytes() == damaged
     assert Journal(out, {}).notes == []
@@ -672,3 +672,26 @@ def test_a_long_journal_is_not_held(tmp_path, out, photo, count):
     assert most < 900 * count
     assert journal.notes == []
     assert len(journal._done) == count
+
+
+@linux
+def test_a_byte_that_is_not_utf8_is_not_the_text_of_its_escape(tmp_path, out):
+    """Names that print alike: a name with the byte 0xFF, and one with the eight characters backslash, u, d, c, f, f."""
+    os.mkdir(tmp_path / "photos")
+    folder = os.fsencode(tmp_path / "photos")
+    photos = [Path(os.fsdecode(folder + name)) for name in (b"/a\xff.png", b"/a\\udcff.png")]
+    for photo in photos:
+        photo.write_bytes(b"a photo of %d" % len(os.fsencode(photo)))
+    journal = Journal(out, {})
+    names = journal.take_names(photos)
+    assert len({*names.values()}) == 2
+    for photo in photos:
+        finish(journal, photo)
+    again = Journal(out, {})
+    assert again.notes == [] and again.take_names(photos) == names
+    assert all(again.rows(photo) for photo in photos)
+
+
+def test_a_row_with_more_than_camlib_writes(out, photo):
+    line = good(out, photo)
+    check_damage(out, photo, json.dumps(line | {"rows": [line["rows"][0] | {"secret": "x"}]}))

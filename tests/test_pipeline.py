@@ -14,14 +14,17 @@ from camlib import (
     ImageError,
     ModelError,
     TargetError,
+    evaluate,
     explain,
     explain_all,
     grad_cam,
     load_model,
     place,
+    score_cam,
 )
 from camlib.inputs import prepare
 from camlib.methods import METHODS, find_method, register
+from camlib.network import mixes_batch
 from camlib.pipeline import explain_prepared
 from tests.networks import Fickle, build, count_hooks, flat, gradients_of, scores_of, tiny
 
@@ -103,7 +106,7 @@ def test_inputs_of_one_size_go_through_the_network_together(cat):
     assert clf.head.layer == "1"
     batches = []
     net.register_forward_pre_hook(lambda _, args: batches.append(tuple(args[0].shape)))
-    explain(clf, cat)  # with a new hook, the network is searched once more
+    explain_all(clf, [cat, cat])  # with a new hook, the network is searched once more, and tried with a batch
     batches.clear()
     explain_all(clf, [cat, cat[:200], cat], sizes=(64, 96))
     assert batches == [(3, 3, 64, 64), (3, 3, 96, 96)]
@@ -383,3 +386,72 @@ def test_the_layer_does_not_depend_on_earlier_photos():
     assert (alone.layer, small.layer) == ("layer4", again.layer) and small.layer != "layer4"
     torch.testing.assert_close(after.map(3), alone.map(3))
     torch.testing.assert_close(again.map(3), small.map(3))
+
+
+# Networks that look at the whole batch
+
+
+class Normalised(torch.nn.Module):
+    """BatchNorm without running statistics: in evaluation mode, too, it uses the mean and variance of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, 2)
+        self.norm = torch.nn.BatchNorm2d(8, track_running_stats=False)
+        self.last = torch.nn.Linear(8, 3)
+
+    def before(self, x):
+        return self.norm(self.conv(x))
+
+    def forward(self, x):
+        return self.last(self.before(x).relu().mean((2, 3)))
+
+
+class Centred(torch.nn.Module):
+    """Subtracts part of the batch's mean picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, 2)
+        self.last = torch.nn.Linear(8, 3)
+
+    def before(self, x):
+        return self.conv(x - 0.9 * x.mean(0))
+
+    def forward(self, x):
+        return self.last(self.before(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("make", [Normalised, Centred])
+def test_a_network_that_mixes_a_batch_explains_pictures_one_by_one(make):
+    torch.manual_seed(0)
+    net, x = make().eval(), torch.rand(3, 3, 64, 64)
+    clf = load_model(net, size=64)
+    exps = explain_all(clf, x)
+    for n, exp in enumerate(exps):
+        alone = torch.einsum("kc,chw->khw", net.last.weight, net.before(x[n : n + 1]).relu()[0]).detach()
+        torch.testing.assert_close(exp.maps, alone)
+    assert float((exps[0].logits - net(x)[0].detach()).abs().max()) > 0.01, "which a batch would change"
+    with pytest.raises(ModelError, match="the other pictures in its batch"):
+        grad_cam(net, x, 1)
+    A = net.before(x[:1]).detach().requires_grad_()
+    (G,) = torch.autograd.grad(net.last(A.relu().mean((2, 3)))[0, 1], A)
+    torch.testing.assert_close(grad_cam(net, x[:1], 1), (G.mean((2, 3), keepdim=True) * A).sum(1).detach())
+
+
+def test_curves_and_score_cam_of_a_network_that_mixes_a_batch():
+    torch.manual_seed(0)
+    net, x = Normalised().eval(), torch.rand(1, 3, 64, 64)
+    heat = torch.rand(64, 64)
+    curve = evaluate.deletion_curve(net, x, heat, 1, steps=4)
+    strongest = heat.flatten().argsort(descending=True)
+    for n in range(5):
+        changed = x.clone()
+        changed.flatten(2)[:, :, strongest[: n * 1024]] = 0
+        assert float(curve[n]) == pytest.approx(float(net(changed).softmax(1)[0, 1]), abs=1e-6)
+    one = score_cam(net, x, 1, batch=1, progress=False)
+    torch.testing.assert_close(score_cam(net, x, 1, batch=8, progress=False), one)
+
+
+def test_an_ordinary_network_is_not_said_to_mix_a_batch():
+    assert not mixes_batch(build("resnet18"), torch.rand(1, 3, 64, 64))
