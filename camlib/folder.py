@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from camlib.errors import CamError, first_line
 from camlib.files import State, printable, read_whole
+from camlib.journal import is_of_journal, written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,7 @@ class LeftOut:
     """What a search did not take."""
 
     hidden: int = 0
+    own: int = 0  # pictures that camlib wrote
     linked: list[str] = field(default_factory=list)  # folders
     unreadable: list[str] = field(default_factory=list)  # folders
     others: Counter[str] = field(default_factory=Counter)  # by suffix
@@ -47,6 +49,7 @@ class LeftOut:
     def __str__(self) -> str:
         """One line, empty if nothing was left out."""
         parts = [f"{self.hidden} hidden" if self.hidden else ""]
+        parts += [f"{self.own} picture{'s' * (self.own > 1)} that camlib wrote" if self.own else ""]
         parts += [_listed(self.linked, "linked folder"), _listed(self.unreadable, "folder that cannot be read")]
         if self.others:
             kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in self.others.most_common(4))
@@ -90,9 +93,14 @@ def _files(folder: Path, left: LeftOut) -> Iterator[Path]:
         here = waiting.pop()
         try:
             with os.scandir(here) as entries:
+                own = written(here)
                 for entry in entries:
                     path = here / entry.name
-                    if entry.name.startswith("."):
+                    if entry.name in own:
+                        left.own += entry.name.endswith(".png")
+                    elif own and is_of_journal(entry.name):
+                        pass
+                    elif entry.name.startswith("."):
                         left.hidden += 1
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(path)

@@ -11,13 +11,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from camlib.errors import CamError
 from camlib.files import printable, write_whole
 from camlib.folder import MEMORY, Explained, Memory, ahead, explained, failure
-from camlib.journal import Journal, Row
+from camlib.journal import InTheWayError, Journal, Row
 
 if TYPE_CHECKING:
-    from camlib.explanation import Explanation
+    from camlib.explanation import Explanation, Prediction
     from camlib.models import Classifier, Kind
 
 CHANGED = "changed while it was being explained; run this again."
@@ -27,6 +29,7 @@ IN_THE_WAY = (
 )
 LONGEST_LABEL = 60  # bytes of a class's label in a file name
 LONGEST_RECIPE = 60
+NO_PIXELS = np.zeros((1, 1, 3), np.uint8)  # in place of a photo, for what is known without it
 FIGURE_PIXELS, FIGURE_SIDE = 20e6, 65_000  # at most; a JPEG cannot have longer sides
 STOPS: tuple[int, ...] = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 STOPS += (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)
@@ -100,12 +103,21 @@ def run(
     todo = [photo for photo, finished in zip(photos, done, strict=True) if not finished]
     names = journal.take_names(todo)
 
+    def intend(seen: Explained | CamError) -> Explained | CamError:
+        if isinstance(seen, CamError):
+            return seen
+        if seen.file not in names:
+            return CamError(f"{printable(str(seen.file))}: {IN_THE_WAY}")
+        try:
+            journal.intend(seen.file, _file_names(seen.explanation(clf, NO_PIXELS), names[seen.file], settings))
+        except InTheWayError as e:
+            return e
+        return seen
+
     def write(seen: Explained | CamError) -> tuple[dict[str, Any], list[Row]] | CamError:
         if isinstance(seen, CamError):
             return seen
         try:
-            if seen.file not in names:
-                raise CamError(f"{printable(str(seen.file))}: {IN_THE_WAY}")
             with memory.photo(seen.file) as (photo, state):
                 if state.digest != seen.state.digest:
                     raise CamError(f"{printable(str(seen.file))}: {CHANGED}")
@@ -124,7 +136,7 @@ def run(
     ):
         options: dict[str, Any] = {"view": settings.view, "sizes": settings.sizes or None, "batch": settings.batch}
         seen = explained(clf, todo, readers, find_method(settings.method), memory, **options)
-        written = ahead(writers, write, seen, 2 * settings.workers)
+        written = ahead(writers, write, map(intend, seen), 2 * settings.workers)
         for photo, finished in zip(photos, done, strict=True):
             if finished and (rows := journal.rows(photo)) is not None:
                 yield photo, rows
@@ -156,7 +168,7 @@ def _write(exp: "Explanation", file: Path, name: str, settings: Settings) -> lis
 
 def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
     out = settings.out
-    chosen = [p for p in exp.top(len(exp.logits)) if p.index in settings.targets] or exp.top(settings.top)
+    chosen = _chosen(exp, settings)
     indices = [p.index for p in chosen]
     limit = exp.largest(indices)
     more = {}
@@ -168,13 +180,27 @@ def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) 
         more["page"] = str(exp.to_html(out / f"{name}.html", printable(file.name)))
     rows = []
     for p in chosen:
-        picture = exp.save(out / f"{name}.{p.index}-{_slug(p.label)}.png", p.index, limit)
+        picture = exp.save(out / _picture_name(name, p), p.index, limit)
         cells = exp.map(p.index)
         probability = None if p.probability is None else round(p.probability, 6)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
         row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
         rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
+
+
+def _chosen(exp: "Explanation", settings: Settings) -> "list[Prediction]":
+    return [p for p in exp.top(len(exp.logits)) if p.index in settings.targets] or exp.top(settings.top)
+
+
+def _file_names(exp: "Explanation", name: str, settings: Settings) -> list[str]:
+    """The names of all files that `_write_files` writes."""
+    ends = [".figure.jpg"] * settings.figure + [".npz", ".npz.json"] * settings.raw + [".html"] * settings.html
+    return [_picture_name(name, p) for p in _chosen(exp, settings)] + [name + end for end in ends]
+
+
+def _picture_name(name: str, p: "Prediction") -> str:
+    return f"{name}.{p.index}-{_slug(p.label)}.png"
 
 
 def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:

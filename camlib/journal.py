@@ -1,7 +1,7 @@
 """What an output folder holds: which photo each name belongs to, and which photos are finished.
 
-There are two files of JSON lines. A photo takes its name in `camlib.names.jsonl` before anything is written under it.
-A line in `camlib.jsonl` says that it is finished: what was read, with which options, and which files were written. So
+There are two files of JSON lines. A photo takes its name in `camlib.names.jsonl`, and then, before they are written,
+its files. A line in `camlib.jsonl` says that it is finished: what was read, with which options, and which files. So
 whenever a job is stopped, the next one knows which files belong to which photo. A line counts only if the files
 on the disk still match it.
 
@@ -44,6 +44,9 @@ ENDINGS = re.compile(  # of what camlib writes, by kind
     r"\.(?:(?P<picture>\d+-[^.]*\.png)|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z", re.IGNORECASE
 )
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of disks that do not support locks
+JOURNAL_OF_NAMES = re.compile(r"camlib\.names(\.\d+-of-\d+)?\.jsonl")
+IN_THE_WAY = "camlib would write {}, but there is such a file that it did not write; move it, or choose another --out."
+LOCK = ".camlib.lock"
 WAIT = 60  # seconds for another process that is taking names or adding a line
 
 
@@ -61,8 +64,10 @@ class Journal:
         self.notes: list[str] = []
         self._path = folder / f"camlib{part and '.' + part}.jsonl"
         self._names_path = folder / f"camlib.names{part and '.' + part}.jsonl"
-        self._files: list[Path] = []
-        self._done: dict[bytes, tuple[float, int, int]] = {}  # job -> time, file, and where its line begins
+        self._files: list[Path] = []  # the journals
+        self._done: dict[bytes, tuple[float, int, int]] = {}  # job -> time, journal, and where its line begins
+        self._intents: dict[bytes, tuple[int, int]] = {}  # owner -> journal, and where its files' line begins
+        self._read_to: dict[Path, int] = {}  # how far journals of names have been read
         self._owners: dict[str, tuple[bytes, frozenset[str]]] = {}  # folded name -> owner, and kinds of files
         self._names: dict[bytes, str] = {}  # owner -> name
         self._real: dict[Path, str] = {}  # folder -> its path without links
@@ -70,11 +75,11 @@ class Journal:
             for path in self._journals("camlib.names"):
                 if self._read_names(path) and path == self._names_path:
                     self._set_aside(path, _is_name)
+                    self._read_names(path)  # its lines have moved
             for path in self._journals("camlib"):
                 if self._read_done(path) and path == self._path:
                     self._set_aside(path, _is_done)
-                    self._files.pop()
-                    self._read_done(path)  # its lines have moved
+                    self._read_done(path)
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -86,8 +91,7 @@ class Journal:
         """
         taken: dict[Path, str] = {}
         with self._lock():
-            for path in self._journals("camlib.names"):
-                self._read_names(path)  # another process may have taken names
+            self._read_new_names()
             foreign, lines = self._foreign(), []
             for photo in photos:
                 owner = self._owner(photo)
@@ -99,23 +103,39 @@ class Journal:
                     continue
                 if not self.kinds <= self._owners.get(_fold(name), (owner, frozenset()))[1]:
                     self._own(name, owner, self.kinds)
-                    line = {"name": name, "photo": self._key(photo), "recipe": self.recipe}
-                    lines.append(line | {"kinds": sorted(self.kinds)})
+                    lines.append(self._name_line(photo, name))
                 taken[photo] = name
             if lines:
                 self._append(self._names_path, lines)
         return taken
+
+    def intend(self, photo: Path, files: Iterable[str]) -> None:
+        """Record the names of the files that will be written for a photo with this recipe.
+
+        Raises `InTheWayError` if one of them is there, and no line says that it is the photo's own; `CamError` if this
+        cannot be recorded.
+        """
+        owner, new = self._owner(photo), {*files}
+        if new <= self._own_files(owner):
+            return
+        with self._lock():
+            self._read_new_names()  # another process may have written it for the same photo
+            own = self._own_files(owner)
+            for name in sorted(new - own):
+                if os.path.lexists(self.folder / name):
+                    raise InTheWayError(f"{printable(str(photo))}: {IN_THE_WAY.format(printable(name))}")
+            line = self._name_line(photo, self._names[owner]) | {"files": sorted(own | new)}
+            self._intents[owner] = self._number(self._names_path), self._append(self._names_path, [line])
 
     def part_of(self, photo: Path, parts: int) -> int:
         """Which part of a job a photo belongs to, from 1. Its path alone decides, so other photos may come and go."""
         return int.from_bytes(_digest(self._key(photo)), "big") % parts + 1
 
     def wrote(self, path: Path) -> bool:
-        """Whether a file is in this folder and has a name that camlib gave to a photo."""
-        name, kind = _split(path.name)
-        owner = self._owners.get(_fold(name))
+        """Whether a file is in this folder, and was written for a photo."""
+        owner = self._owners.get(_fold(_split(path.name)[0]))
         here = self._without_links(path.parent) == self._without_links(self.folder)
-        return here and owner is not None and kind in owner[1]
+        return here and owner is not None and path.name in self._own_files(owner[0])
 
     def _candidates(self, photo: Path) -> Iterator[str]:
         end = f"-{self.recipe}" if self.recipe else ""
@@ -141,12 +161,14 @@ class Journal:
                 found[name] = found.get(name, frozenset()) | {kind}
         return found
 
-    def _own(self, name: str, owner: bytes, kinds: frozenset[str]) -> None:
+    def _own(self, name: str, owner: bytes, kinds: frozenset[str]) -> bytes:
+        """Note whose name this is. Returns the owner."""
         known = self._owners.get(_fold(name))
         if known is None and owner not in self._names:
             self._owners[_fold(name)], self._names[owner] = (owner, kinds), name
         elif known is not None and known[0] == owner and not kinds <= known[1]:
             self._owners[_fold(name)] = owner, known[1] | kinds
+        return owner
 
     def _key(self, photo: Path) -> str:
         """A photo's path relative to the folder, so that both may be moved together."""
@@ -163,16 +185,34 @@ class Journal:
     def _owner(self, photo: Path) -> bytes:
         return _digest(self._key(photo), self.recipe)
 
-    def _read_names(self, path: Path) -> bool:
-        """Read names. Returns whether the file is damaged."""
+    def _name_line(self, photo: Path, name: str) -> dict[str, Any]:
+        kinds = self.kinds | self._owners[_fold(name)][1]
+        return {"name": name, "photo": self._key(photo), "recipe": self.recipe, "kinds": sorted(kinds)}
 
+    def _own_files(self, owner: bytes) -> set[str]:
+        """The names of all files that were, or were about to be, written for a photo with a recipe."""
+        number, start = self._intents.get(owner, (-1, 0))
+        line = None if number < 0 else self._line(number, start, lambda line: "files" in line)
+        return set() if line is None else {*line["files"]}
+
+    def _read_new_names(self) -> None:
+        """Read the names that other processes have taken."""
+        for path in self._journals("camlib.names"):
+            self._read_names(path, self._read_to.get(path, 0))
+
+    def _read_names(self, path: Path, start: int = 0) -> bool:
+        """Read names from a position on. Returns whether the file is damaged."""
+        number = self._number(path)
         same: dict[frozenset[str], frozenset[str]] = {}  # one object for all names, to save memory
 
-        def use(_: int, line: dict[str, Any]) -> None:
+        def use(begin: int, end: int, line: dict[str, Any]) -> None:
             kinds = frozenset(line["kinds"])
-            self._own(line["name"], _digest(line["photo"], line["recipe"]), same.setdefault(kinds, kinds))
+            owner = self._own(line["name"], _digest(line["photo"], line["recipe"]), same.setdefault(kinds, kinds))
+            if line.get("files"):
+                self._intents[owner] = number, begin
+            self._read_to[path] = end
 
-        return _read(path, _is_name, use)
+        return _read(path, _is_name, use, start)
 
     # --- finished photos ---------------------------------------------------------------------------------------------
 
@@ -185,13 +225,7 @@ class Journal:
         entry = self._done.get(self._job(self._key(photo), self.options))
         if entry is None:
             return None
-        _, number, start = entry
-        try:
-            with open(self._files[number], "rb") as file:
-                file.seek(start)
-                line = _parsed(file.readline(LONGEST_LINE), _is_done)
-        except OSError:
-            return None
+        line = self._line(*entry[1:], _is_done)
         if line is None or line["photo"] != self._key(photo) or line["options"] != self.options:
             return None
         if line["name"] != self._names.get(self._owner(photo)) or not _still(photo, line["state"]):
@@ -215,6 +249,7 @@ class Journal:
             "state": [state.size, state.mtime_ns, state.digest],
             "options": self.options,
             "name": self._names[self._owner(photo)],
+            "recipe": self.recipe,
             "files": {name: _written(self.folder / name) for name in names},
             "rows": rows,
         }
@@ -226,10 +261,12 @@ class Journal:
 
     def _read_done(self, path: Path) -> bool:
         """Remember where the newest line of each photo is. Returns whether the file is damaged."""
-        number = len(self._files)
-        self._files.append(path)
+        number = self._number(path)
 
-        def use(start: int, line: dict[str, Any]) -> None:
+        def use(start: int, _: int, line: dict[str, Any]) -> None:
+            kinds = frozenset(_split(file)[1] for file in line["files"])
+            owner = self._own(line["name"], _digest(line["photo"], line["recipe"]), kinds)  # if its name was lost
+            self._intents.setdefault(owner, (number, start))
             job = self._job(line["photo"], line["options"])
             if job not in self._done or self._done[job][0] <= line["time"]:
                 self._done[job] = line["time"], number, start
@@ -277,12 +314,29 @@ class Journal:
             "of those lines are explained again."
         )
 
-    def _append(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    def _number(self, path: Path) -> int:
+        if path not in self._files:
+            self._files.append(path)
+        return self._files.index(path)
+
+    def _line(self, number: int, start: int, check: Check) -> dict[str, Any] | None:
+        """The line of a journal that begins at a position; None if it is not there any more."""
+        try:
+            with open(self._files[number], "rb") as file:
+                file.seek(start)
+                return _parsed(file.readline(LONGEST_LINE), check)
+        except OSError:
+            return None
+
+    def _append(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
+        """Add lines. Returns where the first of them begins."""
         data = b"".join(json.dumps(line).encode("ascii") + b"\n" for line in lines)
         try:
             with open(path, "ab+") as file:
-                file.truncate(_end_of_lines(file))  # a line without an end was cut off when a job was stopped
+                start = _end_of_lines(file)
+                file.truncate(start)  # a line without an end was cut off when a job was stopped
                 file.write(data)
+                return start
         except OSError as e:
             raise CamError(f"{printable(str(path))}: cannot be written ({reason(e)}).") from e
 
@@ -291,7 +345,7 @@ class Journal:
         """Keep other processes from taking names or adding lines. On a disk that does not support locks, do nothing."""
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.folder / ".camlib.lock")
+        lock = FileLock(self.folder / LOCK)
         try:
             lock.acquire(timeout=WAIT)
         except Timeout as e:
@@ -310,15 +364,39 @@ class Journal:
             lock.release()
 
 
-def _read(path: Path, check: Check, use: Callable[[int, dict[str, Any]], None]) -> bool:
-    """Call use(position, line) for each line that can be used. Returns whether there are others."""
+class InTheWayError(CamError):
+    """A file that camlib did not write has the name of one that it would write."""
+
+
+def written(folder: Path) -> set[str]:
+    """The names of the files that jobs have written, or were about to write, into a folder.
+
+    >>> written(Path("data/photos"))
+    set()
+    """
+    names: set[str] = set()
+    with suppress(OSError, CamError):
+        for path in folder.iterdir():
+            if JOURNAL_OF_NAMES.fullmatch(path.name) and _is_file(path):
+                _read(path, _is_name, lambda _begin, _end, line: names.update(line.get("files", [])))
+    return names
+
+
+def is_of_journal(name: str) -> bool:
+    """Whether a file of this name belongs to a journal."""
+    return name == LOCK or bool(re.fullmatch(r"camlib(\.names)?(\.\d+-of-\d+)?(\.damaged-\d+)?\.jsonl", name))
+
+
+def _read(path: Path, check: Check, use: Callable[[int, int, dict[str, Any]], None], start: int = 0) -> bool:
+    """Call use(begin, end, line) for each line from a position on. Returns whether some lines cannot be used."""
     damaged = False
     try:
         with open(path, "rb") as file:
-            for start, raw in _raw_lines(file):
+            file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
+            for begin, raw in _raw_lines(file):
                 line = _parsed(raw, check)
                 if line is not None:
-                    use(start, line)
+                    use(begin, begin + len(raw), line)
                 elif raw.strip():
                     damaged = True
     except OSError as e:
@@ -328,7 +406,7 @@ def _read(path: Path, check: Check, use: Callable[[int, dict[str, Any]], None]) 
 
 def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Each line that has an end, with its position. Of a line that is too long, only the beginning."""
-    start = 0
+    start = file.tell()
     while raw := file.readline(LONGEST_LINE):
         length = len(raw)
         while not raw.endswith(b"\n") and (more := file.readline(LONGEST_LINE)):
@@ -361,11 +439,12 @@ def _parsed(raw: bytes, check: Check) -> dict[str, Any] | None:
 
 def _is_name(line: dict[str, Any]) -> bool:
     texts = all(isinstance(line[key], str) for key in ("name", "photo", "recipe"))
-    return texts and _is_safe(line["name"]) and set(line["kinds"]) <= set(WRITTEN)
+    files = all(_belongs(file, line["name"]) for file in line.get("files", []))
+    return texts and files and _is_safe(line["name"]) and set(line["kinds"]) <= set(WRITTEN)
 
 
 def _is_done(line: dict[str, Any]) -> bool:
-    texts = isinstance(line["photo"], str) and isinstance(line["name"], str) and _is_state(*line["state"])
+    texts = all(isinstance(line[key], str) for key in ("photo", "name", "recipe")) and _is_state(*line["state"])
     options = all(_is_option(value) for value in line["options"].values()) and 0 < line["time"] < LATEST
     files = all(_is_state(*wrote) and _belongs(name, line["name"]) for name, wrote in line["files"].items())
     return texts and options and files and bool(line["rows"]) and all(_is_row(row, line) for row in line["rows"])

@@ -115,8 +115,9 @@ def content(out: Path) -> dict[str, object]:
 
 def without_times(line: dict) -> dict:
     line.pop("time", None)
-    for wrote in line.get("files", {}).values():
-        wrote[1] = 0
+    if "state" in line:  # of a finished photo
+        for wrote in line["files"].values():
+            wrote[1] = 0
     return line
 
 

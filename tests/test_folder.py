@@ -175,7 +175,10 @@ def test_killed_in_the_middle_it_resumes(photos, tmp_path):
     assert 0 < finished < 20
     for picture in out.glob("*.png"):
         assert picture.read_bytes().endswith(b"IEND\xaeB`\x82")
-    assert (out / "camlib.names.jsonl").read_text().count("\n") == 20, "names are taken before anything is written"
+    names = [json.loads(line) for line in (out / "camlib.names.jsonl").read_text().splitlines()]
+    assert len({line["name"] for line in names[:20]}) == 20, "names are taken before anything is written"
+    intended = {name for line in names for name in line.get("files", [])}
+    assert intended >= {path.name for path in out.glob("*.png")}, "and files before they are"
     again = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     assert again.stdout.count(b"colour scale") == 20
     assert len(list(out.glob("*.png"))) == 20

@@ -387,7 +387,7 @@ def test_one_file_that_cannot_be_written_costs_its_photo(small, photos, tmp_path
     journal.take_names(sorted(photos.iterdir()))
     (tmp_path / "out" / name / "mine").mkdir(parents=True)
     code, rows, err = job(capsys, photos, "--out", tmp_path / "out")
-    assert (code, done(rows)) == (1, ["a.jpg", "c.jpg"]) and "Is a directory" in err
+    assert (code, done(rows)) == (1, ["a.jpg", "c.jpg"]) and f"camlib would write {name}, but there is" in err
     assert (tmp_path / "out" / name / "mine").is_dir()
 
 
@@ -546,3 +546,59 @@ def test_closed_streams(photos, tmp_path, closed):
     assert result.returncode == 1
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
     assert len([json.loads(line) for line in result.stdout.splitlines()]) == (0 if "1>" in closed else 3)
+
+
+def mine(folder: Path) -> dict[Path, str]:
+    """Files of the user's under every name that a picture of `a.jpg` could get."""
+    files = {folder / f"a.{k}-class-{k}.png": f"mine {k}" for k in range(3)}
+    for path, text in files.items():
+        path.write_text(text)
+    return files
+
+
+def test_files_of_the_users_with_names_that_were_not_used_yet(small, photos, tmp_path, capsys):
+    """The name was taken by a photo that could not be read, so that none of its pictures was written."""
+    out = tmp_path / "out"
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "a.jpg").write_bytes(b"broken")
+    assert job(capsys, photos, "--out", out)[0] == 1
+    files = mine(out)
+    (photos / "a.jpg").write_bytes(whole)
+    code, rows, err = job(capsys, photos, "--out", out)
+    assert (code, done(rows)) == (1, ["b.jpg", "c.jpg"])
+    assert "camlib did not write" not in err and "did not write; move it" in err
+    assert {path: path.read_text() for path in files} == files
+    for path in files:
+        path.unlink()
+    assert done(job(capsys, photos, "--out", out)[1]) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_another_class_of_a_finished_photo_replaces_no_file_of_the_users(small, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    (picture,) = [Path(row["picture"]) for row in job(capsys, photos / "a.jpg", "--out", out)[1]]
+    own = picture.read_bytes()
+    files = mine(out)
+    picture.write_bytes(own)
+    del files[picture]
+    for k in range(3):
+        code, _, err = job(capsys, photos / "a.jpg", "--out", out, "--target", k)
+        assert code == (0 if picture.name.startswith(f"a.{k}") else 2) and (code == 0 or "move it" in err)
+    assert {path: path.read_text() for path in files} == files and picture.read_bytes() == own
+
+
+def test_a_photo_that_comes_later_and_looks_like_a_picture_of_camlib(small, photos, capsys):
+    assert job(capsys, photos, "--out", photos)[0] == 0
+    shutil.copy(photos / "b.jpg", photos / "a.5-my-dog.jpg")
+    Image.open(photos / "b.jpg").save(photos / "a.7-my-dog.png")
+    code, rows, err = job(capsys, photos, "--out", photos)
+    assert code == 0
+    assert done(rows) == ["a.5-my-dog.jpg", "a.7-my-dog.png", "a.jpg", "b.jpg", "c.jpg"]
+    assert err == "camlib: left out: 3 pictures that camlib wrote\n"
+
+
+def test_pictures_of_another_job_are_no_photos(small, photos, tmp_path, capsys):
+    first, second = photos / "maps", tmp_path / "second"
+    assert job(capsys, photos, "--out", first, "--raw")[0] == 0
+    code, rows, err = job(capsys, photos, "--out", second)
+    assert (code, done(rows)) == (0, ["a.jpg", "b.jpg", "c.jpg"])
+    assert err == "camlib: left out: 3 pictures that camlib wrote\n"

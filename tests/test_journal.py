@@ -14,7 +14,7 @@ import pytest
 
 from camlib import CamError
 from camlib.files import read_whole
-from camlib.journal import Journal
+from camlib.journal import InTheWayError, Journal, is_of_journal, written
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
 
@@ -48,6 +48,7 @@ def row_of(picture: Path, label: str = "cat", **more) -> dict:
 def finish(journal: Journal, photo: Path, data: bytes = b"a picture") -> Path:
     """Write a picture of a photo and record it. Returns the picture's path."""
     picture = journal.folder / f"{journal.take_names([photo])[photo]}.5-cat.png"
+    journal.intend(photo, [picture.name])
     picture.write_bytes(data)
     journal.add(journal.line(photo, read_whole(photo, 1000)[1], [row_of(picture)]))
     return picture
@@ -188,9 +189,20 @@ def test_what_camlib_wrote_is_no_photo(tmp_path, out):
     cat, strange = make(out / "cat.jpg"), make(out / "dog.jpg.png")
     journal = Journal(out, {"figure": True})
     assert journal.take_names([cat, strange]) == {cat: "cat", strange: "dog.jpg"}
-    for name in ("cat.5-lynx.png", "cat.figure.jpg", "CAT.7-x.png", "dog.jpg.5-x.png"):
+    journal.intend(cat, ["cat.5-lynx.png", "cat.figure.jpg"])
+    journal.intend(strange, ["dog.jpg.5-x.png"])
+    for name in ("cat.5-lynx.png", "cat.figure.jpg", "dog.jpg.5-x.png"):
         assert journal.wrote(out / name)
-    for name in ("cat.jpg", "dog.jpg", "dog.jpg.png", "cat.html", "dog.5-x.png", "cat.x.png", "cat.5-a.b.png"):
+    for name in (
+        "cat.7-x.png",
+        "cat.jpg",
+        "dog.jpg",
+        "dog.jpg.png",
+        "cat.html",
+        "dog.5-x.png",
+        "cat.x.png",
+        "cat.5-a.b.png",
+    ):
         assert not journal.wrote(out / name)
     assert not journal.wrote(tmp_path / "cat.5-lynx.png")
     assert Journal(out, {}).wrote(out / "cat.figure.jpg")
@@ -311,7 +323,8 @@ def test_a_line_may_be_cut_off_anywhere(tmp_path, out, photo, name):
         assert (journal.notes, bool(journal.rows(photo)), journal.rows(other)) == ([], True, None)
         finish(journal, other)
         assert all(Journal(out, {}).rows(one) for one in (photo, other))
-        assert len(lines(out / name)) == 2 if name == "camlib.names.jsonl" else all(lines(out / name))
+        finish(Journal(out, {}), make(tmp_path / "photos" / f"new{length}.jpg"))
+        assert all(lines(out / name)), "each line is whole"
         assert not list(out.glob("*damaged*"))
 
 
@@ -428,13 +441,13 @@ def test_a_line_that_is_none(tmp_path, out, photo, raw, name):
     other = make(tmp_path / "photos" / "dog.jpg")
     for one in (photo, other):
         finish(Journal(out, {}), one)
-    first, second = (out / name).read_bytes().splitlines(True)
-    damaged = first + raw + b"\n" + second
+    first, *others = (out / name).read_bytes().splitlines(True)
+    damaged = first + raw + b"\n" + b"".join(others)
     (out / name).write_bytes(damaged)
     journal = Journal(out, {})
     assert all(journal.rows(one) for one in (photo, other))
     assert len(journal.notes) == 1 and "A copy was kept" in journal.notes[0]
-    assert (out / name).read_bytes() == first + second
+    assert (out / name).read_bytes() == first + b"".join(others)
     assert (out / name.replace(".jsonl", ".damaged-1.jsonl")).read_bytes() == damaged
     assert Journal(out, {}).notes == []
 
@@ -695,3 +708,53 @@ def test_a_byte_that_is_not_utf8_is_not_the_text_of_its_escape(tmp_path, out):
 def test_a_row_with_more_than_camlib_writes(out, photo):
     line = good(out, photo)
     check_damage(out, photo, json.dumps(line | {"rows": [line["rows"][0] | {"secret": "x"}]}))
+
+
+# Files that are about to be written
+
+
+def test_a_file_of_the_users_with_a_name_that_is_taken_but_was_not_written(out, photo):
+    """The photo could not be read at first; then the user keeps a file under a name that it would get."""
+    Journal(out, {}).take_names([photo])
+    mine = make(out / "cat.5-cat.png", b"mine")
+    journal = Journal(out, {})
+    assert journal.take_names([photo]) == {photo: "cat"} and not journal.wrote(mine)
+    with pytest.raises(InTheWayError, match="cat.5-cat.png"):
+        journal.intend(photo, ["cat.5-cat.png", "cat.6-dog.png"])
+    mine.unlink()
+    journal.intend(photo, ["cat.5-cat.png", "cat.6-dog.png"])
+    make(out / "cat.6-dog.png")
+    for again in (journal, Journal(out, {})):
+        again.intend(photo, ["cat.6-dog.png"])  # its own, perhaps of a job that was killed
+        assert again.wrote(out / "cat.6-dog.png")
+
+
+def test_another_process_may_write_the_same_file_of_the_same_photo(out, photo):
+    first, second = Journal(out, {}), Journal(out, {})
+    for journal in (first, second):
+        journal.take_names([photo])
+    first.intend(photo, ["cat.5-cat.png"])
+    make(out / "cat.5-cat.png")
+    second.intend(photo, ["cat.5-cat.png"])
+
+
+def test_a_name_that_was_lost_is_known_from_the_finished_photos(out, photo):
+    finish(Journal(out, {"figure": False}), photo)
+    names = (out / "camlib.names.jsonl").read_text()
+    (out / "camlib.names.jsonl").write_text(names.replace('"kinds"', '"kXnds"'))
+    journal = Journal(out, {"figure": False})
+    assert len(journal.notes) == 1 and journal.rows(photo)
+    assert journal.take_names([photo]) == {photo: "cat"}
+    journal.intend(photo, ["cat.5-cat.png"])
+
+
+def test_written(tmp_path, out, photo):
+    picture = finish(Journal(out, {}), photo)
+    part = Journal(out, {}, part="1-of-2")
+    other = finish(part, make(tmp_path / "photos" / "dog.jpg"))
+    assert written(out) == {picture.name, other.name}
+    assert written(photo.parent) == set()
+    assert all(
+        map(is_of_journal, ("camlib.jsonl", "camlib.names.1-of-2.jsonl", "camlib.damaged-1.jsonl", ".camlib.lock"))
+    )
+    assert not is_of_journal("camlib.csv") and not is_of_journal("my.jsonl")
