@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started this
+        if getattr(sys, name) is None:  # the program that started this one has closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     args = parser().parse_args(argv)
     if not args.photos and args.method != "list":
@@ -187,7 +187,7 @@ def _run(args: argparse.Namespace) -> int:
     resume = len(found) > 1 and not args.redo
     for photo, rows in run(clf, photos, settings, journal, resume):
         if args.open and resume and not isinstance(rows, CamError):
-            # Not a page that an earlier job has written: whoever gave you this folder may have put it there.
+            # If the folder comes from somebody else, its journal cannot prove that camlib wrote the page.
             [(_, rows)] = run(clf, [photo], settings, journal, resume=False)
         if isinstance(rows, CamError):
             bad.append((photo, rows))

@@ -73,8 +73,12 @@ def run_forward(
     pictures of a batch.
     """
     check_input(module, x)
-    if len(x) > 1 and (norm := batch_statistics(module)) is not None:
-        raise ModelError(_MIXED.format(name=type(module).__name__, what=f" ({norm!r} keeps no running statistics)"))
+    # Trying it costs two passes: for a named layer, only where there is a reason.
+    if len(x) > 1 and (layer is None or batch_statistics(module)) and mixes_batch(module, x, output):
+        raise ModelError(
+            f"In {type(module).__name__}, a picture's scores depend on the other pictures in its batch, so its map "
+            "would, too. Explain one picture at a time: x[:1], then x[1:2], and so on."
+        )
     with torch.inference_mode(False):
         x = x.detach().clone()
         if isinstance(layer, FeatureLayer):
@@ -83,15 +87,7 @@ def run_forward(
             attempt = _record_named(module, x, name_of(module, layer), output, keep_weights)
             if attempt is not None:
                 return attempt
-        if len(x) > 1 and mixes_batch(module, x, output):
-            raise ModelError(_MIXED.format(name=type(module).__name__, what=""))
         return _record(module, x, locate(module, x, layer, output), output, keep_weights)
-
-
-_MIXED = (
-    "In {name}, a picture's scores depend on the other pictures in its batch{what}, so its map would, too. Explain one "
-    "picture at a time: x[:1], then x[1:2], and so on."
-)
 
 
 def _record_named(

@@ -11,7 +11,7 @@ from torch import Tensor
 from camlib.autograd import Unfrozen
 from camlib.errors import CamError
 from camlib.hooks import capture
-from camlib.network import forward, untouched
+from camlib.network import forward, noise, untouched
 from camlib.views import View, place, upsample
 
 if TYPE_CHECKING:
@@ -63,10 +63,8 @@ def _measured_offsets(clf: "Classifier", probes: int = PROBES, seed: int = 0) ->
                 scalar = (features[:, :, row, column] * signs).sum()
                 (gradient,) = torch.autograd.grad(scalar, x, retain_graph=True)
                 drawn = [(row + 0.5) * x.shape[2] / h, (column + 0.5) * x.shape[3] / w]
-                offsets.append(
-                    _centroid(gradient.cpu().double().square().sum(1))
-                    - torch.tensor(drawn, dtype=torch.float64, device="cpu")
-                )
+                centre = torch.tensor(drawn, dtype=torch.float64, device="cpu")
+                offsets.append(_centroid(gradient.cpu().double().square().sum(1)) - centre)
     return torch.cat(offsets)
 
 
@@ -82,10 +80,10 @@ def _natural_noise(count: int, channels: int, side: int, draw: torch.Generator) 
 
     White noise would not do: networks respond to it differently than to photos, and this would affect the offset.
     """
-    white = 0.9 * torch.randn(count, 1, side, side, generator=draw, device="cpu", dtype=torch.float32)
-    white = white + 0.45 * torch.randn(count, channels, side, side, generator=draw, device="cpu", dtype=torch.float32)
+    white = 0.9 * noise((count, 1, side, side), draw)
+    white = white + 0.45 * noise((count, channels, side, side), draw)
     down, across = torch.fft.fftfreq(side, device="cpu"), torch.fft.rfftfreq(side, device="cpu")
     frequency = torch.hypot(down[:, None], across[None])
     frequency[0, 0] = torch.inf  # removes the mean
-    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side, side))
-    return (0.5 + 0.25 * noise / noise.std((1, 2, 3), keepdim=True)).clamp(0, 1)
+    natural = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side, side))
+    return (0.5 + 0.25 * natural / natural.std((1, 2, 3), keepdim=True)).clamp(0, 1)

@@ -44,7 +44,7 @@ ENDINGS = re.compile(  # of what camlib writes, by kind
     r"\.(?:(?P<picture>\d+-[^.]*\.png)|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z", re.IGNORECASE
 )
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of disks that do not support locks
-JOURNAL_OF_NAMES = re.compile(r"camlib\.names(\.\d+-of-\d+)?\.jsonl")
+JOURNAL = re.compile(r"(?P<kind>camlib(?:\.names)?)(?:\.\d+-of-\d+)?(?P<damaged>\.damaged-\d+)?\.jsonl")
 IN_THE_WAY = "camlib would write {}, but there is such a file that it did not write; move it, or choose another --out."
 LOCK = ".camlib.lock"
 WAIT = 60  # seconds for another process that is taking names or adding a line
@@ -288,9 +288,7 @@ class Journal:
             raise CamError(
                 f"{printable(str(own))}: is not an ordinary file. Remove it, or choose another folder with --out."
             )
-        form = re.compile(re.escape(kind) + r"(\.\d+-of-\d+)?\.jsonl")
-        found = {self.folder / name for name in self._entries() if form.fullmatch(name)}
-        return sorted(path for path in found if _is_file(path))
+        return sorted(path for name in self._entries() if _is_journal(path := self.folder / name, kind))
 
     def _entries(self) -> list[str]:
         try:
@@ -377,14 +375,19 @@ def written(folder: Path) -> set[str]:
     names: set[str] = set()
     with suppress(OSError, CamError):
         for path in folder.iterdir():
-            if JOURNAL_OF_NAMES.fullmatch(path.name) and _is_file(path):
+            if _is_journal(path, "camlib.names"):
                 _read(path, _is_name, lambda _begin, _end, line: names.update(line.get("files", [])))
     return names
 
 
 def is_of_journal(name: str) -> bool:
     """Whether a file of this name belongs to a journal."""
-    return name == LOCK or bool(re.fullmatch(r"camlib(\.names)?(\.\d+-of-\d+)?(\.damaged-\d+)?\.jsonl", name))
+    return name == LOCK or bool(JOURNAL.fullmatch(name))
+
+
+def _is_journal(path: Path, kind: str) -> bool:
+    form = JOURNAL.fullmatch(path.name)
+    return form is not None and form["kind"] == kind and not form["damaged"] and _is_file(path)
 
 
 def _read(path: Path, check: Check, use: Callable[[int, int, dict[str, Any]], None], start: int = 0) -> bool:

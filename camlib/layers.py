@@ -23,6 +23,7 @@ from camlib.network import (
     check_network,
     copy_of,
     is_random,
+    noise,
     parameters_of,
     quantised,
     restless_buffers,
@@ -143,16 +144,16 @@ def disturbed(x: Tensor, seed: int = 0) -> list[Tensor]:
     """The photo x (1, C, H, W) with a little noise in its upper, lower, left and right half."""
     draw = torch.Generator().manual_seed(seed)
     h, w = x.shape[2:]
-    coarse = torch.randn(1, x.shape[1], (h + 7) // 8, (w + 7) // 8, generator=draw, device="cpu", dtype=torch.float32)
-    noise = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :h, :w]
-    noise = (noise + torch.randn(1, x.shape[1], h, w, generator=draw, device="cpu", dtype=torch.float32)).to(x)
-    noise = noise * DISTURBANCE * max(float(x.float().std()), 0.1)
+    coarse = noise((1, x.shape[1], (h + 7) // 8, (w + 7) // 8), draw)
+    added = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :h, :w]
+    added = (added + noise((1, x.shape[1], h, w), draw)).to(x)
+    added = added * DISTURBANCE * max(float(x.float().std()), 0.1)
     halves = [(slice(0, h // 2), slice(None)), (slice(h // 2, h), slice(None))]
     halves += [(slice(None), slice(0, w // 2)), (slice(None), slice(w // 2, w))]
     pictures = []
     for rows, columns in halves:
         picture = x.detach().clone()
-        picture[..., rows, columns] += noise[..., rows, columns]
+        picture[..., rows, columns] += added[..., rows, columns]
         pictures.append(picture)
     return pictures
 
@@ -207,9 +208,7 @@ def agreement(responses: Tensor) -> float:
     """
     top, bottom, left, right = responses.cpu().double()  # the CPU first: Apple's GPU has no float64
     h, w = top.shape
-    rows, columns = (
-        v.double() for v in torch.meshgrid(torch.arange(h, device="cpu"), torch.arange(w, device="cpu"), indexing="ij")
-    )
+    rows, columns = (torch.ones_like(top).cumsum(axis) for axis in (0, 1))
     pairs = [(bottom - top, bottom + top, rows)] if h > 1 else []
     pairs += [(right - left, right + left, columns)] if w > 1 else []
     results = []
@@ -412,9 +411,7 @@ def _differentiate(
                 raise no_gradient(module, quantised(module), trace.inference)
             return trace
         trace.gated = not through_gates and cut_gates(scores)
-        signs = torch.randn(
-            scores.shape, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32
-        ).to(scores)
+        signs = noise(scores.shape).to(scores)
         again: list[nn.Module] = []
         with Hooks() as hooks:
             for part in module.modules():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from camlib import zoo
 from camlib.errors import CamWarning, ImageError, ModelError, first_line, near
 from camlib.heads import Head
-from camlib.network import check_network, device_of, dtype_of, scores, scores_in_graph, untouched
+from camlib.network import check_network, device_of, dtype_of, noise, scores, scores_in_graph, untouched
 from camlib.outputs import (
     Activation,
     Output,
@@ -115,9 +115,7 @@ class Classifier:
 
     def probe(self) -> Tensor:
         """An input (1, C, height, width) of seeded noise, for finding layers."""
-        draw = torch.Generator().manual_seed(0)
-        noise = torch.rand(1, self.channels, *self.shape, generator=draw, device="cpu", dtype=torch.float32)
-        return self.normalise(noise.to(self.device))
+        return self.normalise(noise((1, self.channels, *self.shape), normal=False).to(self.device))
 
     def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | tuple[int, int] | None = None) -> View:
         """How this network sees the photo (H, W, 3): its usual crop or all of it, with an input of about `size` pixels.
@@ -371,10 +369,7 @@ def _first_scores(
     height, width = (size, size) if isinstance(size, int) else size
     failure: ModelError | None = None
     for channels in dict.fromkeys([*given, 3, first, 1]):
-        noise = torch.randn(
-            1, channels, height, width, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32
-        )
-        x = noise.to(device_of(module), dtype_of(module))
+        x = noise((1, channels, height, width)).to(device_of(module), dtype_of(module))
         try:
             with untouched(module):
                 return x, scores_in_graph(module, x, output)

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -441,13 +441,12 @@ def mixes_batch(module: nn.Module, x: Tensor, output: Output | None = None) -> b
     An example is BatchNorm without running statistics. x (B, C, H, W): the first picture is used, beside noise.
     """
     first = x[:1]
-    draw = torch.Generator().manual_seed(0)
-    noise = torch.rand(first.shape, generator=draw, device="cpu", dtype=torch.float32).to(first)
+    other = noise(first.shape, normal=False).to(first)
     with torch.no_grad(), untouched(module):
         alone = scores(module, first, output).float()
     try:
         with torch.no_grad(), untouched(module):
-            beside = scores(module, torch.cat([first, noise]), output)[:1].float()
+            beside = scores(module, torch.cat([first, other]), output)[:1].float()
     except CamError:
         return True
     exact = dtype_of(module).itemsize >= 4 and not torch.is_autocast_enabled(x.device.type)
@@ -455,10 +454,19 @@ def mixes_batch(module: nn.Module, x: Tensor, output: Output | None = None) -> b
     return bool((alone - beside).abs().max() > tolerance * alone.abs().max())
 
 
-def batch_statistics(module: nn.Module) -> str | None:
-    """The name of the first BatchNorm without running statistics, which mixes the pictures of a batch."""
+def batch_statistics(module: nn.Module) -> bool:
+    """Whether there is a BatchNorm without running statistics, which mixes the pictures of a batch if it runs."""
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    return next((name for name, m in module.named_modules() if isinstance(m, kinds) and m.running_mean is None), None)
+    return any(isinstance(m, kinds) and m.running_mean is None for m in walk(module))
+
+
+def noise(shape: Sequence[int], draw: torch.Generator | int = 0, normal: bool = True) -> Tensor:
+    """Normal or uniform random numbers, float32 on the CPU whatever PyTorch's default type and device are.
+
+    draw: a generator, or a seed.
+    """
+    draw = torch.Generator().manual_seed(draw) if isinstance(draw, int) else draw
+    return (torch.randn if normal else torch.rand)(tuple(shape), generator=draw, device="cpu", dtype=torch.float32)
 
 
 RANDOM = (

@@ -16,6 +16,7 @@ from camlib.errors import CamError, optional
 from camlib.hooks import find_layer
 from camlib.images import check_photo
 from camlib.models import Classifier
+from camlib.network import noise
 
 
 def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterator[tuple[str, Classifier]]:
@@ -72,7 +73,7 @@ def centre_map(size: tuple[int, int], spread: float = 0.25) -> Tensor:
 
 def random_map(size: tuple[int, int], seed: int = 0) -> Tensor:
     """A baseline: uniform noise from 0 to 1, (h, w)."""
-    return torch.rand(size, generator=torch.Generator().manual_seed(seed), device="cpu", dtype=torch.float32)
+    return noise(size, seed, normal=False)
 
 
 def edge_map(photo: np.ndarray) -> Tensor:

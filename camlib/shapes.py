@@ -135,9 +135,8 @@ def train(
         with torch.enable_grad(), tqdm(total=epochs * batches, unit="batch", disable=not progress, leave=False) as bar:
             for _ in range(epochs):
                 total = 0.0
-                for rows in torch.randperm(len(data.labels), generator=order, device="cpu")[: batches * BATCH].split(
-                    BATCH
-                ):
+                shuffled = torch.randperm(len(data.labels), generator=order, device="cpu")[: batches * BATCH]
+                for rows in shuffled.split(BATCH):
                     loss = F.cross_entropy(net(centred(images[rows])), data.labels[rows])
                     optimiser.zero_grad()
                     loss.backward()

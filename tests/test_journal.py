@@ -734,8 +734,11 @@ def test_another_process_may_write_the_same_file_of_the_same_photo(out, photo):
     for journal in (first, second):
         journal.take_names([photo])
     first.intend(photo, ["cat.5-cat.png"])
-    make(out / "cat.5-cat.png")
+    picture = make(out / "cat.5-cat.png", b"by the first")
     second.intend(photo, ["cat.5-cat.png"])
+    assert second.wrote(picture) and picture.read_bytes() == b"by the first"
+    recorded = [line["files"] for line in lines(out / "camlib.names.jsonl") if "files" in line]
+    assert all(files == ["cat.5-cat.png"] for files in recorded) and recorded
 
 
 def test_a_name_that_was_lost_is_known_from_the_finished_photos(out, photo):

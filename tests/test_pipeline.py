@@ -455,3 +455,18 @@ def test_curves_and_score_cam_of_a_network_that_mixes_a_batch():
 
 def test_an_ordinary_network_is_not_said_to_mix_a_batch():
     assert not mixes_batch(build("resnet18"), torch.rand(1, 3, 64, 64))
+
+
+def test_a_part_that_does_not_run_mixes_no_batch():
+    """As a second classifier that is only used in training."""
+    net, x = tiny(), torch.rand(2, 3, 64, 64)
+    net[4].aux = torch.nn.BatchNorm1d(4, track_running_stats=False)
+    both = grad_cam(net, x, 1, layer="1")
+    alone = torch.cat([grad_cam(net, x[n : n + 1], 1, layer="1") for n in (0, 1)])
+    torch.testing.assert_close(both, alone)
+
+
+def test_a_named_layer_of_a_network_that_mixes_a_batch():
+    net = Normalised().eval()
+    with pytest.raises(ModelError, match="the other pictures in its batch"):
+        grad_cam(net, torch.rand(2, 3, 64, 64), 1, layer="norm")
