@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 CHANGED = "changed while it was being explained; run this again."
 LOST = "it, or a file that was written for it, changed during this run; run this again."
-IN_THE_WAY = (
-    "files that camlib did not write have this photo's file names; move them, or choose another folder with --out."
-)
 LONGEST_LABEL = 60  # bytes of a class's label in a file name
 LONGEST_RECIPE = 60
 NO_PIXELS = np.zeros((1, 1, 3), np.uint8)  # in place of a photo, for what is known without it
@@ -106,8 +103,6 @@ def run(
     def intend(seen: Explained | CamError) -> Explained | CamError:
         if isinstance(seen, CamError):
             return seen
-        if seen.file not in names:
-            return CamError(f"{printable(str(seen.file))}: {IN_THE_WAY}")
         try:
             journal.intend(seen.file, _file_names(seen.explanation(clf, NO_PIXELS), names[seen.file], settings))
         except InTheWayError as e:

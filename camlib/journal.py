@@ -84,10 +84,10 @@ class Journal:
     # --- names -------------------------------------------------------------------------------------------------------
 
     def take_names(self, photos: Sequence[Path]) -> dict[Path, str]:
-        """A name for each photo with this recipe, which no other photo, recipe or file in the folder has.
+        """A name for each photo with this recipe, which no other photo, recipe or file in the folder has as yet.
 
-        A photo is left out if it has a name from an earlier run, and this run would overwrite files of that name that
-        camlib did not write. Raises `CamError` if the names cannot be recorded.
+        It stays the photo's for good: `intend` refuses the files that the user has put in its way since.
+        Raises `CamError` if the names cannot be recorded.
         """
         taken: dict[Path, str] = {}
         with self._lock():
@@ -99,8 +99,6 @@ class Journal:
                 if name is None:
                     taken_by = (self._owners, foreign)
                     name = next(n for n in self._candidates(photo) if not any(_fold(n) in by for by in taken_by))
-                elif self.kinds & foreign.get(_fold(name), frozenset()):
-                    continue
                 if not self.kinds <= self._owners.get(_fold(name), (owner, frozenset()))[1]:
                     self._own(name, owner, self.kinds)
                     lines.append(self._name_line(photo, name))

@@ -311,7 +311,7 @@ def test_a_page_of_the_users_that_is_in_the_way_later(small, photos, tmp_path, c
     (out / "b.html").write_text("my own page")
     code, rows, err = job(capsys, photos, "--out", out, "--html")
     assert (code, done(rows)) == (1, ["a.jpg", "c.jpg"])
-    assert "b.jpg: files that camlib did not write have this photo's file names" in err
+    assert "b.jpg: camlib would write b.html, but there is such a file that it did not write" in err
     assert (out / "b.html").read_text() == "my own page"
 
 

@@ -176,12 +176,15 @@ def test_a_page_of_the_users_beside_pictures_of_an_earlier_run(tmp_path, out, ph
     assert Journal(out, {}).take_names([photo, other]) == {photo: "cat", other: "dog"}
     (out / "cat.html").write_text("mine")
     with_pages = Journal(out, {"html": True})
-    assert with_pages.take_names([photo, other]) == {other: "dog"}
-    assert Journal(out, {}).take_names([photo]) == {photo: "cat"}
+    assert with_pages.take_names([photo, other]) == {photo: "cat", other: "dog"}
+    with_pages.intend(other, ["dog.html"])
+    with pytest.raises(InTheWayError, match=r"cat\.jpg: .*cat\.html"):
+        with_pages.intend(photo, ["cat.5-cat.png", "cat.html"])
+    Journal(out, {}).intend(photo, ["cat.5-cat.png"])
     (out / "cat.html").unlink()
-    assert Journal(out, {"html": True}).take_names([photo]) == {photo: "cat"}
+    with_pages.intend(photo, ["cat.5-cat.png", "cat.html"])
     (out / "cat.html").write_text("camlib's own, of a run that was killed")
-    assert Journal(out, {"html": True}).take_names([photo]) == {photo: "cat"}
+    Journal(out, {"html": True}).intend(photo, ["cat.5-cat.png", "cat.html"])
 
 
 def test_what_camlib_wrote_is_no_photo(tmp_path, out):
