@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen, constants_as_they_are, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
+from camlib.frozen import holding, replayed
+from camlib.gates import Gates
 from camlib.hooks import Layer, capture
 from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of
 from camlib.network import batch_statistics, mixes_batch, quantised, scores, untouched
@@ -29,6 +31,8 @@ class ForwardPass:
     output: Output | None
     value: Tensor  # the layer's output: a leaf of the graph
     graph: Tensor  # scores (B, K), with the graph
+    gates: Gates | None = None  # what was held, if the gradient is the one with gates held
+    rest: Tensor | None = None  # (B, K): then, the scores for an empty feature map
 
     @property
     def scores(self) -> Tensor:
@@ -38,10 +42,19 @@ class ForwardPass:
     @property
     def features(self) -> Tensor:
         """(B, C, h, w) float32: the feature map, A in the papers."""
-        return self.layer.grid.read(self.value.detach().float(), self.x)
+        return self.cells(self.value).float()
+
+    def cells(self, value: Tensor) -> Tensor:
+        """(B, C, h, w) in float32 or wider: something like the layer's output, such as its gradient, by cells."""
+        value = value.detach().to(torch.promote_types(value.dtype, torch.float32))
+        return self.layer.grid.read(value, self.x)
 
     def gradient(self, indices: list[int]) -> Tensor:
         """∂ score / ∂ features, (B, C, h, w) float32, for one class of each picture. indices: the B class indices."""
+        return self.cells(self.raw_gradient(indices)).float()
+
+    def raw_gradient(self, indices: list[int]) -> Tensor:
+        """∂ score / ∂ value, like the layer's output, for one class of each picture."""
         with torch.inference_mode(False), torch.enable_grad():  # regardless of the caller's mode
             own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
         with untouched(self.module, self.layer.restless):  # checkpointing may run parts of it again
@@ -51,7 +64,7 @@ class ForwardPass:
                 f"According to autograd, the scores of {type(self.module).__name__} do not depend on the output of "
                 f"{self.layer.layer!r}."
             )
-        return self.layer.grid.read(gradient.float(), self.x)
+        return gradient
 
     def __reduce__(self) -> NoReturn:
         raise CamError("A forward pass holds a graph, which cannot be copied or pickled; store its maps instead.")
@@ -63,11 +76,13 @@ def run_forward(
     layer: Layer | FeatureLayer | None = None,
     output: Output | None = None,
     keep_weights: bool = False,
+    hold: bool = False,
 ) -> ForwardPass:
     """Run x (B, C, H, W) through a network in evaluation mode; only what comes after the layer is recorded.
 
     layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: let the graph hold copies of the
-    weights that it needs, so that you can still take gradients after the network has changed.
+    weights that it needs, so that you can still take gradients after the network has changed. hold: hold the gates, see
+    `camlib.frozen`; the default layer is then one that all of the photo's influence passes through.
 
     Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x or mixes the
     pictures of a batch.
@@ -82,19 +97,25 @@ def run_forward(
     with torch.inference_mode(False):
         x = x.detach().clone()
         if isinstance(layer, FeatureLayer):
-            return _record(module, x, layer, output, keep_weights)
+            return _record(module, x, layer, output, keep_weights, hold)
         if layer is not None:
-            attempt = _record_named(module, x, name_of(module, layer), output, keep_weights)
+            attempt = _record_named(module, x, name_of(module, layer), output, keep_weights, hold)
             if attempt is not None:
                 return attempt
-        return _record(module, x, locate(module, x, layer, output), output, keep_weights)
+        return _record(module, x, locate(module, x, layer, output, hold), output, keep_weights, hold)
 
 
 def _record_named(
-    module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool
+    module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool, hold: bool
 ) -> ForwardPass | None:
     """The pass for a named layer that runs once and whose shape leaves no doubt; None for any other layer."""
-    with torch.no_grad(), untouched(module) as changed, capture(module, layer, live=True) as captured:
+    gates = Gates(module) if hold else None
+    with (
+        torch.no_grad(),
+        untouched(module) as changed,
+        capture(module, layer, live=True) as captured,
+        holding(module, layer, None, gates) if gates else nullcontext(),
+    ):
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
     if value is None or len(value) != len(x) or captured.runs[layer] != 1 or not graph.requires_grad:
@@ -102,18 +123,20 @@ def _record_named(
     grid = by_shape(module.get_submodule(layer), value, x)
     if grid is None:
         return None
-    return ForwardPass(module, x, FeatureLayer(layer, None, grid, restless=tuple(changed)), output, value, graph)
+    place = FeatureLayer(layer, None, grid, restless=tuple(changed))
+    return _with_rest(ForwardPass(module, x, place, output, value, graph, gates))
 
 
 def _record(
-    module: nn.Module, x: Tensor, layer: FeatureLayer, output: Output | None, keep_weights: bool
+    module: nn.Module, x: Tensor, layer: FeatureLayer, output: Output | None, keep_weights: bool, hold: bool
 ) -> ForwardPass:
-    frozen = layer.frozen
+    frozen, gates = layer.frozen, Gates(module) if hold else None
     with (
         torch.enable_grad() if frozen else torch.no_grad(),
         untouched(module, layer.restless),
         Unfrozen() if frozen else nullcontext(),
         capture(module, layer.layer, live=True, call=layer.call) as captured,
+        holding(module, layer.layer, layer.call, gates) if gates else nullcontext(),
     ):
         graph = _scores(module, x, output, keep_weights)
     value, name = captured[layer.layer], layer.layer
@@ -121,7 +144,7 @@ def _record(
         raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, but ran only once before.")
     if not graph.requires_grad and not frozen:
         # The layer runs inside the network's own enable_grad(), which ended the grad mode that capture had turned on.
-        return _record(module, x, replace(layer, frozen=True), output, keep_weights)
+        return _record(module, x, replace(layer, frozen=True), output, keep_weights, hold)
     if not graph.requires_grad:
         raise no_gradient(module, quantised(module))
     if len(value) != len(x):
@@ -129,7 +152,14 @@ def _record(
     features = layer.grid.read(value, x)
     if features[0, 0].numel() == 1:
         raise LayerError(f"The output of {name!r} has only one cell for this input; use a larger input.")
-    return ForwardPass(module, x, layer, output, value, graph)
+    return _with_rest(ForwardPass(module, x, layer, output, value, graph, gates))
+
+
+def _with_rest(ran: ForwardPass) -> ForwardPass:
+    if ran.gates is None:
+        return ran
+    rest = replayed(ran.module, ran.x, ran.layer, ran.output, ran.value, ran.gates)
+    return replace(ran, rest=rest)
 
 
 def _scores(module: nn.Module, x: Tensor, output: Output | None, keep_weights: bool) -> Tensor:

@@ -53,12 +53,13 @@ def gradient_map(
     does not accept x.
     """
     chosen = find_method(method)
-    ran = run_forward(module, x, layer, output)
+    hold = chosen.name == "frozen"
+    ran = run_forward(module, x, layer, output, hold=hold)
     columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))
     try:
         maps = [one_map(ran, chosen, indices, **options) for indices in columns]
     except CutGraph:  # a frozen backbone, perhaps
-        ran = run_forward(module, x, locate(module, x, layer, output), output)
+        ran = run_forward(module, x, locate(module, x, layer, output, hold), output, hold=hold)
         maps = [one_map(ran, chosen, indices, **options) for indices in columns]
     result = torch.stack(maps, 1)
     result = result.clamp(min=0) if relu else result

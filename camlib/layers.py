@@ -291,7 +291,13 @@ def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = Non
     return locate(module, x, output=output).layer
 
 
-def locate(module: nn.Module, x: Tensor, layer: Layer | None = None, output: Output | None = None) -> FeatureLayer:
+def locate(
+    module: nn.Module,
+    x: Tensor,
+    layer: Layer | None = None,
+    output: Output | None = None,
+    before_attention: bool = False,
+) -> FeatureLayer:
     """Find the run of a layer whose output is a feature map of the photo, and how to read it.
 
     layer: None takes the last layer that qualifies: the scores depend on two or more of its cells, the cells follow the

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from camlib.errors import CamError, near
 from camlib.forward_pass import ForwardPass
+from camlib.frozen import frozen_map
 from camlib.geometry import upsample
 from camlib.network import mixes_batch, scores, untouched
 
@@ -113,6 +114,7 @@ def grad_cam_plus_plus_formula(A: Tensor, G: Tensor) -> Tensor:
 
 LOGITS, ACTIVATION = "logit evidence per cell", "gradient × activation per cell"
 register("cam", None, unit=LOGITS, additive=True, summary="exact: the classifier's weights times the feature map")
+register("frozen", None, unit=LOGITS, additive=True, summary="exact for any network, with a rest: gates held")
 register(
     "grad_cam", grad_cam_formula, unit=ACTIVATION, additive=True, summary="channels weighted by their mean gradient"
 )
@@ -129,6 +131,8 @@ def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 3
     """
     if method.name == "score_cam":
         return _score_cam(ran, indices, batch, progress)
+    if method.name == "frozen":
+        return frozen_map(ran, indices)
     if method.formula is None:
         advice = "use camlib.explain" if method.name == "cam" else "it was registered without a formula"
         raise CamError(f"{method.name!r} is not a gradient method; {advice}.")

@@ -1,0 +1,150 @@
+"""Maps that sum to the logit, for any network: record a pass with its gates held, and replay it without the photo.
+
+With the gates held (see `camlib.gates`), everything behind a layer is affine in its output A. So the logit is the sum
+of G · A over all cells, where G is the gradient, plus a rest: what the same affine network gives for A = 0. The rest is
+computed by such a replay and not by subtraction, so the sum can be wrong, and is verified for each map.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from camlib.autograd import Unfrozen
+from camlib.errors import CamError, LayerError, first_line
+from camlib.gates import Gates, custom_functions
+from camlib.hooks import capture
+from camlib.layers import FeatureLayer, Grid
+from camlib.network import Hooks, scores, untouched
+from camlib.outputs import Output
+
+if TYPE_CHECKING:
+    from camlib.forward_pass import ForwardPass
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""The largest miss by the coarsest type behind the layer, relative to what is summed."""
+
+
+@contextmanager
+def holding(module: nn.Module, layer: str, call: int | None, gates: Gates, empty: Tensor | None = None) -> Iterator[None]:
+    """Run the block with the gates recorded from a layer's output on; or replayed, with `empty` in place of the output.
+
+    call: which run of the layer; None if it runs once.
+    """
+    owner, runs = get_ident(), 0
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        nonlocal runs
+        if get_ident() != owner:
+            return None
+        runs += 1
+        if call is not None and call != runs - 1:
+            return None
+        replaced = output
+        if empty is not None:
+            torch.set_grad_enabled(True)  # until `untouched` ends: only operations that depend on the map count
+            replaced = empty.requires_grad_().clone()
+            replaced = replaced if isinstance(output, Tensor) else (replaced,)
+        gates.start()
+        return replaced
+
+    with Hooks() as hooks:
+        hooks.after(module.get_submodule(layer), hook)
+        with gates if empty is None else gates.replaying():
+            yield
+
+
+def replayed(
+    module: nn.Module, x: Tensor, layer: FeatureLayer, output: Output | None, value: Tensor, gates: Gates
+) -> Tensor:
+    """The rest of each score: what the network with held gates gives for an empty feature map. x -> (B, K).
+
+    value: the layer's output for x. Extra tokens, such as a class token, are left as they are.
+
+    Raises `LayerError` if the network cannot be replayed.
+    """
+    empty = without_cells(value, layer.grid, x)
+    try:
+        with (
+            torch.enable_grad() if layer.frozen else torch.no_grad(),
+            untouched(module, layer.restless),
+            Unfrozen() if layer.frozen else nullcontext(),
+            holding(module, layer.layer, layer.call, gates, empty),
+        ):
+            return scores(module, x, output).detach()
+    except CamError as e:
+        raise LayerError(
+            f"{type(module).__name__} cannot be run again with its gates held: {first_line(e)}. Use another method."
+        ) from e
+
+
+def without_cells(value: Tensor, grid: Grid, x: Tensor) -> Tensor:
+    """A layer's output with 0 in the cells of its grid."""
+    with torch.enable_grad():
+        leaf = torch.zeros_like(value).requires_grad_()
+        (cells,) = torch.autograd.grad(grid.read(leaf, x).sum(), leaf)
+    return torch.where(cells == 0, value.detach(), 0)
+
+
+def frozen_map(ran: "ForwardPass", indices: list[int]) -> Tensor:
+    """The maps (B, h, w) of one class for each picture: n · Σ_c G · A for n cells, so mean(map) + rest == logit.
+
+    In the precision of the network, but at least float32. Raises `LayerError` if the sum is wrong, and names the
+    operations that camlib cannot hold.
+    """
+    A, G = ran.cells(ran.value), ran.cells(ran.raw_gradient(indices))
+    parts = A * G
+    result = parts.sum(1) * parts[0, 0].numel()
+    rows = torch.arange(len(indices))
+    own, rest = (t.detach().to(parts.dtype)[rows, indices] for t in (ran.graph, ran.rest))
+    terms = parts.abs().sum((1, 2, 3)) + rest.abs()
+    off = float(((result.mean((1, 2)) + rest - own).abs() / terms.clamp_min(1e-30)).max())
+    if off <= TOLERANCE[ran.gates.dtype]:
+        return result
+    raise LayerError(
+        f"The frozen map of {type(ran.module).__name__} and its rest miss the logit by {off:.1e} of what is summed. "
+        f"{_culprits(ran)} Use another method, or name a layer after it."
+    )
+
+
+def _culprits(ran: "ForwardPass") -> str:
+    """The operations that camlib cannot hold, in a sentence."""
+    where: dict[str, str] = {}
+    current = [""]
+
+    def note(name: str) -> None:
+        where.setdefault(name, current[-1])
+
+    def enter(name: str) -> Callable:
+        return lambda *_: current.append(name)
+
+    def leave(*_: Any) -> None:
+        current.pop()
+
+    class Unseen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+            if gates.idle:
+                unseen.setdefault(func.overloadpacket.__name__, current[-1])
+            return func(*args, **(kwargs or {}))
+
+    gates, unseen = Gates(ran.module, note), dict[str, str]()
+    with Hooks() as hooks:
+        for name, m in ran.module.named_modules():
+            if name:
+                hooks.before(m, enter(name))
+                hooks.after(m, leave)
+        with (
+            torch.no_grad(),
+            untouched(ran.module, ran.layer.restless),
+            Unseen(),
+            capture(ran.module, ran.layer.layer, live=True, call=ran.layer.call),
+            holding(ran.module, ran.layer.layer, ran.layer.call, gates),
+        ):
+            graph = scores(ran.module, ran.x, ran.output)
+    where |= dict.fromkeys(custom_functions(graph), "")
+    named = [f"{op} (in {layer})" if layer else op for op, layer in list((where or unseen).items())[:4]]
+    return f"camlib cannot hold {', '.join(named)}." if named else "camlib cannot say which operation is not held."

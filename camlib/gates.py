@@ -1,0 +1,522 @@
+"""Hold a network's gates where one photo put them, so that everything else in the network is affine.
+
+A gate decides how much of something passes: a ReLU is on or off, attention weights say which tokens are read. Let x be
+an operation's input and y its output for the photo. With the gates held, the operation is:
+
+| operation | what is held | what remains |
+|---|---|---|
+| pointwise, such as ReLU, GELU, sigmoid | the ratio g = (y - f(0)) / x in each element | g · x + f(0) |
+| LayerNorm, GroupNorm, RMSNorm and others | the deviation | (x - mean) / deviation · weight + bias |
+| softmax, norms, variances, whatever has no gradient | its output | a constant |
+| attention | queries, keys and mask, that is, the weights | weights · values |
+| a product of two activations | the factor that comes from a gate: sigmoid before GELU before anything else | the other |
+| a product of two factors of the same kind | each factor in one half of the product | their mean |
+| a quotient | the denominator | numerator / denominator |
+| max pooling, maximum, sort and others | which element is chosen | that element |
+| everything else | nothing: it must be affine already | |
+
+`Gates` is a PyTorch mode: it sees each operation, in functions and modules alike, and passes its true result on, so the
+scores are the network's own. Only the gradient is that of the held operation. A replay then computes the same affine
+network for another input. Nothing here trusts these rules: `camlib.frozen` verifies the sum.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+
+from camlib.autograd import constants_as_they_are
+from camlib.errors import LayerError
+from camlib.outputs import SAME_VALUES, operation
+
+BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "relu6", "clamp", "erf", "softsign"}
+"""Pointwise operations whose output is limited, as a gate's is."""
+POINTWISE = BOUNDED | {
+    *("relu", "gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "leaky_relu", "rrelu", "prelu", "softplus"),
+    *("threshold", "log_sigmoid", "hardshrink", "softshrink", "clamp_min", "clamp_max", "clip", "abs", "square", "pow"),
+    *("exp", "expm1", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "asinh", "atan", "erfc"),
+}
+AT_ZERO = {"sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "cos", "erfc", "pow", "threshold"} | {
+    *("clamp", "clamp_min", "clamp_max", "clip")
+}
+"""Those that may have f(0) ≠ 0."""
+CONSTANT = {
+    *("softmax", "_softmax", "_safe_softmax", "rsqrt", "reciprocal", "log", "log2", "log10", "norm", "var", "std"),
+    *("linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "floor", "ceil", "round", "trunc", "sign", "sgn"),
+}
+CHOICES = {
+    *("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices"),
+    *("max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+    *("fractional_max_pool2d", "fractional_max_pool3d", "max", "min", "amax", "amin", "maximum", "minimum", "fmax"),
+    *("fmin", "topk", "sort", "msort", "kthvalue", "median", "nanmedian", "cummax", "cummin", "logsumexp"),
+}
+"""Operations that choose among their inputs; or weigh them, as logsumexp does."""
+FACTORS = {name: (0, 1) for name in ("mul", "multiply", "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer")}
+FACTORS |= {name: (0, 1) for name in ("linear", "bilinear", "cross", "kron", "tensordot", "einsum")}
+FACTORS |= {f"conv{transposed}{n}d": (0, 1) for transposed in ("", "_transpose") for n in (1, 2, 3)}
+FACTORS |= {name: (1, 2) for name in ("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul")}
+"""The positions of the two factors among a product's arguments."""
+HELD = {"div": (1,), "divide": (1,), "true_divide": (1,), "addcdiv": (2,), "lerp": (2,), "grid_sampler": (1,)}
+HELD |= {"scaled_dot_product_attention": (0, 1, 3), "grid_sampler_2d": (1,), "grid_sampler_3d": (1,)}
+"""The arguments that are gates, whatever they come from."""
+SHIFTED = (*SAME_VALUES, "Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "UpsampleNearest2D")
+SHIFTED += ("UpsampleBilinear2D", "CopySlices", "Neg", "Pad", "ConstantPadNd", "Roll", "Copy")
+"""Autograd nodes behind which we look for the gate that a factor comes from."""
+
+Affine = Callable[[Tensor], Tensor]
+Replay = Callable[[Callable, tuple, dict[str, Any]], Any]
+
+
+class Step(NamedTuple):
+    """What to do in a replay in place of one operation. gates: what is held."""
+
+    name: str
+    gates: list[Any]
+    replay: Replay
+
+
+class Gates(TorchFunctionMode):
+    """What one forward pass holds: `with gates:` records, and `with gates.replaying():` uses it for another input.
+
+    In both, call `start` once the input is there. Operations count if they depend on a tensor that requires a gradient
+    and is not a leaf (leaves are parameters); a replay must make the same ones in the same order. note: called
+    with the name of each operation without a rule that turns out not to be affine, by value.
+    """
+
+    def __init__(self, module: nn.Module, note: Callable[[str], None] | None = None) -> None:
+        super().__init__()
+        self.steps: dict[int, Step] = {}
+        self.dtype = torch.float64  # the coarsest type of what depends on the input
+        self._note, self._inside = note, 0
+        self._calls, self._started, self._replays = 0, False, False
+        self._opened: list[Callable] = []
+        # Entered anew for each operation: checkpointing, which would run parts of the network again, saves nothing.
+        self._saving = lambda: constants_as_they_are(module)
+        self._save: saved_tensors_hooks | None = None
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Run the block, which must repeat the recorded pass with another input, with the gates that are held."""
+        self._started, self._replays = False, True
+        with saved_tensors_hooks(lambda _: None, lambda _: None), self:  # a graph that remembers only what depends
+            yield
+
+    def start(self) -> None:
+        """Count the operations from here on."""
+        self._calls, self._started = 0, True
+
+    @property
+    def idle(self) -> bool:
+        """Whether what runs now does so unseen: inside a custom function, a script or torch.ops."""
+        return self._started and not self._inside
+
+    def nbytes(self) -> int:
+        """The memory of what is held, in bytes; some of it is shared with the graph."""
+        return sum(g.nbytes for step in self.steps.values() for g in step.gates if isinstance(g, Tensor))
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self._inside += 1
+        try:
+            return self._run(func, args, kwargs or {})
+        finally:
+            self._inside -= 1
+
+    def _run(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not self._started:
+            return func(*args, **kwargs)
+        if isinstance(func, FunctionType) and func not in self._opened:
+            self._opened.append(func)
+            try:
+                with self:
+                    return _opened(func)(*args, **kwargs)
+            finally:
+                self._opened.pop()
+        name = getattr(func, "__name__", "")
+        if name == "__get__" and not isinstance(value := func(*args), Tensor):  # such as x.shape
+            return value
+        args, kwargs, dependent = _without_parameters(args, kwargs)
+        if not dependent:
+            return func(*args, **kwargs)
+        self._calls += 1
+        in_place = name.endswith("_") and not name.startswith("_")
+        plain = _base(func, name) if in_place else func
+        if not self._replays:
+            with self._hooks():
+                result = self._record(func, plain, name, args, kwargs)
+        elif (step := self.steps.get(self._calls)) is not None:
+            if step.name != name:
+                raise LayerError(f"where it runs {step.name} for the photo, it runs {name} for an empty feature map")
+            result = step.replay(plain, args, kwargs)
+        else:
+            return func(*args, **kwargs)
+        if in_place and result is not args[0]:
+            return args[0].copy_(result)
+        return result
+
+    def _hooks(self) -> saved_tensors_hooks:
+        self._save = self._save or self._saving()
+        return saved_tensors_hooks(self._save.pack_hook, self._save.unpack_hook)
+
+    def _record(self, func: Callable, plain: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+        kind = name.strip("_")
+        held = self._rule(kind, plain, args, kwargs, args[0] if args else next(iter(kwargs.values())))
+        if held is not None:
+            result, gates, replay = held
+            self.steps[self._calls] = Step(name, gates, replay)
+            return result
+        result = func(*args, **kwargs)
+        tensors = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(t, Tensor)]
+        if not any(t.requires_grad for t in tensors):
+            value = result.clone() if isinstance(result, Tensor) else result
+            self.steps[self._calls] = Step(name, [value], lambda *_: value)
+        for t in tensors:
+            if t.is_floating_point() and t.itemsize < self.dtype.itemsize:
+                self.dtype = t.dtype
+        if self._note and any(t.requires_grad for t in tensors) and func is plain and not _is_affine(func, args, kwargs):
+            self._note(kind)
+        return result
+
+    def _rule(
+        self, kind: str, func: Callable, args: tuple, kwargs: dict[str, Any], x: Any
+    ) -> tuple[Any, list[Any], Replay] | None:
+        """The result of an operation, what is held, and its replay; None if there is no rule."""
+        if kind in HELD or kind in FACTORS:
+            return _product(kind, func, args, kwargs)
+        if not isinstance(x, Tensor):
+            return None
+        if kind in CONSTANT:
+            value = func(*_detached(args), **_detached(kwargs)).clone()
+            return value, [value], lambda *_: value
+        if kind in ("var_mean", "std_mean"):
+            spread, mean = func(*args, **kwargs)
+            spread = spread.detach()
+            return (spread, mean), [spread], lambda f, a, k: (spread, f(*a, **k)[1])
+        if kind in CHOICES:
+            return _choice(func, args, kwargs)
+        if not x.requires_grad or any(_depends(a) for a in (*args[1:], *kwargs.values()) if a is not x):
+            return None
+        if kind in POINTWISE:
+            return _pointwise(kind, func, args, kwargs, x)
+        affine = NORMS[kind](*args, **kwargs) if kind in NORMS else None
+        if affine is None:
+            return None
+        y = func(*_detached(args), **_detached(kwargs))
+        return _Held.apply(affine, False, [y], x), [], lambda f, a, k: affine(a[0])
+
+
+# --- the rules -------------------------------------------------------------------------------------------------------
+
+
+def _pointwise(
+    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any], x: Tensor
+) -> tuple[Tensor, list[Any], Replay] | None:
+    """y = gate · x + offset. Where x is so small that the ratio is lost in rounding, the gate is the slope at 0."""
+    plain = x.detach()
+    y = func(*_detached(args), **_detached(kwargs))
+    if y.shape != x.shape or not y.is_floating_point():
+        return None
+    gates = [torch.where(plain == 0, 0, y / plain)]
+    if kind in AT_ZERO:
+        near = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64, device="cpu")
+        low, start, high = func(near, *args[1:], **kwargs).tolist()
+        if start and not abs(start) < float("inf"):
+            return y, [y], lambda *_: y
+        if start:
+            small = plain.abs() < 1e-3
+            gate = torch.where(small, (high - low) / 2e-4, (y - start) / torch.where(small, 1, plain))
+            gates = [gate, y - gate * plain]
+
+    def affine(x: Tensor) -> Tensor:
+        return x * gates[0] if len(gates) == 1 else torch.addcmul(gates[1], x, gates[0])
+
+    return _Held.apply(affine, kind in BOUNDED, [y], x), gates, lambda f, a, k: affine(a[0] if a else k["input"])
+
+
+def _layer_norm(x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Affine:
+    return _normalised(x, tuple(range(-len(shape), 0)), eps, weight, bias)
+
+
+def _rms_norm(x: Tensor, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Affine:
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    scale = (x.detach().square().mean(tuple(range(-len(shape), 0)), keepdim=True) + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    return lambda x: x * scale
+
+
+def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Affine:
+    grouped = (len(x), groups, -1)
+    normalise = _normalised(x.reshape(grouped), (2,), eps, None, None)
+    weight, bias = _per_channel(weight, x), _per_channel(bias, x)
+    return lambda x: _scaled(normalise(x.reshape(grouped)).reshape(x.shape), weight, bias)
+
+
+def _instance_norm(
+    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *_: Any
+) -> Affine | None:
+    return _group_norm(x, x.shape[1], weight, bias, eps) if own else None
+
+
+def _batch_norm(
+    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *_: Any
+) -> Affine:
+    weight, bias = _per_channel(weight, x), _per_channel(bias, x)
+    if training:
+        return _normalised(x, (0, *range(2, x.ndim)), eps, weight, bias)
+    # Affine as it is, but PyTorch's own gradient is wrong if its strides are not those of x (seen in torch 2.14.1).
+    centre, scale = _per_channel(mean, x), _per_channel((var + eps).rsqrt(), x)
+    return lambda x: _scaled((x - centre) * scale, weight, bias)
+
+
+def _log_softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Affine:
+    total = x.detach().logsumexp(dim, keepdim=True)
+    return lambda x: x - total
+
+
+def _glu(x: Tensor, dim: int = -1) -> Affine:
+    gate = x.detach().chunk(2, dim)[1].sigmoid()
+    return lambda x: x.chunk(2, dim)[0] * gate
+
+
+def _cosine_similarity(x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Affine:
+    norms = [t.detach().norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x, other)]
+    direction = other.detach() / norms[0] / norms[1]
+    return lambda x: (x * direction).sum(dim)
+
+
+NORMS: dict[str, Callable[..., Affine | None]] = {
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "batch_norm": _batch_norm,
+    "log_softmax": _log_softmax,
+    "glu": _glu,
+    "cosine_similarity": _cosine_similarity,
+}
+"""Operations of one activation, each with a function from its arguments to the affine operation that remains."""
+
+
+def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, weight: Any, bias: Any) -> Affine:
+    scale = (x.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
+    return lambda x: _scaled((x - x.mean(dims, keepdim=True)) * scale, weight, bias)
+
+
+def _scaled(x: Tensor, weight: Any, bias: Any) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _per_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if values is None else values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _product(
+    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]
+) -> tuple[Tensor, list[Any], Replay] | None:
+    if kind == "einsum":  # einsum(equation, [factors])
+        equation, factors = args[0], args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+        if len(factors) != 2:
+            return None
+        func, args = _einsum(func, equation), tuple(factors)
+    if kind in HELD:
+        kwargs = dict(kwargs)
+        extra = {key: kwargs[key].detach() for key in ("attn_mask",) if isinstance(kwargs.get(key), Tensor)}
+        held = {p: args[p].detach() for p in HELD[kind] if p < len(args) and isinstance(args[p], Tensor)}
+        replay = _with(held, extra, kind)
+        return replay(func, args, kwargs), [*held.values(), *extra.values()], replay
+    places = FACTORS[kind]
+    if max(places) >= len(args) or not all(_depends(args[p]) for p in places):
+        return None if kind != "einsum" else (func(*args), [], lambda f, a, k: f(*a, **k))
+    ranks = [_rank(args[p]) for p in places]
+    if ranks[0] != ranks[1]:
+        gate = places[ranks[1] > ranks[0]]
+        held = {gate: args[gate].detach()}
+        replay = _with(held, {}, kind)
+        return replay(func, args, kwargs), list(held.values()), replay
+    both = [{p: args[p].detach()} for p in places]
+    halves = [_Half.apply(a) if p in places else a for p, a in enumerate(args)]
+    first, second = (_with(held, {}, kind) for held in both)
+    gates = [value for held in both for value in held.values()]
+    return func(*halves, **kwargs), gates, lambda f, a, k: (first(f, a, k) + second(f, a, k)) / 2
+
+
+def _with(held: dict[int, Tensor], named: dict[str, Tensor], kind: str) -> Replay:
+    """A replay that calls the operation with some of its arguments as they are held."""
+
+    def replay(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        if kind == "einsum" and isinstance(args[0], str):
+            factors = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+            func, args = _einsum(func, args[0]), tuple(factors)
+        return func(*[held.get(p, a) for p, a in enumerate(args)], **{**kwargs, **named})
+
+    return replay
+
+
+def _einsum(func: Callable, equation: str) -> Callable:
+    return lambda *factors: func(equation, factors)
+
+
+def _choice(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, list[Any], Replay]:
+    """The result, and its tangent at the photo: y + J · (x - photo's x)."""
+    places = [p for p, a in enumerate(args) if _depends(a)]
+    at = tuple(args[p].detach().clone() for p in places)
+    result = func(*args, **kwargs)
+    others = [] if isinstance(result, Tensor) else [t.detach() for t in result[1:]]
+    y = (result if isinstance(result, Tensor) else result[0]).detach().clone()
+
+    def replay(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        def chosen(*xs: Tensor) -> Tensor:
+            given = dict(zip(places, xs, strict=True))
+            out = func(*[given.get(p, a) for p, a in enumerate(args)], **kwargs)
+            return out if isinstance(out, Tensor) else out[0]
+
+        moved = tuple(args[p] - x for p, x in zip(places, at, strict=True))
+        value = y + torch.func.jvp(chosen, at, moved)[1]
+        return value if isinstance(result, Tensor) else (value, *others)
+
+    return result, [*at, *others], replay
+
+
+def _rank(factor: Tensor) -> int:
+    """How much like a gate a factor is: 2 if it comes from a bounded operation such as sigmoid, 1 from another one."""
+    waiting, visited, rank = [factor.grad_fn], set(), 0
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if isinstance(node, _HeldNode):
+            rank = max(rank, 1 + node.bounded)
+        elif operation(node) in SHIFTED:
+            behind = [n for n, _ in node.next_functions if n is not None]
+            waiting += behind if len(behind) == 1 else []
+    return rank
+
+
+def custom_functions(scores: Tensor) -> list[str]:
+    """The names of the autograd functions behind the scores that are written in Python, other than ours."""
+    waiting, visited = [scores.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in visited:
+            visited.add(node)
+            waiting += [n for n, _ in node.next_functions]
+    theirs = torch.autograd.function.BackwardCFunction
+    return [operation(n) for n in visited if isinstance(n, theirs) and not isinstance(n, (_HeldNode, _HalfNode))]
+
+
+# --- mechanics -------------------------------------------------------------------------------------------------------
+
+
+class _Held(torch.autograd.Function):
+    """The operation's own result, with the gradient of the affine operation that remains."""
+
+    @staticmethod
+    def forward(ctx: Any, affine: Affine, bounded: bool, result: list[Tensor], x: Tensor) -> Tensor:
+        ctx.affine, ctx.bounded, ctx.kind = affine, bounded, (x.shape, x.dtype, x.device)
+        return result.pop()  # in a list: PyTorch would make a view of an input, which in-place operations refuse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        shape, dtype, device = ctx.kind
+        with torch.enable_grad():
+            x = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+            return None, None, None, torch.autograd.grad(ctx.affine(x), x, gradient)[0]
+
+
+
+
+class _Half(torch.autograd.Function):
+    """The same tensor, with half the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient / 2
+
+
+_HeldNode, _HalfNode = _Held._backward_cls, _Half._backward_cls
+
+
+@lru_cache(maxsize=1024)
+def _opened(func: FunctionType) -> FunctionType:
+    """A function of torch that is written in Python, without the question that would hand it to a mode as a whole."""
+    closed = {name: lambda *_: False for name in func.__globals__ if name.startswith("has_torch_function")}
+    same = FunctionType(func.__code__, {**func.__globals__, **closed}, func.__name__, func.__defaults__, func.__closure__)
+    same.__kwdefaults__ = func.__kwdefaults__
+    return same
+
+
+def _base(func: Any, name: str) -> Callable:
+    """The operation that does the same, but not in place; the operation itself if there is none."""
+    home = getattr(func, "__objclass__", None) or getattr(func, "__self__", None)
+    return getattr(home, name.rstrip("_"), func)
+
+
+def _without_parameters(args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], bool]:
+    """The arguments with parameters detached, and whether any of the others requires a gradient."""
+    parameters = dependent = False
+    for a in (*args, *kwargs.values()):
+        for t in a if isinstance(a, (list, tuple)) else (a,):
+            if isinstance(t, Tensor) and t.requires_grad:
+                parameters, dependent = parameters or t.is_leaf, dependent or not t.is_leaf
+    if parameters:
+        args, kwargs = _detached(args, leaves=True), _detached(kwargs, leaves=True)
+    return args, kwargs, dependent
+
+
+def _detached(value: Any, leaves: bool = False) -> Any:
+    """The arguments without their graph. leaves: detach only leaves, that is, parameters."""
+    if isinstance(value, Tensor):
+        return value.detach() if value.requires_grad and (value.is_leaf or not leaves) else value
+    if isinstance(value, dict):
+        return {key: _detached(v, leaves) for key, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_detached(v, leaves) for v in value)
+    return value
+
+
+def _depends(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_depends(v) for v in value)
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _is_affine(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether an operation is affine in what requires a gradient, by value: J x is f(x) - f(0) in a random direction."""
+    leaves: list[Tensor] = []
+
+    def fresh(value: Any, zero: bool) -> Any:
+        if _depends(value) and isinstance(value, Tensor):
+            leaf = (torch.zeros_like(value) if zero else value.detach().clone()).requires_grad_()
+            if not zero:
+                leaves.append(leaf)
+            return leaf * 1
+        return type(value)(fresh(v, zero) for v in value) if type(value) in (list, tuple) else value
+
+    def call(zero: bool) -> list[Tensor]:
+        out = func(*fresh(args, zero), **{key: fresh(value, zero) for key, value in kwargs.items()})
+        return [t for t in (out if isinstance(out, (tuple, list)) else [out]) if t.requires_grad]
+
+    try:
+        there, origin = call(zero=False), call(zero=True)
+        directions = [torch.randn_like(t) for t in there]
+        gradients = torch.autograd.grad(there, leaves, directions, allow_unused=True)
+    except RuntimeError:
+        return False
+    left = [(g * x).double() for g, x in zip(gradients, leaves, strict=True) if g is not None]
+    right = [(d * (a - b)).double() for d, a, b in zip(directions, there, origin, strict=True)]
+    terms = sum(float(t.abs().sum()) for t in (*left, *right))
+    off = abs(sum(float(t.sum()) for t in left) - sum(float(t.sum()) for t in right))
+    return off <= 1e-3 * terms
