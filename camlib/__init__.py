@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # "as" marks a name as public: strict type checkers re-export
     from camlib.explanation import Prediction as Prediction
     from camlib.explorer import Explorer as Explorer
     from camlib.geometry import receptive_field_offset as receptive_field_offset
+    from camlib.gradcam import frozen_cam as frozen_cam
     from camlib.gradcam import grad_cam as grad_cam
     from camlib.gradcam import grad_cam_plus_plus as grad_cam_plus_plus
     from camlib.gradcam import gradient_map as gradient_map
@@ -63,7 +64,7 @@ _HOME = {
     "explanation": ("Explanation", "Prediction"),
     "explorer": ("Explorer",),
     "geometry": ("receptive_field_offset",),
-    "gradcam": ("grad_cam", "grad_cam_plus_plus", "gradient_map", "hires_cam", "layer_cam", "score_cam"),
+    "gradcam": ("frozen_cam", "grad_cam", "grad_cam_plus_plus", "gradient_map", "hires_cam", "layer_cam", "score_cam"),
     "heads": ("Head", "find_head"),
     "hooks": ("capture",),
     "images": ("ImageWarning", "from_pil", "read_image"),

@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
     p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
     p.add_argument(
-        "--method", default="cam", metavar="M", help="how to explain (default cam); --method list shows them all"
+        "--method",
+        metavar="M",
+        help="how to explain (default cam, or frozen for a network without an exact map); --method list shows them all",
     )
     p.add_argument(
         "--model",
@@ -160,9 +162,11 @@ def _run(args: argparse.Namespace) -> int:
     from camlib.methods import find_method
     from camlib.models import load_model
 
-    find_method(args.method)
+    if args.method is not None:
+        find_method(args.method)
     with redirect_stdout(sys.stderr):  # a download announces itself
         clf = load_model(args.model, device=_device(args.device))
+    args.method = args.method or _method_for(clf)
     settings = _settings(args, clf)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -192,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
         if isinstance(rows, CamError):
             bad.append((photo, rows))
             continue
-        _print(photo, rows, args.json)
+        _print(photo, rows, args.method, args.json)
         if args.open:
             _open(Path(rows[0]["page"]))
             args.open = False
@@ -205,6 +209,22 @@ def _run(args: argparse.Namespace) -> int:
             text = printable(str(error))
             print(f"  {text if name in text else f'{name}: {text}'}", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _method_for(clf: "Classifier") -> str:
+    """The method "cam" if the network has an exact map, otherwise "frozen", and a line that says so."""
+    from camlib.errors import HeadError
+
+    try:
+        clf.head  # noqa: B018
+    except HeadError:
+        print(
+            f"camlib: {printable(clf.name)} has no exact class activation map, so this uses --method frozen: its maps "
+            "sum to the logit with a rest, and 'on the map' says how much of the logit lies on them",
+            file=sys.stderr,
+        )
+        return "frozen"
+    return "cam"
 
 
 def _settings(args: argparse.Namespace, clf: "Classifier") -> "Settings":
@@ -227,16 +247,19 @@ def _settings(args: argparse.Namespace, clf: "Classifier") -> "Settings":
     )
 
 
-def _print(file: Path, rows: list[Row], as_json: bool) -> None:
+def _print(file: Path, rows: list[Row], method: str, as_json: bool) -> None:
     if as_json:  # in ASCII, which is the same in every terminal's encoding
         print(*(json.dumps(row) for row in rows), sep="\n", flush=True)
         return
     print(f"{printable(str(file))}  (colour scale on the photo ±{rows[0]['scale']:.1f} {printable(rows[0]['unit'])})")
-    print(f"  {'class':<32}{'probability':>12}{'logit':>9}{'evidence':>20}  picture")
+    frozen = method == "frozen"  # whose rest may be most of the logit
+    share = f"{'on the map':>12}" if frozen else ""
+    print(f"  {'class':<32}{'probability':>12}{'logit':>9}{share}{'evidence':>20}  picture")
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
         percent = "–" if row["probability"] is None else f"{100 * row['probability']:.2f} %"
-        line = f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{evidence:>20}  {row['picture']}"
+        share = f"{row['logit'] - row['rest']:>12.3f}" if frozen else ""
+        line = f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{share}{evidence:>20}  {row['picture']}"
         print(printable(line))
     for kind, what in (("figure", "side by side"), ("raw", "numbers"), ("page", "every class")):
         if kind in rows[0]:

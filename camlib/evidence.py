@@ -18,6 +18,8 @@ from camlib.models import Classifier
 from camlib.network import RANDOM, fingerprint
 from camlib.views import View
 
+MANY = 20  # classes whose maps take so long that a progress bar is shown
+
 
 @dataclass(eq=False)
 class ClassMaps:
@@ -33,12 +35,14 @@ class ClassMaps:
 
     def stack(self, indices: Iterable[int]) -> Tensor:
         """(n, h, w): the maps of n classes."""
+        from tqdm import tqdm
+
         indices = list(indices)
         if self.every is not None:
             return self.every[indices]
-        for k in indices:
-            if k not in self.known:
-                self.known[k] = self._computed(k)
+        missing = [k for k in indices if k not in self.known]
+        for k in tqdm(missing, unit="class", disable=len(missing) < MANY, leave=False):
+            self.known[k] = self._computed(k)
         return torch.stack([self.known[k] for k in indices])
 
     def _computed(self, k: int) -> Tensor:
@@ -128,23 +132,27 @@ def _by_gradients(
     clf: Classifier, views: Sequence[View], tensors: Sequence[Tensor], method: Method, layer: Layer | None
 ) -> Evidence:
     """Runs one input at a time, because each photo's gradient needs its own graph."""
-    results, name, random = [], "", False
+    results, rests, name, random = [], [], "", False
     for view, x in zip(views, tensors, strict=True):
-        ran = clf.places.forward(clf.module, x, layer, clf.output)
+        ran = clf.places.forward(clf.module, x, layer, clf.output, method.frozen)
         clf.check_scores(ran.graph)
         if not ran.scores.isfinite().all():
             raise ModelError(f"The scores of {clf.name} are not finite for this photo, so there is no map to draw.")
-        results.append(ViewResult(view, ran.features, ran.scores, ClassMaps(compute=_maps_of(ran, method))))
+        maps = ClassMaps(compute=_maps_of(ran, method))
+        if ran.rest is not None:
+            maps.stack([int(ran.scores.argmax())])  # verified now, so that an error does not come later
+            rests.append(ran.rest[0].float())
+        results.append(ViewResult(view, ran.features, ran.scores, maps))
         name, random = layer_name(ran.layer.layer), random or ran.layer.random
     if random:
         warnings.warn(RANDOM.format(name=clf.name) + " This map is for one seeded draw.", CamWarning, stacklevel=2)
-    return Evidence(method, name, tuple(results), None)
+    return Evidence(method, name, tuple(results), torch.stack(rests).mean(0) if rests else None)
 
 
 def _maps_of(ran: ForwardPass, method: Method) -> Callable[[int], Tensor]:
     """A function from class index to map, for the network as it is now: the graph holds copies of the weights."""
-    if method.formula is not None:
-        return lambda k: one_map(ran, method, [k])[0]
+    if method.formula is not None or method.frozen:
+        return lambda k: one_map(ran, method, [k])[0].float()
     before = fingerprint(ran.module)  # for methods that run the network again
 
     def compute(k: int) -> Tensor:

@@ -63,8 +63,9 @@ class NoNetwork(nn.Module):
 class Explanation:
     """A network's results for one photo: logits, and a map for every class.
 
-    With the method "cam" the maps are verified: mean(map) + bias == logit. The other methods have no such identity, so
-    `maps`, `bias`, `rest`, `share` and `residual` raise an error. Tensors stay on the classifier's device until
+    With the methods "cam" and "frozen" the maps are verified: mean(map) + rest == logit. With "cam", the rest is the
+    classifier's bias. The other methods have no such identity, so `maps`, `bias`, `rest`, `share` and `residual` raise
+    an error. Tensors stay on the classifier's device until
     something is drawn. With several sizes, the logits and maps are means over the resolutions, and the maps have as
     many cells as the finest one. Nothing here changes if you train the network further. A pickle or a copy
     (`copy.deepcopy`) holds arrays on the CPU, labels and the recipe, but not the network.
@@ -143,7 +144,7 @@ class Explanation:
 
     @cached_property
     def maps(self) -> Tensor:
-        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit."""
+        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. "frozen" computes each class by itself."""
         self._exact()
         return self._mean_maps(list(range(len(self.classifier.labels))))
 
@@ -156,7 +157,7 @@ class Explanation:
         if self.evidence.bias is None:
             raise CamError(
                 f"The maps of {self.method!r} do not sum to the logits, so bias, rest, share, residual and maps (all "
-                "classes at once) are not available. Use exp.map(CLASS), or explain with method='cam'."
+                "classes at once) are not available. Use exp.map(CLASS), or explain with method='cam' or 'frozen'."
             )
         return self.evidence.bias
 
@@ -191,9 +192,16 @@ class Explanation:
         self._exact()
         return float(self.map(target).mean() / self.logits[self.classifier.index(target)])
 
-    def residual(self) -> float:
-        """max over all classes of |mean(map) + bias - logit|, in logits."""
-        return residual(self.maps[None], self.bias, self.logits[None])
+    def residual(self, targets: Targets | None = None) -> float:
+        """max over classes of |mean(map) + rest - logit|, in logits.
+
+        targets: by default, all classes with "cam", whose maps are all at hand, and the best class with "frozen".
+        """
+        bias = self._exact()
+        if targets is None and self.method == "cam":
+            return residual(self.maps[None], bias, self.logits[None])
+        k = [self._best()] if targets is None else self.classifier.choose(targets).indices
+        return residual(self._mean_maps(k)[None], bias[k], self.logits[None, k])
 
     def largest(self, targets: Targets) -> float:
         """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
@@ -236,7 +244,7 @@ class Explanation:
         cmap=, see `camlib.overlay`.
         """
         indices = self._indices(targets)
-        names = [str(self.prediction(k)) for k in indices]
+        names = [self._title(k) for k in indices]
         small = self._for_figures()
         heats = small._place(indices, offset).cpu()
         fig = figure(small.photo, list(heats), names, small.view.box, limit, self.unit, **style)
@@ -262,7 +270,7 @@ class Explanation:
             f"{name} at {other.layer}" if layer is not None and name != "cam" else name
             for name, other in zip(methods, others, strict=True)
         ]
-        titles = [f"{name}: {self.prediction(k)}" for name in names]
+        titles = [f"{name}: {other._title(k)}" for name, other in zip(names, others, strict=True)]
         first = others[0]
         fig = side_by_side(first.photo, heats, titles, [other.unit for other in others], first.view.box, **style)
         what = f"heat maps of {self.prediction(k)} by {len(methods)} method{'s' * (len(methods) > 1)}"
@@ -415,7 +423,7 @@ class Explanation:
 
     def __getstate__(self) -> dict[str, Any]:
         for r in self.results:
-            if r.maps.compute is not None and self.evidence.method.formula is not None:
+            if r.maps.compute is not None and (self.evidence.method.formula is not None or self.evidence.method.frozen):
                 r.maps.stack([p.index for p in self.top(KEPT)])
         # On the CPU, so that the pickle also loads on machines without this device
         results = tuple(replace(r, features=r.features.cpu(), logits=r.logits.cpu()) for r in self.results)
@@ -432,6 +440,13 @@ class Explanation:
 
     def _best(self) -> int:
         return int(self.logits.argmax())
+
+    def _title(self, k: int) -> str:
+        """A class and what the network says about it; with "frozen", also how much of its logit lies on the map."""
+        says = self.prediction(k)
+        if self.method != "frozen":
+            return str(says)
+        return f"{says}\n{on_the_map(says.logit - self.rest(k), says.logit)}"
 
     def _indices(self, targets: Targets | None) -> list[int]:
         if targets is None:
@@ -458,6 +473,16 @@ def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
     low = torch.maximum(edges[:-1, None], cells)
     high = torch.minimum(edges[1:, None], cells + fine)
     return (high - low).clamp(min=0).to(like.dtype) / coarse
+
+
+def on_the_map(evidence: float, logit: float) -> str:
+    """How much of a logit lies on the map, in words.
+
+    >>> on_the_map(4.1, 8.2), on_the_map(0.3, 0.001)
+    ('4.1 of its logit 8.2 on the map (50 %)', '0.3 of its logit 0.0 on the map')
+    """
+    percent = f" ({100 * evidence / logit:.0f} %)" if abs(evidence) < 10 * abs(logit) else ""
+    return f"{evidence:.1f} of its logit {logit:.1f} on the map{percent}"
 
 
 def _short(text: str, length: int = 50) -> str:

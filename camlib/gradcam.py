@@ -19,6 +19,7 @@ from camlib.targets import Target, choose_for_batch
 
 __all__ = [
     "find_feature_layer",
+    "frozen_cam",
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient_map",
@@ -53,13 +54,12 @@ def gradient_map(
     does not accept x.
     """
     chosen = find_method(method)
-    hold = chosen.name == "frozen"
-    ran = run_forward(module, x, layer, output, hold=hold)
+    ran = run_forward(module, x, layer, output, hold=chosen.frozen)
     columns, single = choose_for_batch(target, ran.scores.shape[1], len(x))
     try:
         maps = [one_map(ran, chosen, indices, **options) for indices in columns]
     except CutGraph:  # a frozen backbone, perhaps
-        ran = run_forward(module, x, locate(module, x, layer, output, hold), output, hold=hold)
+        ran = run_forward(module, x, locate(module, x, layer, output, chosen.frozen), output, hold=chosen.frozen)
         maps = [one_map(ran, chosen, indices, **options) for indices in columns]
     result = torch.stack(maps, 1)
     result = result.clamp(min=0) if relu else result
@@ -120,6 +120,29 @@ def layer_cam(
     Image Processing 30: map = Σ_c max(G_c, 0) · A_c, cell by cell.
     """
     return gradient_map(module, x, target, "layer_cam", layer, relu, output)
+
+
+def frozen_cam(
+    module: nn.Module,
+    x: Tensor,
+    target: BatchTarget,
+    layer: Layer | None = None,
+    relu: bool = False,
+    output: Output | None = None,
+) -> Tensor:
+    """The map with gates held: in logits per cell, its mean plus a rest is the logit, for any network.
+
+    Arguments, shapes and errors as in `gradient_map`. The map is float64 for a network in float64. The rest is what the
+    network with its gates held gives for an empty feature map: `camlib.explain(clf, photo, method="frozen").rest(k)`.
+    Each map is verified: a `LayerError` names the operations that cannot be held. layer: None takes the last feature map, or in
+    a network with attention, the last one before any attention that all of the photo's influence passes through.
+
+    map = n · Σ_c G_c · A_c for n cells; see `camlib.frozen`. For a network that ends in GAP and a linear layer, this is
+    the class activation map, and the rest is the bias. Related work: Srinivas & Fleuret 2019 (arXiv 1905.00780), whose
+    FullGrad adds bias terms to gradient × input; Ali et al. 2022 (arXiv 2202.07304), who hold attention weights and
+    LayerNorm's deviation in transformers.
+    """
+    return gradient_map(module, x, target, "frozen", layer, relu, output)
 
 
 def grad_cam_plus_plus(

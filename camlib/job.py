@@ -180,6 +180,8 @@ def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) 
         probability = None if p.probability is None else round(p.probability, 6)
         row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
         row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
+        if exp.evidence.bias is not None:
+            row["rest"] = round(exp.rest(p.index), 4)
         rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
     return rows
 

@@ -8,11 +8,13 @@ lower, left and right half; each cell must respond more to its own half than to 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
@@ -306,6 +308,10 @@ def locate(
     runs qualify and neither feeds the other, the network sees two versions of the photo side by side, so no single run
     explains the scores: this is an error.
 
+    before_attention: if cells attend to one another somewhere, take the last layer before that, among those that all of
+    the photo's influence passes through. Attention moves what the cells hold, so a later map points elsewhere
+    (evidence/frozen_layer.json).
+
     This costs about a dozen forward passes of one picture, so store the result.
 
     Raises `LayerError`, with the reason, if there is no such run; `ModelError` if the network cannot be run.
@@ -316,8 +322,12 @@ def locate(
         restless = restless_buffers(module, x)
         name = None if layer is None else name_of(module, layer)
         trace = _trace(module, x, name, output, restless)
+        fits: Callable[[Run], bool] | None = None
+        if before_attention and name is None and trace.before_attention and not trace.frozen:
+            trace.reached = {run: trace.reached[run] for run in trace.before_attention if run in trace.reached}
+            fits = partial(_is_passed_by_all, module, x, output, restless)
         try:
-            run, grid = _choose(module, x, trace, restless, name)
+            run, grid = _choose(module, x, trace, restless, name, fits)
         except LayerError:
             if not trace.gated:
                 raise
@@ -363,6 +373,7 @@ class _Trace:
     frozen: bool = False
     recomputes: bool = False
     gated: bool = False  # no gradient passed through its gates
+    before_attention: list[Run] | None = None  # the runs that ended before cells first attended to one another
     inference: bool = False  # layers ran in torch.inference_mode
 
     def feeds(self, a: Run, b: Run, name: str) -> bool:
@@ -396,7 +407,10 @@ def _differentiate(
     frozen: bool,
 ) -> _Trace:
     trace = _Trace({}, {}, {}, {}, frozen)
+    attention = Attention()
     reached = trace.reached  # hooks that held the trace, and with it the graph, would never be freed
+
+    earlier: list[Run] = []
 
     def after(name: str, call: int, m: nn.Module, value: Any) -> None:
         trace.runs[name] = call + 1
@@ -407,11 +421,15 @@ def _differentiate(
                 trace.reasons[run] = reason
             elif value.requires_grad:
                 trace.values[run] = value
+                if not attention.found:
+                    earlier.append(run)
                 value.register_hook(lambda gradient: _note(reached, run, gradient))
 
     with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
         photo = x.clone().requires_grad_()
-        scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+        with attention:
+            scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+        trace.before_attention = earlier if attention.found else None
         if not scores.requires_grad:
             if frozen:
                 raise no_gradient(module, quantised(module), trace.inference)
@@ -426,6 +444,41 @@ def _differentiate(
     trace.recomputes = bool(again)
     trace.reached = {run: reached[run] for run in trace.values if run in reached}
     return trace
+
+
+class Attention(TorchFunctionMode):
+    """Notices when the cells of a photo attend to one another: a matrix product of two activations, more than a row."""
+
+    found = False
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if not self.found and name in ATTENTION:
+            factors = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
+            activations = [a for a in factors if isinstance(a, Tensor) and a.requires_grad and not a.is_leaf]
+            product = result[0] if isinstance(result, tuple) else result
+            self.found = len(activations) > 1 and (name not in PRODUCTS or min(product.shape[-2:]) > 1)
+        return result
+
+
+PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum")
+ATTENTION = (*PRODUCTS, "scaled_dot_product_attention", "multi_head_attention_forward")
+
+
+def _is_passed_by_all(module: nn.Module, x: Tensor, output: Output | None, restless: Restless, run: Run) -> bool:
+    """Whether the photo x influences the scores only through the output of this run."""
+
+    def after(name: str, call: int, _: nn.Module, value: Any) -> Tensor | None:
+        return value.detach() if run == (name, call) else None
+
+    with untouched(module, restless), torch.enable_grad():
+        photo = x.clone().requires_grad_()
+        result = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+        if not result.requires_grad:
+            return True
+        (gradient,) = gradients(result.sum(), [photo], type(module).__name__)
+    return gradient is None or not gradient.any()
 
 
 def _note(reached: dict[Run, Tensor], run: Run, gradient: Tensor | None) -> None:
@@ -451,7 +504,15 @@ def _unfit(m: nn.Module, value: Any, by_name: bool) -> str | None:
     return None
 
 
-def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, only: str | None) -> tuple[Run, Grid]:
+def _choose(
+    module: nn.Module,
+    x: Tensor,
+    trace: _Trace,
+    restless: Restless,
+    only: str | None,
+    fits: Callable[[Run], bool] | None = None,
+) -> tuple[Run, Grid]:
+    """The last run that qualifies, see `locate`. fits: what else it must fulfil."""
     order = list(reversed(trace.reached))
     grids: dict[Run, Grid | None] = {}
     doubtful: set[Run] = set()
@@ -473,6 +534,8 @@ def _choose(module: nn.Module, x: Tensor, trace: _Trace, restless: Restless, onl
         name = type(module).__name__
         if any(grids[r] and not trace.feeds(r, run, name) for r in others):
             side_by_side.append(run.layer)
+            continue
+        if fits and not fits(run):
             continue
         _, channels, h, w = grid.read(trace.reached[run], x).shape
         if only is not None or (channels > 1 and min(h, w) > 1):

@@ -2,7 +2,8 @@
 
 Let A (C, h, w) be the feature map and G = ∂ score / ∂ A. Each gradient method sums weights times A over the channels;
 the methods differ in their weights. For a network that ends in GAP and a linear layer, G is W[k] / (h · w) in every
-cell, so h · w · Grad-CAM is the class activation map. For other networks, these methods have no such identity.
+cell, so h · w · Grad-CAM is the class activation map. For other networks, these methods have no such identity; "frozen"
+has one for every network (see `camlib.frozen`).
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ class Method:
 
     formula: a function of A and G, see `Formula`; None for methods that need more than these. unit: what a cell's value
     means, for colour bars. additive: whether the maps of two classes may be subtracted. summary: one line for lists of
-    methods.
+    methods. frozen: whether G is the gradient with gates held, and the map's sum is verified (see `camlib.frozen`).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Method:
     unit: str
     additive: bool
     summary: str
+    frozen: bool = False
 
 
 METHODS: dict[str, Method] = {}
@@ -114,7 +116,7 @@ def grad_cam_plus_plus_formula(A: Tensor, G: Tensor) -> Tensor:
 
 LOGITS, ACTIVATION = "logit evidence per cell", "gradient × activation per cell"
 register("cam", None, unit=LOGITS, additive=True, summary="exact: the classifier's weights times the feature map")
-register("frozen", None, unit=LOGITS, additive=True, summary="exact for any network, with a rest: gates held")
+METHODS["frozen"] = Method("frozen", None, LOGITS, True, "exact for any network, with a rest: its gates held", True)
 register(
     "grad_cam", grad_cam_formula, unit=ACTIVATION, additive=True, summary="channels weighted by their mean gradient"
 )
@@ -131,7 +133,7 @@ def one_map(ran: ForwardPass, method: Method, indices: list[int], batch: int = 3
     """
     if method.name == "score_cam":
         return _score_cam(ran, indices, batch, progress)
-    if method.name == "frozen":
+    if method.frozen:
         return frozen_map(ran, indices)
     if method.formula is None:
         advice = "use camlib.explain" if method.name == "cam" else "it was registered without a formula"

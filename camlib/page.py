@@ -174,8 +174,8 @@ def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:
     picture, (height, width) = _picture(Image.fromarray(exp.photo), side)
     logits = exp.logits.float().cpu()
     cells = sum(r.features.shape[2] * r.features.shape[3] for r in exp.results)
-    exact = exp.evidence.bias is not None
-    room = max(FEW, MAP_BYTES // (2 * cells)) if exact else FEW
+    at_hand = all(r.maps.every is not None for r in exp.results)
+    room = max(FEW, MAP_BYTES // (2 * cells)) if at_hand else FEW
     classes = sorted(logits.argsort(descending=True, stable=True)[:room].tolist())
     count = Counter(exp.classifier.labels)
     return {
@@ -190,6 +190,7 @@ def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:
         "several": [k for k in classes if count[exp.classifier.labels[k]] > 1],  # shown with their index
         "logits": _base64(logits[classes].numpy()),
         "probabilities": _base64(exp.probabilities[classes].float().numpy()) if exp.probabilities is not None else None,
+        "rest": "rest" if exp.evidence.method.frozen else "bias",
         "bias": _base64(exp.evidence.bias[classes].cpu().numpy()) if exp.evidence.bias is not None else None,
         "views": [_view(r, classes) for r in exp.results],
     }

@@ -41,8 +41,8 @@ class Places:
 
     head: Head | None = None
     structure: Structure | None = None  # the network's when its head was found
-    layers: dict[Layer | None, tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
-    # each with the network's structure at that time, and the shorter side of the input
+    layers: dict[tuple[Layer | None, bool], tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
+    # by layer and whether gates are held; with the network's structure at that time, and the input's shorter side
     mixes: tuple[Structure, bool] | None = None  # whether the network mixes the pictures of a batch
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
@@ -74,24 +74,26 @@ class Places:
             self.mixes = now, mixes_batch(module, x, output)
         return self.mixes[1]
 
-    def forward(self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None) -> ForwardPass:
-        """A forward pass with the graph from a feature map on.
+    def forward(
+        self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None, hold: bool = False
+    ) -> ForwardPass:
+        """A forward pass with the graph from a feature map on. hold: with its gates held, see `run_forward`.
 
         Its gradients are those of the network as it is now, even if it changes later.
         """
         now = _structure(module)
-        structure, largest, place = self.layers.get(layer, (None, 0, None))
+        structure, largest, place = self.layers.get((layer, hold), (None, 0, None))
         side, unchanged = min(x.shape[2:]), structure == now
         if place is not None and unchanged and side <= largest:
             try:
-                return _pass(module, x, place, output)
+                return _pass(module, x, place, output, hold)
             except LayerError:
                 pass
-        place = locate(module, x, layer, output)
+        place = locate(module, x, layer, output, before_attention=hold)
         # A small input may leave only one cell at the usual layer, so an earlier one was found: do not store that.
         if side >= largest or not unchanged:
-            self.layers[layer] = now, side, place
-        return _pass(module, x, place, output)
+            self.layers[layer, hold] = now, side, place
+        return _pass(module, x, place, output, hold)
 
 
 def _structure(module: nn.Module) -> Structure:
@@ -110,10 +112,10 @@ def _hooks(m: nn.Module) -> list[int]:
     return [key for key, hook in found if not str(getattr(hook, "__module__", "")).startswith("camlib.")]
 
 
-def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None) -> ForwardPass:
+def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | None, hold: bool) -> ForwardPass:
     if place.recomputes:  # a backward pass would run the network again, perhaps after a change: use a copy
         module = copy_of(module).eval()
-    return run_forward(module, x, place, output, keep_weights=True)
+    return run_forward(module, x, place, output, keep_weights=True, hold=hold)
 
 
 def _run(head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
