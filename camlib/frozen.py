@@ -30,7 +30,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torc
 
 
 @contextmanager
-def holding(module: nn.Module, layer: str, call: int | None, gates: Gates, empty: Tensor | None = None) -> Iterator[None]:
+def holding(
+    module: nn.Module, layer: str, call: int | None, gates: Gates, empty: Tensor | None = None
+) -> Iterator[None]:
     """Run the block with the gates recorded from a layer's output on; or replayed, with `empty` in place of the output.
 
     call: which run of the layer; None if it runs once.

@@ -179,7 +179,12 @@ class Gates(TorchFunctionMode):
         for t in tensors:
             if t.is_floating_point() and t.itemsize < self.dtype.itemsize:
                 self.dtype = t.dtype
-        if self._note and any(t.requires_grad for t in tensors) and func is plain and not _is_affine(func, args, kwargs):
+        if (
+            self._note
+            and any(t.requires_grad for t in tensors)
+            and func is plain
+            and not _is_affine(func, args, kwargs)
+        ):
             self._note(kind)
         return result
 
@@ -239,7 +244,9 @@ def _pointwise(
     return _Held.apply(affine, kind in BOUNDED, [y], x), gates, lambda f, a, k: affine(a[0] if a else k["input"])
 
 
-def _layer_norm(x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Affine:
+def _layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Affine:
     return _normalised(x, tuple(range(-len(shape), 0)), eps, weight, bias)
 
 
@@ -317,9 +324,7 @@ def _per_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
     return None if values is None else values.reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _product(
-    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]
-) -> tuple[Tensor, list[Any], Replay] | None:
+def _product(kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, list[Any], Replay] | None:
     if kind == "einsum":  # einsum(equation, [factors])
         equation, factors = args[0], args[1] if isinstance(args[1], (list, tuple)) else args[1:]
         if len(factors) != 2:
@@ -432,8 +437,6 @@ class _Held(torch.autograd.Function):
             return None, None, None, torch.autograd.grad(ctx.affine(x), x, gradient)[0]
 
 
-
-
 class _Half(torch.autograd.Function):
     """The same tensor, with half the gradient."""
 
@@ -453,7 +456,9 @@ _HeldNode, _HalfNode = _Held._backward_cls, _Half._backward_cls
 def _opened(func: FunctionType) -> FunctionType:
     """A function of torch that is written in Python, without the question that would hand it to a mode as a whole."""
     closed = {name: lambda *_: False for name in func.__globals__ if name.startswith("has_torch_function")}
-    same = FunctionType(func.__code__, {**func.__globals__, **closed}, func.__name__, func.__defaults__, func.__closure__)
+    same = FunctionType(
+        func.__code__, {**func.__globals__, **closed}, func.__name__, func.__defaults__, func.__closure__
+    )
     same.__kwdefaults__ = func.__kwdefaults__
     return same
 

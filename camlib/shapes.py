@@ -5,6 +5,7 @@ shortcut, we also know what the network really uses: does the map show it?
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from camlib.errors import CamError
 from camlib.network import eval_mode
+from camlib.transformer import VisionTransformer
 from camlib.views import upsample
 
 SHAPES = ("disc", "ring", "square", "triangle", "cross")
@@ -86,17 +88,21 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return (r < 1) & (r > 0.6) if shape == "ring" else r < 0.95
 
 
-def network(head: str, seed: int = 0) -> nn.Sequential:
-    """An untrained network: four convolutions, layer "0": (B, 3, 64, 64) -> (B, 64, 8, 8), then a head of five logits.
+def network(head: str, seed: int = 0) -> nn.Module:
+    """An untrained network with five logits. The caller's random numbers are not affected.
 
-    head: "gap", global average pooling and a linear layer; "flat", flattened into a linear layer; "fc", flattened into
-    two linear layers with a ReLU between them, as in VGG. The caller's random numbers are not affected.
+    head: what follows the layer "0", four convolutions (B, 3, 64, 64) -> (B, 64, 8, 8). "gap": global average pooling
+    and a linear layer; "flat": flattened into a linear layer; "fc": flattened into two linear layers with a ReLU between
+    them, as in VGG. Or "vit": a small vision transformer whose 8 × 8 patches come from the layer "stem", see
+    `camlib.transformer`.
     """
 
     def block(inside: int, outside: int, size: int, stride: int = 1) -> list[nn.Module]:
         conv = nn.Conv2d(inside, outside, size, stride, padding=size // 2, bias=False)
         return [conv, nn.BatchNorm2d(outside), nn.ReLU()]
 
+    if head == "vit":
+        return VisionTransformer(seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         halve = nn.MaxPool2d(2)
@@ -107,18 +113,37 @@ def network(head: str, seed: int = 0) -> nn.Sequential:
             "fc": lambda: [nn.Flatten(), nn.Linear(64 * 64, 64), nn.ReLU(), nn.Linear(64, len(SHAPES))],
         }
         if head not in heads:
-            raise CamError(f"head={head!r}: must be one of {', '.join(map(repr, heads))}.")
+            raise CamError(f"head={head!r}: must be one of {', '.join(map(repr, [*heads, 'vit']))}.")
         return nn.Sequential(nn.Sequential(*features), *heads[head]())
 
 
+def trained_transformer() -> nn.Module:
+    """The network "vit", trained on 4000 pictures, with 98 % accuracy: the same weights on every machine.
+
+    It was trained by `train(network("vit"), pictures(4000, seed=100), epochs=5, rate=2e-3)`.
+    """
+    net = network("vit")
+    with np.load(Path(__file__).with_name("shapes_vit.npz")) as weights:
+        net.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights.files})
+    return net.eval()
+
+
 def train(
-    net: nn.Module, data: Pictures, epochs: int = 6, seed: int = 0, threads: int = 2, progress: bool = True
+    net: nn.Module,
+    data: Pictures,
+    epochs: int = 6,
+    seed: int = 0,
+    threads: int = 2,
+    progress: bool = True,
+    rate: float = 4e-3,
 ) -> list[float]:
     """Train the network in place. Returns the mean loss of each epoch, and leaves the network in evaluation mode.
 
+    rate: the highest learning rate. For the transformer, 2e-3, 5 epochs and 4000 pictures give 97 to 99 % accuracy.
+
     On the same kind of processor, the same seed and number of threads give the same weights to the last bit. A
     different number of threads does not, so we set it here and restore it afterwards. Training takes about 10 s on two
-    cores for 2000 pictures.
+    cores for 2000 pictures; the transformer takes about 30 s.
     """
     from tqdm import tqdm
 
@@ -130,8 +155,8 @@ def train(
         net.train()
         images = data.images.to(memory_format=torch.channels_last)  # a third faster on a CPU
         batches = len(data.labels) // BATCH
-        optimiser = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=max(2, epochs * batches))
+        optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=max(2, epochs * batches))
         with torch.enable_grad(), tqdm(total=epochs * batches, unit="batch", disable=not progress, leave=False) as bar:
             for _ in range(epochs):
                 total = 0.0
