@@ -144,7 +144,7 @@ class Explanation:
 
     @cached_property
     def maps(self) -> Tensor:
-        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. "frozen" computes each class by itself."""
+        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. "frozen" computes them one by one."""
         self._exact()
         return self._mean_maps(list(range(len(self.classifier.labels))))
 

@@ -109,7 +109,7 @@ def _record_named(
     module: nn.Module, x: Tensor, layer: str, output: Output | None, keep_weights: bool, hold: bool
 ) -> ForwardPass | None:
     """The pass for a named layer that runs once and whose shape leaves no doubt; None for any other layer."""
-    gates = Gates(module) if hold else None
+    gates = Gates(constants_as_they_are(module) if keep_weights else None) if hold else None
     with (
         torch.no_grad(),
         untouched(module) as changed,
@@ -130,7 +130,8 @@ def _record_named(
 def _record(
     module: nn.Module, x: Tensor, layer: FeatureLayer, output: Output | None, keep_weights: bool, hold: bool
 ) -> ForwardPass:
-    frozen, gates = layer.frozen, Gates(module) if hold else None
+    frozen = layer.frozen
+    gates = Gates(constants_as_they_are(module) if keep_weights else None) if hold else None
     with (
         torch.enable_grad() if frozen else torch.no_grad(),
         untouched(module, layer.restless),

@@ -98,6 +98,7 @@ def frozen_map(ran: "ForwardPass", indices: list[int]) -> Tensor:
     In the precision of the network, but at least float32. Raises `LayerError` if the sum is wrong, and names the
     operations that camlib cannot hold.
     """
+    assert ran.rest is not None and ran.gates is not None
     A, G = ran.cells(ran.value), ran.cells(ran.raw_gradient(indices))
     parts = A * G
     result = parts.sum(1) * parts[0, 0].numel()
@@ -133,7 +134,7 @@ def _culprits(ran: "ForwardPass") -> str:
                 unseen.setdefault(func.overloadpacket.__name__, current[-1])
             return func(*args, **(kwargs or {}))
 
-    gates, unseen = Gates(ran.module, note), dict[str, str]()
+    gates, unseen = Gates(note=note), dict[str, str]()
     with Hooks() as hooks:
         for name, m in ran.module.named_modules():
             if name:

@@ -9,7 +9,7 @@ an operation's input and y its output for the photo. With the gates held, the op
 | LayerNorm, GroupNorm, RMSNorm and others | the deviation | (x - mean) / deviation · weight + bias |
 | softmax, norms, variances, whatever has no gradient | its output | a constant |
 | attention | queries, keys and mask, that is, the weights | weights · values |
-| a product of two activations | the factor that comes from a gate: sigmoid before GELU before anything else | the other |
+| a product of two activations | the one that comes from a gate: sigmoid before GELU before others | the other |
 | a product of two factors of the same kind | each factor in one half of the product | their mean |
 | a quotient | the denominator | numerator / denominator |
 | max pooling, maximum, sort and others | which element is chosen | that element |
@@ -27,12 +27,11 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import constants_as_they_are
 from camlib.errors import LayerError
 from camlib.outputs import SAME_VALUES, operation
 
@@ -58,16 +57,18 @@ CHOICES = {
     *("fmin", "topk", "sort", "msort", "kthvalue", "median", "nanmedian", "cummax", "cummin", "logsumexp"),
 }
 """Operations that choose among their inputs; or weigh them, as logsumexp does."""
-FACTORS = {name: (0, 1) for name in ("mul", "multiply", "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer")}
-FACTORS |= {name: (0, 1) for name in ("linear", "bilinear", "cross", "kron", "tensordot", "einsum")}
+FACTORS = dict.fromkeys(("mul", "multiply", "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer"), (0, 1))
+FACTORS |= dict.fromkeys(("linear", "bilinear", "cross", "kron", "tensordot", "einsum"), (0, 1))
 FACTORS |= {f"conv{transposed}{n}d": (0, 1) for transposed in ("", "_transpose") for n in (1, 2, 3)}
-FACTORS |= {name: (1, 2) for name in ("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul")}
+FACTORS |= dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"), (1, 2))
 """The positions of the two factors among a product's arguments."""
-HELD = {"div": (1,), "divide": (1,), "true_divide": (1,), "addcdiv": (2,), "lerp": (2,), "grid_sampler": (1,)}
-HELD |= {"scaled_dot_product_attention": (0, 1, 3), "grid_sampler_2d": (1,), "grid_sampler_3d": (1,)}
-"""The arguments that are gates, whatever they come from."""
-SHIFTED = (*SAME_VALUES, "Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "UpsampleNearest2D")
-SHIFTED += ("UpsampleBilinear2D", "CopySlices", "Neg", "Pad", "ConstantPadNd", "Roll", "Copy")
+HELD = dict.fromkeys(("div", "divide", "true_divide", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), [1])
+HELD |= {"addcdiv": [2], "lerp": [2], "scaled_dot_product_attention": [0, 1, 3]}
+"""The positions of arguments that are gates, whatever they come from."""
+SHIFTED = set(SAME_VALUES) | {
+    *("Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "Neg", "Copy", "CopySlices", "Pad", "ConstantPadNd"),
+    *("Roll", "UpsampleNearest2D", "UpsampleBilinear2D"),
+}
 """Autograd nodes behind which we look for the gate that a factor comes from."""
 
 Affine = Callable[[Tensor], Tensor]
@@ -87,25 +88,24 @@ class Gates(TorchFunctionMode):
 
     In both, call `start` once the input is there. Operations count if they depend on a tensor that requires a gradient
     and is not a leaf (leaves are parameters); a replay must make the same ones in the same order. note: called
-    with the name of each operation without a rule that turns out not to be affine, by value.
+    with the name of each operation without a rule that turns out not to be affine, by value. saving: how the graph
+    saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as they are.
     """
 
-    def __init__(self, module: nn.Module, note: Callable[[str], None] | None = None) -> None:
+    def __init__(self, saving: saved_tensors_hooks | None = None, note: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.steps: dict[int, Step] = {}
         self.dtype = torch.float64  # the coarsest type of what depends on the input
         self._note, self._inside = note, 0
         self._calls, self._started, self._replays = 0, False, False
         self._opened: list[Callable] = []
-        # Entered anew for each operation: checkpointing, which would run parts of the network again, saves nothing.
-        self._saving = lambda: constants_as_they_are(module)
-        self._save: saved_tensors_hooks | None = None
+        self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
         """Run the block, which must repeat the recorded pass with another input, with the gates that are held."""
         self._started, self._replays = False, True
-        with saved_tensors_hooks(lambda _: None, lambda _: None), self:  # a graph that remembers only what depends
+        with saved_tensors_hooks(_nothing, _nothing), self:  # a graph that remembers only what depends
             yield
 
     def start(self) -> None:
@@ -148,7 +148,8 @@ class Gates(TorchFunctionMode):
         in_place = name.endswith("_") and not name.startswith("_")
         plain = _base(func, name) if in_place else func
         if not self._replays:
-            with self._hooks():
+            # Inside those of checkpointing, which would run parts of the network again: so nothing is left to it.
+            with saved_tensors_hooks(self._saving.pack_hook, self._saving.unpack_hook):
                 result = self._record(func, plain, name, args, kwargs)
         elif (step := self.steps.get(self._calls)) is not None:
             if step.name != name:
@@ -159,10 +160,6 @@ class Gates(TorchFunctionMode):
         if in_place and result is not args[0]:
             return args[0].copy_(result)
         return result
-
-    def _hooks(self) -> saved_tensors_hooks:
-        self._save = self._save or self._saving()
-        return saved_tensors_hooks(self._save.pack_hook, self._save.unpack_hook)
 
     def _record(self, func: Callable, plain: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         kind = name.strip("_")
@@ -179,12 +176,8 @@ class Gates(TorchFunctionMode):
         for t in tensors:
             if t.is_floating_point() and t.itemsize < self.dtype.itemsize:
                 self.dtype = t.dtype
-        if (
-            self._note
-            and any(t.requires_grad for t in tensors)
-            and func is plain
-            and not _is_affine(func, args, kwargs)
-        ):
+        dependent = any(t.requires_grad for t in tensors)
+        if self._note and dependent and func is plain and not _is_affine(func, args, kwargs):
             self._note(kind)
         return result
 
@@ -227,7 +220,7 @@ def _pointwise(
     y = func(*_detached(args), **_detached(kwargs))
     if y.shape != x.shape or not y.is_floating_point():
         return None
-    gates = [torch.where(plain == 0, 0, y / plain)]
+    gates = [(y / plain).nan_to_num_(0, float("inf"), -float("inf"))]  # where x and y are 0, the gate does not matter
     if kind in AT_ZERO:
         near = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64, device="cpu")
         low, start, high = func(near, *args[1:], **kwargs).tolist()
@@ -238,10 +231,36 @@ def _pointwise(
             gate = torch.where(small, (high - low) / 2e-4, (y - start) / torch.where(small, 1, plain))
             gates = [gate, y - gate * plain]
 
-    def affine(x: Tensor) -> Tensor:
-        return x * gates[0] if len(gates) == 1 else torch.addcmul(gates[1], x, gates[0])
+    ratio = Ratio(gates)
+    return _Held.apply(ratio, kind in BOUNDED, [y], x), gates, lambda f, a, k: ratio(a[0] if a else k["input"])
 
-    return _Held.apply(affine, kind in BOUNDED, [y], x), gates, lambda f, a, k: affine(a[0] if a else k["input"])
+
+class Ratio(NamedTuple):
+    """x -> gate · x + offset. gates: the gate and, unless it is 0, the offset."""
+
+    gates: list[Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.gates[0] if len(self.gates) == 1 else torch.addcmul(self.gates[1], x, self.gates[0])
+
+    def back(self, gradient: Tensor) -> Tensor:
+        return gradient * self.gates[0]
+
+
+class Normalised(NamedTuple):
+    """x -> (x - mean over dims) · scale · weight + bias."""
+
+    dims: tuple[int, ...]
+    scale: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _scaled((x - x.mean(self.dims, keepdim=True)) * self.scale, self.weight, self.bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        gradient = gradient if self.weight is None else gradient * self.weight
+        return (gradient - gradient.mean(self.dims, keepdim=True)) * self.scale
 
 
 def _layer_norm(
@@ -277,7 +296,7 @@ def _batch_norm(
     if training:
         return _normalised(x, (0, *range(2, x.ndim)), eps, weight, bias)
     # Affine as it is, but PyTorch's own gradient is wrong if its strides are not those of x (seen in torch 2.14.1).
-    centre, scale = _per_channel(mean, x), _per_channel((var + eps).rsqrt(), x)
+    centre, scale = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (mean, (var + eps).rsqrt()))
     return lambda x: _scaled((x - centre) * scale, weight, bias)
 
 
@@ -310,12 +329,15 @@ NORMS: dict[str, Callable[..., Affine | None]] = {
 """Operations of one activation, each with a function from its arguments to the affine operation that remains."""
 
 
-def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, weight: Any, bias: Any) -> Affine:
-    scale = (x.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
-    return lambda x: _scaled((x - x.mean(dims, keepdim=True)) * scale, weight, bias)
+def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, weight: Any, bias: Any) -> Normalised:
+    x = x.detach()
+    variance = (x - x.mean(dims, keepdim=True)).square_().mean(dims, keepdim=True)  # several times faster than x.var
+    return Normalised(dims, (variance + eps).rsqrt(), weight, bias)
 
 
 def _scaled(x: Tensor, weight: Any, bias: Any) -> Tensor:
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias, x, weight)
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
 
@@ -398,7 +420,7 @@ def _rank(factor: Tensor) -> int:
             continue
         visited.add(node)
         if isinstance(node, _HeldNode):
-            rank = max(rank, 1 + node.bounded)
+            rank = max(rank, 1 + node.bounded)  # type: ignore[attr-defined]
         elif operation(node) in SHIFTED:
             behind = [n for n, _ in node.next_functions if n is not None]
             waiting += behind if len(behind) == 1 else []
@@ -431,6 +453,8 @@ class _Held(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
+        if isinstance(ctx.affine, (Ratio, Normalised)):
+            return None, None, None, ctx.affine.back(gradient)
         shape, dtype, device = ctx.kind
         with torch.enable_grad():
             x = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
@@ -450,6 +474,10 @@ class _Half(torch.autograd.Function):
 
 
 _HeldNode, _HalfNode = _Held._backward_cls, _Half._backward_cls
+
+
+def _nothing(_: Any) -> Any:
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -499,7 +527,7 @@ def _depends(value: Any) -> bool:
 
 
 def _is_affine(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether an operation is affine in what requires a gradient, by value: J x is f(x) - f(0) in a random direction."""
+    """Whether an operation is affine in what requires a gradient, by value: J x is f(x) - f(0) in some direction."""
     leaves: list[Tensor] = []
 
     def fresh(value: Any, zero: bool) -> Any:

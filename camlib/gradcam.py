@@ -134,8 +134,10 @@ def frozen_cam(
 
     Arguments, shapes and errors as in `gradient_map`. The map is float64 for a network in float64. The rest is what the
     network with its gates held gives for an empty feature map: `camlib.explain(clf, photo, method="frozen").rest(k)`.
-    Each map is verified: a `LayerError` names the operations that cannot be held. layer: None takes the last feature map, or in
-    a network with attention, the last one before any attention that all of the photo's influence passes through.
+    Each map is verified: a `LayerError` names the operations that cannot be held.
+
+    layer: None takes the last feature map; in a network with attention, the last one before any attention, among those
+    that all of the photo's influence passes through.
 
     map = n · Σ_c G_c · A_c for n cells; see `camlib.frozen`. For a network that ends in GAP and a linear layer, this is
     the class activation map, and the rest is the bias. Related work: Srinivas & Fleuret 2019 (arXiv 1905.00780), whose

@@ -92,8 +92,8 @@ def network(head: str, seed: int = 0) -> nn.Module:
     """An untrained network with five logits. The caller's random numbers are not affected.
 
     head: what follows the layer "0", four convolutions (B, 3, 64, 64) -> (B, 64, 8, 8). "gap": global average pooling
-    and a linear layer; "flat": flattened into a linear layer; "fc": flattened into two linear layers with a ReLU between
-    them, as in VGG. Or "vit": a small vision transformer whose 8 × 8 patches come from the layer "stem", see
+    and a linear layer; "flat": flattened into a linear layer; "fc": flattened into two linear layers with a ReLU
+    between them, as in VGG. Or "vit": a small vision transformer whose 8 × 8 patches come from the layer "stem", see
     `camlib.transformer`.
     """
 

@@ -73,7 +73,7 @@ def unwindows(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention between the tokens, then an MLP on each token, each added to its input."""
+    """A pre-norm transformer block: attention between the tokens, then an MLP on each token, both added."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
