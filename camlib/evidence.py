@@ -40,7 +40,7 @@ class ClassMaps:
         indices = list(indices)
         if self.every is not None:
             return self.every[indices]
-        missing = [k for k in indices if k not in self.known]
+        missing = [k for k in dict.fromkeys(indices) if k not in self.known]
         for k in tqdm(missing, unit="class", disable=len(missing) < MANY, leave=False):
             self.known[k] = self._computed(k)
         return torch.stack([self.known[k] for k in indices])

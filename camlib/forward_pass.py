@@ -135,9 +135,9 @@ def _record(
     with (
         torch.enable_grad() if frozen else torch.no_grad(),
         untouched(module, layer.restless),
-        Unfrozen() if frozen else nullcontext(),
         capture(module, layer.layer, live=True, call=layer.call) as captured,
         holding(module, layer.layer, layer.call, gates) if gates else nullcontext(),
+        Unfrozen() if frozen else nullcontext(),  # the inner one: what the gates detach stays detached
     ):
         graph = _scores(module, x, output, keep_weights)
     value, name = captured[layer.layer], layer.layer
@@ -146,6 +146,12 @@ def _record(
     if not graph.requires_grad and not frozen:
         # The layer runs inside the network's own enable_grad(), which ended the grad mode that capture had turned on.
         return _record(module, x, replace(layer, frozen=True), output, keep_weights, hold)
+    if not graph.requires_grad and gates:
+        raise LayerError(
+            f"The output of {name!r} reaches the scores of {type(module).__name__} only through gates, such as a "
+            "softmax at its end, so nothing is left for a map when they are held. Explain the network without that "
+            "end, or use another method."
+        )
     if not graph.requires_grad:
         raise no_gradient(module, quantised(module))
     if len(value) != len(x):

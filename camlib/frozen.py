@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from camlib.autograd import Unfrozen
 from camlib.errors import CamError, LayerError, first_line
 from camlib.gates import Gates, custom_functions
 from camlib.hooks import capture
 from camlib.layers import FeatureLayer, Grid
-from camlib.network import Hooks, scores, untouched
+from camlib.network import Hooks, as_written, scores, untouched
 from camlib.outputs import Output
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def holding(
 
     with Hooks() as hooks:
         hooks.after(module.get_submodule(layer), hook)
-        with gates if empty is None else gates.replaying():
+        with as_written(), gates if empty is None else gates.replaying():
             yield
 
 
@@ -74,10 +73,11 @@ def replayed(
         with (
             torch.enable_grad() if layer.frozen else torch.no_grad(),
             untouched(module, layer.restless),
-            Unfrozen() if layer.frozen else nullcontext(),
             holding(module, layer.layer, layer.call, gates, empty),
+            Unfrozen() if layer.frozen else nullcontext(),
         ):
-            return scores(module, x, output).detach()
+            rest = scores(module, x, output)
+        return rest.detach()
     except CamError as e:
         raise LayerError(
             f"{type(module).__name__} cannot be run again with its gates held: {first_line(e)}. Use another method."
@@ -128,13 +128,7 @@ def _culprits(ran: "ForwardPass") -> str:
     def leave(*_: Any) -> None:
         current.pop()
 
-    class Unseen(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-            if gates.idle:
-                unseen.setdefault(func.overloadpacket.__name__, current[-1])
-            return func(*args, **(kwargs or {}))
-
-    gates, unseen = Gates(note=note), dict[str, str]()
+    gates = Gates(note=note)
     with Hooks() as hooks:
         for name, m in ran.module.named_modules():
             if name:
@@ -143,11 +137,12 @@ def _culprits(ran: "ForwardPass") -> str:
         with (
             torch.no_grad(),
             untouched(ran.module, ran.layer.restless),
-            Unseen(),
             capture(ran.module, ran.layer.layer, live=True, call=ran.layer.call),
             holding(ran.module, ran.layer.layer, ran.layer.call, gates),
         ):
             graph = scores(ran.module, ran.x, ran.output)
     where |= dict.fromkeys(custom_functions(graph), "")
-    named = [f"{op} (in {layer})" if layer else op for op, layer in list((where or unseen).items())[:4]]
-    return f"camlib cannot hold {', '.join(named)}." if named else "camlib cannot say which operation is not held."
+    named = [f"{op} (in {layer})" if layer else op for op, layer in list(where.items())[:4]]
+    if not named:
+        return "camlib cannot hold an operation that PyTorch does not show it, such as one inside a script."
+    return f"camlib cannot hold {', '.join(named)}."

@@ -22,6 +22,7 @@ network for another input. Nothing here trusts these rules: `camlib.frozen` veri
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -40,15 +41,16 @@ BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "relu6", "clamp", "erf"
 POINTWISE = BOUNDED | {
     *("relu", "gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "leaky_relu", "rrelu", "prelu", "softplus"),
     *("threshold", "log_sigmoid", "hardshrink", "softshrink", "clamp_min", "clamp_max", "clip", "abs", "square", "pow"),
-    *("exp", "expm1", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "asinh", "atan", "erfc"),
+    *("exp", "exp2", "expm1", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "asinh", "atan", "erfc"),
 }
-AT_ZERO = {"sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "cos", "erfc", "pow", "threshold"} | {
+AT_ZERO = {"sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "exp2", "cos", "erfc", "pow", "threshold"} | {
     *("clamp", "clamp_min", "clamp_max", "clip")
 }
 """Those that may have f(0) ≠ 0."""
 CONSTANT = {
     *("softmax", "_softmax", "_safe_softmax", "rsqrt", "reciprocal", "log", "log2", "log10", "norm", "var", "std"),
     *("linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "floor", "ceil", "round", "trunc", "sign", "sgn"),
+    "heaviside",
 }
 CHOICES = {
     *("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices"),
@@ -58,13 +60,21 @@ CHOICES = {
 }
 """Operations that choose among their inputs; or weigh them, as logsumexp does."""
 FACTORS = dict.fromkeys(("mul", "multiply", "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer"), (0, 1))
-FACTORS |= dict.fromkeys(("linear", "bilinear", "cross", "kron", "tensordot", "einsum"), (0, 1))
+FACTORS |= dict.fromkeys(
+    ("linear", "bilinear", "cross", "linalg_cross", "linalg_vecdot", "kron", "tensordot", "einsum"), (0, 1)
+)
 FACTORS |= {f"conv{transposed}{n}d": (0, 1) for transposed in ("", "_transpose") for n in (1, 2, 3)}
 FACTORS |= dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"), (1, 2))
 """The positions of the two factors among a product's arguments."""
 HELD = dict.fromkeys(("div", "divide", "true_divide", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), [1])
 HELD |= {"addcdiv": [2], "lerp": [2], "scaled_dot_product_attention": [0, 1, 3]}
 """The positions of arguments that are gates, whatever they come from."""
+NAMES = {"lerp": ("input", "end", "weight"), "scaled_dot_product_attention": ("query", "key", "value", "attn_mask")}
+NAMES |= {"mv": ("input", "vec"), "addmm": ("input", "mat1", "mat2")} | dict.fromkeys(("mm", "bmm"), ("input", "mat2"))
+NAMES |= dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2"))
+NAMES |= dict.fromkeys(("addcmul", "addcdiv"), ("input", "tensor1", "tensor2"))
+NAMES |= dict.fromkeys(("linear", *(name for name in FACTORS if name.startswith("conv"))), ("input", "weight"))
+"""What an operation's first arguments are called if not input and other."""
 SHIFTED = set(SAME_VALUES) | {
     *("Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "Neg", "Copy", "CopySlices", "Pad", "ConstantPadNd"),
     *("Roll", "UpsampleNearest2D", "UpsampleBilinear2D"),
@@ -96,7 +106,7 @@ class Gates(TorchFunctionMode):
         super().__init__()
         self.steps: dict[int, Step] = {}
         self.dtype = torch.float64  # the coarsest type of what depends on the input
-        self._note, self._inside = note, 0
+        self._note = note
         self._calls, self._started, self._replays = 0, False, False
         self._opened: list[Callable] = []
         self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
@@ -112,23 +122,12 @@ class Gates(TorchFunctionMode):
         """Count the operations from here on."""
         self._calls, self._started = 0, True
 
-    @property
-    def idle(self) -> bool:
-        """Whether what runs now does so unseen: inside a custom function, a script or torch.ops."""
-        return self._started and not self._inside
-
     def nbytes(self) -> int:
         """The memory of what is held, in bytes; some of it is shared with the graph."""
         return sum(g.nbytes for step in self.steps.values() for g in step.gates if isinstance(g, Tensor))
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self._inside += 1
-        try:
-            return self._run(func, args, kwargs or {})
-        finally:
-            self._inside -= 1
-
-    def _run(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        kwargs = kwargs or {}
         if not self._started:
             return func(*args, **kwargs)
         if isinstance(func, FunctionType) and func not in self._opened:
@@ -141,7 +140,7 @@ class Gates(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__" and not isinstance(value := func(*args), Tensor):  # such as x.shape
             return value
-        args, kwargs, dependent = _without_parameters(args, kwargs)
+        args, kwargs, dependent = _without_parameters(*_by_position(name.strip("_"), args, kwargs))
         if not dependent:
             return func(*args, **kwargs)
         self._calls += 1
@@ -170,7 +169,7 @@ class Gates(TorchFunctionMode):
             return result
         result = func(*args, **kwargs)
         tensors = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(t, Tensor)]
-        if not any(t.requires_grad for t in tensors):
+        if tensors and not any(t.requires_grad for t in tensors):  # x[0] = 1 returns None: a replay must do it again
             value = result.clone() if isinstance(result, Tensor) else result
             self.steps[self._calls] = Step(name, [value], lambda *_: value)
         for t in tensors:
@@ -218,7 +217,7 @@ def _pointwise(
     """y = gate · x + offset. Where x is so small that the ratio is lost in rounding, the gate is the slope at 0."""
     plain = x.detach()
     y = func(*_detached(args), **_detached(kwargs))
-    if y.shape != x.shape or not y.is_floating_point():
+    if y.shape != x.shape or not (x.is_floating_point() and y.is_floating_point()):  # such as abs of complex numbers
         return None
     gates = [(y / plain).nan_to_num_(0, float("inf"), -float("inf"))]  # where x and y are 0, the gate does not matter
     if kind in AT_ZERO:
@@ -235,7 +234,8 @@ def _pointwise(
     return _Held.apply(ratio, kind in BOUNDED, [y], x), gates, lambda f, a, k: ratio(a[0] if a else k["input"])
 
 
-class Ratio(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Ratio:
     """x -> gate · x + offset. gates: the gate and, unless it is 0, the offset."""
 
     gates: list[Tensor]
@@ -247,7 +247,8 @@ class Ratio(NamedTuple):
         return gradient * self.gates[0]
 
 
-class Normalised(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Normalised:
     """x -> (x - mean over dims) · scale · weight + bias."""
 
     dims: tuple[int, ...]
@@ -266,7 +267,8 @@ class Normalised(NamedTuple):
 def _layer_norm(
     x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
 ) -> Affine:
-    return _normalised(x, tuple(range(-len(shape), 0)), eps, weight, bias)
+    scale = torch.native_layer_norm(x.detach(), shape, None, None, eps)[2]
+    return Normalised(tuple(range(-len(shape), 0)), scale, weight, bias)
 
 
 def _rms_norm(x: Tensor, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Affine:
@@ -327,6 +329,7 @@ NORMS: dict[str, Callable[..., Affine | None]] = {
     "cosine_similarity": _cosine_similarity,
 }
 """Operations of one activation, each with a function from its arguments to the affine operation that remains."""
+RULES = POINTWISE | CONSTANT | CHOICES | {*FACTORS, *HELD, *NORMS}
 
 
 def _normalised(x: Tensor, dims: tuple[int, ...], eps: float, weight: Any, bias: Any) -> Normalised:
@@ -406,7 +409,7 @@ def _choice(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, l
 
         moved = tuple(args[p] - x for p, x in zip(places, at, strict=True))
         value = y + torch.func.jvp(chosen, at, moved)[1]
-        return value if isinstance(result, Tensor) else (value, *others)
+        return value if isinstance(result, Tensor) else type(result)((value, *others))  # such as torch.return_types.max
 
     return result, [*at, *others], replay
 
@@ -419,8 +422,8 @@ def _rank(factor: Tensor) -> int:
         if node is None or node in visited:
             continue
         visited.add(node)
-        if isinstance(node, _HeldNode):
-            rank = max(rank, 1 + node.bounded)  # type: ignore[attr-defined]
+        if (bounded := getattr(node, "bounded", None)) is not None:
+            rank = max(rank, 1 + bounded)
         elif operation(node) in SHIFTED:
             behind = [n for n, _ in node.next_functions if n is not None]
             waiting += behind if len(behind) == 1 else []
@@ -436,10 +439,13 @@ def custom_functions(scores: Tensor) -> list[str]:
             visited.add(node)
             waiting += [n for n, _ in node.next_functions]
     theirs = torch.autograd.function.BackwardCFunction
-    return [operation(n) for n in visited if isinstance(n, theirs) and not isinstance(n, (_HeldNode, _HalfNode))]
+    return [operation(n) for n in visited if isinstance(n, theirs) and not hasattr(n, OURS)]
 
 
 # --- mechanics -------------------------------------------------------------------------------------------------------
+
+
+OURS = "of_camlib"  # an attribute of our nodes in the graph
 
 
 class _Held(torch.autograd.Function):
@@ -447,6 +453,7 @@ class _Held(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, affine: Affine, bounded: bool, result: list[Tensor], x: Tensor) -> Tensor:
+        setattr(ctx, OURS, True)
         ctx.affine, ctx.bounded, ctx.kind = affine, bounded, (x.shape, x.dtype, x.device)
         return result.pop()  # in a list: PyTorch would make a view of an input, which in-place operations refuse
 
@@ -466,14 +473,12 @@ class _Half(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        setattr(ctx, OURS, True)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient / 2
-
-
-_HeldNode, _HalfNode = _Held._backward_cls, _Half._backward_cls
 
 
 def _nothing(_: Any) -> Any:
@@ -495,6 +500,16 @@ def _base(func: Any, name: str) -> Callable:
     """The operation that does the same, but not in place; the operation itself if there is none."""
     home = getattr(func, "__objclass__", None) or getattr(func, "__self__", None)
     return getattr(home, name.rstrip("_"), func)
+
+
+def _by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of an operation with a rule, the first ones by position: mul(input=x, other=y) is mul(x, y)."""
+    if kwargs and kind in RULES:
+        for name in NAMES.get(kind, ("input", "other"))[len(args) :]:
+            if name not in kwargs:
+                break
+            args, kwargs = (*args, kwargs[name]), {key: value for key, value in kwargs.items() if key != name}
+    return args, kwargs
 
 
 def _without_parameters(args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], bool]:
@@ -527,29 +542,35 @@ def _depends(value: Any) -> bool:
 
 
 def _is_affine(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether an operation is affine in what requires a gradient, by value: J x is f(x) - f(0) in some direction."""
+    """Whether an operation is affine in what requires a gradient, by value: J (x - z) is f(x) - f(z) for random z."""
+    draws = torch.Generator().manual_seed(0)  # the caller's random numbers stay as they are
+    return all(_is_affine_between(func, args, kwargs, draws) for _ in range(3))  # one miss may cancel out
+
+
+def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draws: torch.Generator) -> bool:
     leaves: list[Tensor] = []
+    moved: list[Tensor] = []
 
-    def fresh(value: Any, zero: bool) -> Any:
+    def fresh(value: Any, move: bool) -> Any:
         if _depends(value) and isinstance(value, Tensor):
-            leaf = (torch.zeros_like(value) if zero else value.detach().clone()).requires_grad_()
-            if not zero:
-                leaves.append(leaf)
+            leaf = value.detach().clone()
+            leaf = (leaf * torch.rand(leaf.shape, generator=draws).to(leaf) if move else leaf).requires_grad_()
+            (moved if move else leaves).append(leaf)
             return leaf * 1
-        return type(value)(fresh(v, zero) for v in value) if type(value) in (list, tuple) else value
+        return type(value)(fresh(v, move) for v in value) if type(value) in (list, tuple) else value
 
-    def call(zero: bool) -> list[Tensor]:
-        out = func(*fresh(args, zero), **{key: fresh(value, zero) for key, value in kwargs.items()})
+    def call(move: bool) -> list[Tensor]:
+        out = func(*fresh(args, move), **{key: fresh(value, move) for key, value in kwargs.items()})
         return [t for t in (out if isinstance(out, (tuple, list)) else [out]) if t.requires_grad]
 
     try:
-        there, origin = call(zero=False), call(zero=True)
-        directions = [torch.randn_like(t) for t in there]
+        there, other = call(move=False), call(move=True)
+        directions = [torch.randn(t.shape, generator=draws).to(t) for t in there]
         gradients = torch.autograd.grad(there, leaves, directions, allow_unused=True)
     except RuntimeError:
         return False
-    left = [(g * x).double() for g, x in zip(gradients, leaves, strict=True) if g is not None]
-    right = [(d * (a - b)).double() for d, a, b in zip(directions, there, origin, strict=True)]
+    pairs = [(g, (x - z).detach()) for g, x, z in zip(gradients, leaves, moved, strict=True) if g is not None]
+    left = [(g.conj() * x).real.double() for g, x in pairs]
+    right = [(d.conj() * (a - b).detach()).real.double() for d, a, b in zip(directions, there, other, strict=True)]
     terms = sum(float(t.abs().sum()) for t in (*left, *right))
-    off = abs(sum(float(t.sum()) for t in left) - sum(float(t.sum()) for t in right))
-    return off <= 1e-3 * terms
+    return abs(sum(float(t.sum()) for t in left) - sum(float(t.sum()) for t in right)) <= 1e-3 * terms

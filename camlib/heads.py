@@ -569,7 +569,7 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
         return (
             f"No exact class activation map: the output of the classifier ({read.classifier}) is not its weight times "
             "its input plus its bias, as with LoRA or fake quantisation. Merge the difference into the weight, or use "
-            "method='grad_cam'."
+            "method='frozen'."
         )
     return (
         f"No exact class activation map: the classifier ({read.classifier}) does not read the map's plain spatial "
@@ -578,7 +578,7 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
     )
 
 
-OTHERS = "Grad-CAM applies to such networks: method='grad_cam'."
+OTHERS = "For such networks, method='frozen' gives a map that sums to the logit with a rest."
 
 
 def _cure(module: nn.Module, x: Tensor, output: Output | None) -> str:

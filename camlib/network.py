@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -123,6 +124,26 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         twice(lambda: _end_evaluation(block))
 
 
+_eager: list[Any] = []  # a stance of the compiler for each block that now runs
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Run parts that `torch.compile` has compiled as they were written, so that a mode sees their operations."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with _lock:
+        _eager.append(_eager[0] if _eager else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _lock:
+            stance = _eager.pop()
+            if not _eager:
+                stance.__exit__(None, None, None)
+
+
 def _end_evaluation(block: object) -> None:
     with _lock:
         for m, before in list(_evaluated.items()):
@@ -199,7 +220,7 @@ def _tensors(module: nn.Module) -> list[Place]:
             if value is not None:
                 places.append((m, parameters, key))
         for key, value in attributes.items():
-            if key not in OWN and isinstance(value, Tensor):
+            if key not in OWN and (value is None or isinstance(value, Tensor)):  # None: a tensor may come to be there
                 places.append((m, attributes, key))
     return places
 

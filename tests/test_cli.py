@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import camlib.models
-from camlib import explain
+from camlib import explain, load_model
 from camlib.cli import main, parser
 from camlib.methods import METHODS, register
 
@@ -69,6 +69,29 @@ def test_every_option_arrives(clf, tmp_path, capsys):
         assert row["evidence"] == pytest.approx([float(cells.min()), float(cells.max())], abs=1e-3)
         assert row["scale"] == pytest.approx(limit, abs=1e-3)
         assert np.abs(iio.imread(row["picture"]).astype(int) - exp.overlay(p.index, limit)).max() <= 1, "one scale"
+
+
+def test_a_network_without_an_exact_map_gets_a_frozen_one(tmp_path, capsys, monkeypatch):
+    from camlib.shapes import NORMALISATION, SHAPES, SIDE, trained_transformer
+
+    vit = load_model(trained_transformer(), labels=SHAPES, size=SIDE, **NORMALISATION)
+    monkeypatch.setattr(camlib.models, "load_model", lambda name, device: vit)
+    args = ("data/photos/cat.jpg", "--model", "vit", "--top", 2, "--out", tmp_path)
+    code, out, err = run(capsys, *args)
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "no exact class activation map" in line]
+    assert "uses --method frozen" in line
+    header, *rows = out.splitlines()[1:4]
+    assert header.split() == ["class", "probability", "logit", "on", "the", "map", "evidence", "picture"]
+    exp = explain(vit, "data/photos/cat.jpg", method="frozen")
+    for row, p in zip(rows, exp.top(2), strict=True):
+        logit, on_the_map = (float(value) for value in row.split("%")[1].split()[:2])
+        assert logit == pytest.approx(p.logit, abs=1e-3)
+        assert on_the_map == pytest.approx(float(exp.map(p.index).mean()), abs=2e-3)
+    code, out, err = run(capsys, *args, "--json")
+    assert json.loads(out.splitlines()[0])["rest"] == pytest.approx(exp.rest(exp.top(1)[0].index), abs=1e-3)
+    code, out, err = run(capsys, *args, "--method", "cam")
+    assert code == 2 and "method='frozen'" in err  # asked for by name, it is refused
 
 
 def test_figure_shows_the_classes_side_by_side(clf, tmp_path, capsys):

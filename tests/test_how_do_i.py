@@ -185,14 +185,20 @@ def test_segmentation(names):
             return {"out": F.interpolate(self.out(self.body(x)), x.shape[2:])}
 
     names["segmenter"] = net = Segmenter().eval()
+    names["mask"] = mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[8:24, 16:48] = True
     run("explain a segmentation?", names)
     exp = names["exp"]
     x = names["clf"].preprocess(exp.photo, exp.view)
     with torch.no_grad():
-        expected = net(x)["out"].mean((2, 3))[0]
+        expected = net(x)["out"][:, :, mask].mean(2)[0]
+        cells = net.out(net.body(x))[0, 0]  # the last feature map is that of the class scores
     torch.testing.assert_close(exp.logits, expected)
-    # The last feature map is that of the class scores; what follows is linear without a bias, so the map sums to it.
-    torch.testing.assert_close(exp.map("cat").sum(), expected[0], atol=1e-5, rtol=0)
+    assert exp.residual(["cat", "dog", "eel"]) < 1e-5
+    inside = torch.zeros(16, 16)
+    inside[2:6, 4:12] = 1  # each cell is 4×4 pixels, by nearest-neighbour upsampling
+    torch.testing.assert_close(exp.map("cat"), cells * inside * 256 / inside.sum(), atol=1e-5, rtol=0)
+    assert exp.rest("cat") == pytest.approx(0, abs=1e-6)
 
 
 def test_embedding(names):
@@ -205,6 +211,59 @@ def test_embedding(names):
         cosine = F.cosine_similarity(names["encoder"](x), text)
     torch.testing.assert_close(exp.logits, 100 * cosine, atol=1e-4, rtol=0)
     assert exp.top(1)[0].label == names["prompts"][int(cosine.argmax())]
+    # A cosine's numerator is linear in the embedding; its norm is held. So the map is that of the numerator.
+    net, norm = names["encoder"], names["encoder"](x).norm().detach()
+    cells = 100 / norm * torch.einsum("kd,dc,chw->khw", text, net.fc.weight, net.body(x)[0]).detach()
+    torch.testing.assert_close(exp.map([0, 1]), cells, atol=1e-4, rtol=1e-4)
+    assert exp.rest(0) == pytest.approx(float(100 / norm * text[0] @ net.fc.bias), abs=1e-4)
+
+    names["other"] = other = torch.randn(1, 8)
+    run("explain an embedding such as CLIP's?", names, 1)
+    exp = names["exp"]
+    with torch.no_grad():
+        cosine = F.cosine_similarity(net(x), other)
+    torch.testing.assert_close(exp.logits, cosine)
+    assert exp.top(1)[0].probability is None and exp.residual() < 1e-5
+
+
+def test_a_box(names):
+    class Detector(nn.Module):
+        """A box in each cell of a grid, with a score; each picture's are sorted by score."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1), nn.ReLU())
+            self.score, self.size = nn.Conv2d(6, 1, 3, padding=1), nn.Conv2d(6, 4, 1)
+
+        def forward(self, x):
+            features = self.body(x)
+            scores, order = self.score(features).flatten(1).sigmoid().sort(descending=True)
+            boxes = self.size(features).flatten(2).transpose(1, 2)
+            return [{"scores": s, "boxes": b[o]} for s, b, o in zip(scores, boxes, order, strict=True)]
+
+    names["detector"], names["layer"] = net, _ = Detector().eval(), "body"
+    run("explain a box of a detector?", names)
+    exp = names["exp"]
+    x = names["clf"].preprocess(exp.photo, exp.view)
+    with torch.no_grad():
+        logits = net.score(net.body(x)).flatten()
+    best = int(logits.argmax())
+    assert exp.top(1)[0].probability == pytest.approx(float(logits[best].sigmoid()), abs=1e-5)
+    reached = torch.zeros(28, 28, dtype=torch.bool)
+    row, column = divmod(best, 28)
+    reached[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True
+    assert exp.map("box").any() and not exp.map("box")[~reached].any()  # only these cells reach the score of its box
+    assert exp.residual() < 1e-6
+
+
+def test_a_transformer(names, capsys):
+    net = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), nn.TransformerEncoderLayer(64, 2, 16, batch_first=True))
+    names["clf"] = camlib.load_model(
+        nn.Sequential(*net, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 3)), labels=["cat", "dog", "eel"], size=64
+    )
+    run("explain a transformer, or any network without an exact map?", names)
+    exp = names["exp"]
+    assert float(capsys.readouterr().out) == pytest.approx(1 - exp.rest("cat") / float(exp.logits[0]), abs=1e-5)
 
 
 def test_activations(names):

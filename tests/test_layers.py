@@ -57,6 +57,56 @@ class Net(nn.Module):
         return self.end(self, x)
 
 
+class PreNorm(nn.Module):
+    """A pre-norm block whose cells attend to one another: tokens (B, L, C)."""
+
+    def __init__(self, channels: int = 8):
+        super().__init__()
+        self.norm, self.attn = nn.LayerNorm(channels), nn.MultiheadAttention(channels, 2, batch_first=True)
+
+    def forward(self, tokens):
+        x = self.norm(tokens)
+        return tokens + self.attn(x, x, x)[0]
+
+
+def attending(n, x):
+    """With a convolution that is no bottleneck before, and one that is behind."""
+    tokens = (n.stem(x) + n.side(x)).flatten(2).transpose(1, 2)
+    tokens = n.block(n.pre(tokens))
+    return n.fc(n.last(tokens.transpose(1, 2).unflatten(2, (16, 16))).mean((2, 3)))
+
+
+def test_before_attention():
+    parts = {
+        "stem": body,
+        "side": body,
+        "pre": lambda: nn.LayerNorm(8),
+        "block": PreNorm,
+        "last": lambda: conv(8, 8, 1),
+    }
+    net = Net(attending, fc=lambda: nn.Linear(8, 5), **parts)
+    assert locate(net, X).layer == "last"
+    place = locate(net, X, before_attention=True)
+    assert place.layer == "pre"  # not block.norm, which the residual goes around, nor stem, which side goes around
+    assert place.grid.read(torch.zeros(2, 256, 8), X).shape == (2, 8, 16, 16)
+    plain = Net(
+        lambda n, x: n.fc(n.last(n.body(x)).mean((2, 3))), fc=lambda: nn.Linear(8, 5), last=lambda: conv(8, 8, 1)
+    )
+    assert locate(plain, X, before_attention=True) == locate(plain, X)
+    assert locate(net, X, "last", before_attention=True).layer == "last"
+
+
+def test_a_softmax_over_cells_into_one_vector_is_no_attention():
+    def pooled(n, x):
+        features = n.body(x)
+        weights = n.score(features).flatten(2).softmax(2)  # (B, 1, L)
+        context = features.flatten(2) @ weights.transpose(1, 2)  # (B, C, 1)
+        return n.fc((features + context[..., None]).mean((2, 3)))
+
+    net = Net(pooled, fc=lambda: nn.Linear(8, 5), score=lambda: nn.Conv2d(8, 1, 1))
+    assert locate(net, X, before_attention=True).layer == "body"
+
+
 def flattened(channels: int = 8, classes: int = 5) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * 256, classes))
 

@@ -50,9 +50,9 @@ def test_gradients_of_zero_give_no_nan():
 
 
 def test_the_table():
-    assert list(METHODS) == ["cam", "grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus", "score_cam"]
+    assert list(METHODS) == ["cam", "frozen", "grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus", "score_cam"]
     assert list(GRADIENT) == ["grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus"]
-    assert [name for name, method in METHODS.items() if method.additive] == ["cam", "grad_cam", "hires_cam"]
+    assert [name for name, method in METHODS.items() if method.additive] == ["cam", "frozen", "grad_cam", "hires_cam"]
     for name, method in METHODS.items():
         assert method.name == name
         assert method.unit.endswith("per cell")
@@ -103,7 +103,7 @@ def test_score_cam_by_hand():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("gradcam", r"No method 'gradcam'. Did you mean: grad_cam.*Known: cam, grad_cam"),
+        ("gradcam", r"No method 'gradcam'. Did you mean: grad_cam.*Known: cam, frozen, grad_cam"),
         ("GRAD_CAM", r"No method 'GRAD_CAM'. Did you mean: grad_cam"),
         ("lime", "No method 'lime'. Known: cam"),
         (None, "No method None. Known: cam"),
@@ -152,7 +152,7 @@ def test_one_entry_makes_a_method_known_everywhere(table):
     exp = explain(load_model(net, size=64), X[0], method="own_cam")
     assert_same(exp.map(1), expected[0])
     assert (exp.method, exp.unit, exp.additive) == ("own_cam", "own unit per cell", False)
-    with pytest.raises(CamError, match="'own_cam' are not additive; contrast works with cam, grad_cam, hires_cam[.]"):
+    with pytest.raises(CamError, match="'own_cam' are not additive; contrast works with cam, frozen, .*hires_cam[.]"):
         exp.contrast(0, 1)
 
 

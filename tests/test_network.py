@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camlib import CamError, HeadError, ModelError, explain, find_head, grad_cam, load_model
+from camlib.gradcam import gradient_map
 from camlib.network import (
     RANDOM_NUMBERS,
     check_network,
@@ -688,3 +689,24 @@ def test_a_compiled_part_is_compiled_no_more_than_once():
             restless_buffers(net, X)
         net(X)
     assert len(graphs) == before
+
+
+def test_an_attribute_that_is_none_until_the_network_runs():
+    class Lazy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc, self.position = nn.Conv2d(3, 4, 3, 2), nn.Linear(4, 3), None
+
+        def forward(self, x):
+            if self.position is None:
+                self.position = torch.ones(4, 1, 1)
+            return self.fc((self.conv(x) + self.position).mean((2, 3)))
+
+    net, x = Lazy().eval(), torch.rand(1, 3, 16, 16)
+    for method in ("grad_cam", "frozen"):
+        gradient_map(net, x, 0, method, "conv")
+        assert net.position is None
+    assert net(x).shape == (1, 3)
+    assert net.position is not None
+    gradient_map(net, x, 0, "grad_cam", "conv")
+    assert torch.equal(net.position, torch.ones(4, 1, 1))

@@ -5,7 +5,20 @@ import pytest
 import torch
 
 from camlib import CamError, HeadError, find_head
-from camlib.shapes import CORNER, SHAPES, SIDE, Pictures, _picture, accuracy, centred, network, pictures, train
+from camlib.shapes import (
+    CORNER,
+    SHAPES,
+    SIDE,
+    Pictures,
+    _picture,
+    accuracy,
+    centred,
+    network,
+    pictures,
+    train,
+    trained_transformer,
+)
+from camlib.transformer import DESIGNS, VisionTransformer
 
 
 def test_pictures_are_seeded_and_in_range():
@@ -76,6 +89,47 @@ def test_training_repeats_bit_by_bit_and_learns():
     other = network("gap")
     train(other, data, epochs=1, seed=1, progress=False)
     assert not torch.equal(other[3].weight, nets[0][3].weight)
+
+
+def test_the_trained_transformer():
+    net = trained_transformer()
+    assert accuracy(net, pictures(500, seed=9)) > 0.9  # pictures that it was not trained on
+    assert sum(p.numel() * 4 for p in net.parameters()) < 2e6
+    assert {k: v.shape for k, v in net.state_dict().items()} == {
+        k: v.shape for k, v in network("vit").state_dict().items()
+    }
+
+
+@pytest.mark.long
+def test_the_recipe_of_the_trained_transformer():
+    net = network("vit", seed=7)
+    train(net, pictures(4000, seed=107), epochs=5, rate=2e-3, seed=7, progress=False)
+    assert accuracy(net, pictures(500, seed=9)) > 0.9
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_designs_of_transformers(design):
+    """By hand: which cells of the stem reach the logits, and, in windows, which cells one block mixes."""
+    net = VisionTransformer(design).double().eval()
+    x = torch.rand(2, 3, SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert net(x).shape == (2, len(SHAPES))
+    assert torch.allclose(net(x)[:1], net(x[:1]))
+    assert torch.equal(VisionTransformer(design).position, VisionTransformer(design).position)
+    tokens = torch.rand(1, 64, net.position.shape[2], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net.blocks[0](tokens)[0, 9 * 2].sum(), tokens)  # the cell in row 2, column 2
+    reached = gradient.abs().sum(2)[0].reshape(8, 8) > 0
+    assert reached.sum() == (16 if design == "windows" else 64)
+    assert reached[:4, :4].all()
+    with pytest.raises(CamError, match="design='swin'"):
+        VisionTransformer("swin")
+
+
+def test_shifted_windows_do_not_join_opposite_borders():
+    net = VisionTransformer("windows").double().eval()
+    tokens = torch.rand(1, 64, net.position.shape[2], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net.blocks[1](tokens)[0, 0].sum(), tokens)  # the cell at the top left
+    reached = gradient.abs().sum(2)[0].reshape(8, 8) > 0
+    assert reached[:2, :2].all() and reached.sum() == 4  # a window of 4×4 cells that begins two cells outside
 
 
 def test_accuracy():
