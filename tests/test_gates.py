@@ -1157,7 +1157,7 @@ def test_a_compiled_part_inside():
     net = Net(lambda x, c: c(x).sigmoid() * x, c=conv1)
     expected = held(net).rest
     net.parts["c"] = torch.compile(net.parts["c"], backend=backend)
-    torch.testing.assert_close(run_forward(net, photo(), "conv", hold=True).rest, expected)
+    torch.testing.assert_close(run_forward(net, photo(2), "conv", hold=True).rest, expected)
     assert not traced
     with torch.no_grad():
         net(photo())

@@ -257,10 +257,10 @@ def test_a_box(names):
 
 
 def test_a_transformer(names, capsys):
-    net = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), nn.TransformerEncoderLayer(64, 2, 16, batch_first=True))
-    names["clf"] = camlib.load_model(
-        nn.Sequential(*net, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 3)), labels=["cat", "dog", "eel"], size=64
-    )
+    attention = nn.TransformerEncoderLayer(64, 2, 16, batch_first=True)
+    end = (nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 3))
+    net = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), attention, *end)
+    names["clf"] = camlib.load_model(net, labels=["cat", "dog", "eel"], size=64)
     run("explain a transformer, or any network without an exact map?", names)
     exp = names["exp"]
     assert float(capsys.readouterr().out) == pytest.approx(1 - exp.rest("cat") / float(exp.logits[0]), abs=1e-5)
