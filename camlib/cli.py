@@ -219,8 +219,8 @@ def _method_for(clf: "Classifier") -> str:
         clf.head  # noqa: B018
     except HeadError:
         print(
-            f"camlib: {printable(clf.name)} has no exact class activation map, so this uses --method frozen: its maps "
-            "sum to the logit with a rest, and 'on the map' says how much of the logit lies on them",
+            f"camlib: {printable(clf.name)} has no exact class activation map, so camlib uses --method frozen: the mean"
+            " of each map plus a rest is the logit, and 'on the map' is the part of the logit that lies on the map",
             file=sys.stderr,
         )
         return "frozen"

@@ -144,7 +144,7 @@ class Explanation:
 
     @cached_property
     def maps(self) -> Tensor:
-        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. "frozen" computes them one by one."""
+        """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. For "frozen", each is a backward pass."""
         self._exact()
         return self._mean_maps(list(range(len(self.classifier.labels))))
 
@@ -183,19 +183,24 @@ class Explanation:
         first, second = self._mean_maps([i, j])
         return first - second
 
-    def rest(self, target: Target) -> float:
-        """The part of a class's logit that lies on no cell: mean(map) + rest == logit."""
-        return float(self._exact()[self.classifier.index(target)])
+    def rest(self, target: Target | None = None) -> float:
+        """The part of a class's logit (by default the best) that lies on no cell: mean(map) + rest == logit."""
+        return float(self._exact()[self._best() if target is None else self.classifier.index(target)])
 
-    def share(self, target: Target) -> float:
-        """The fraction of a class's logit that lies on the map: mean(map) / logit."""
+    def share(self, target: Target | None = None) -> float:
+        """The fraction of a class's logit (by default the best) that lies on the map: mean(map) / logit.
+
+        It is above 1, or negative, where the rest or the map has the sign opposite to the logit's.
+        """
         self._exact()
-        return float(self.map(target).mean() / self.logits[self.classifier.index(target)])
+        k = self._best() if target is None else self.classifier.index(target)
+        return float(self.map(k).mean() / self.logits[k])
 
     def residual(self, targets: Targets | None = None) -> float:
         """max over classes of |mean(map) + rest - logit|, in logits.
 
-        targets: by default, all classes with "cam", whose maps are all at hand, and the best class with "frozen".
+        targets: by default, all classes with "cam", and only the best class with "frozen", which computes each map
+        separately.
         """
         bias = self._exact()
         if targets is None and self.method == "cam":
@@ -249,7 +254,8 @@ class Explanation:
         heats = small._place(indices, offset).cpu()
         fig = figure(small.photo, list(heats), names, small.view.box, limit, self.unit, **style)
         count = len(names)
-        fig.set_label(_alt_text(f"heat maps of {count} class{'es' * (count > 1)}", names, heats))
+        spoken = [name.replace("\n", ", ") for name in names]
+        fig.set_label(_alt_text(f"heat maps of {count} class{'es' * (count > 1)}", spoken, heats))
         return fig
 
     def compare(
@@ -369,7 +375,7 @@ class Explanation:
                 "box": np.array(view.box),  # left, top, right, bottom of the window on the photo, in its pixels
             }
             if self.evidence.bias is not None:
-                arrays["bias"] = self.evidence.bias.cpu().numpy()
+                arrays[self._rest_name()] = self.evidence.bias.cpu().numpy()
             if self.probabilities is not None:
                 arrays["probabilities"] = self.probabilities.numpy()
             write_whole(path, lambda file: np.savez_compressed(file, **arrays))
@@ -386,7 +392,7 @@ class Explanation:
             says = self.prediction(k)
             entry = {"index": k, "label": says.label, "probability": says.probability, "logit": says.logit}
             if self.evidence.bias is not None:
-                entry["bias"] = float(self.evidence.bias[k])
+                entry[self._rest_name()] = float(self.evidence.bias[k])
             classes.append(entry)
         views = [
             {
@@ -441,6 +447,9 @@ class Explanation:
     def _best(self) -> int:
         return int(self.logits.argmax())
 
+    def _rest_name(self) -> str:
+        return "rest" if self.evidence.method.frozen else "bias"
+
     def _title(self, k: int) -> str:
         """A class and what the network says about it; with "frozen", also how much of its logit lies on the map."""
         says = self.prediction(k)
@@ -478,11 +487,14 @@ def _overlap(fine: int, coarse: int, like: Tensor) -> Tensor:
 def on_the_map(evidence: float, logit: float) -> str:
     """How much of a logit lies on the map, in words.
 
-    >>> on_the_map(4.1, 8.2), on_the_map(0.3, 0.001)
-    ('4.1 of its logit 8.2 on the map (50 %)', '0.3 of its logit 0.0 on the map')
+    The rest may have the other sign; then there is no percentage.
+
+    >>> on_the_map(4.1, 8.2), on_the_map(3.0, 2.0)
+    ('4.1 of its 8.2 on the map (50 %)', '2.0 = map 3.0, rest -1.0')
     """
-    percent = f" ({100 * evidence / logit:.0f} %)" if abs(evidence) < 10 * abs(logit) else ""
-    return f"{evidence:.1f} of its logit {logit:.1f} on the map{percent}"
+    if 0 <= evidence / logit <= 1 if logit else False:
+        return f"{evidence:.1f} of its {logit:.1f} on the map ({100 * evidence / logit:.0f} %)"
+    return f"{logit:.1f} = map {evidence:.1f}, rest {logit - evidence:.1f}"
 
 
 def _short(text: str, length: int = 50) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen, constants_as_they_are, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
-from camlib.frozen import holding, replayed
+from camlib.frozen import holding, refuse_unheld, replayed
 from camlib.gates import Gates
 from camlib.hooks import Layer, capture
 from camlib.layers import FeatureLayer, by_shape, check_input, locate, name_of
@@ -165,6 +165,7 @@ def _record(
 def _with_rest(ran: ForwardPass) -> ForwardPass:
     if ran.gates is None:
         return ran
+    refuse_unheld(ran)
     rest = replayed(ran.module, ran.x, ran.layer, ran.output, ran.value, ran.gates)
     return replace(ran, rest=rest)
 

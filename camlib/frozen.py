@@ -1,8 +1,9 @@
-"""Maps that sum to the logit, for any network: record a pass with its gates held, and replay it without the photo.
+"""Maps that sum to the logit, also for networks without a class activation map: hold the gates, then run once more.
 
 With the gates held (see `camlib.gates`), everything behind a layer is affine in its output A. So the logit is the sum
-of G · A over all cells, where G is the gradient, plus a rest: what the same affine network gives for A = 0. The rest is
-computed by such a replay and not by subtraction, so the sum can be wrong, and is verified for each map.
+of G · A over all cells, where G is the gradient, plus a rest: what the same affine network gives for A = 0. We compute
+the rest with a second run, a replay, and not as the logit minus the sum. So the two could fail to add up to the logit,
+and we check this for each map.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from camlib.forward_pass import ForwardPass
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""The largest miss by the coarsest type behind the layer, relative to what is summed."""
+"""How far map and rest may miss the logit, relative to the sum of all absolute terms, by the coarsest type used."""
 
 
 @contextmanager
 def holding(
     module: nn.Module, layer: str, call: int | None, gates: Gates, empty: Tensor | None = None
 ) -> Iterator[None]:
-    """Run the block with the gates recorded from a layer's output on; or replayed, with `empty` in place of the output.
+    """Run the block and record the gates behind a layer; or, given `empty`, replay them with it as the layer's output.
 
     call: which run of the layer; None if it runs once.
     """
@@ -109,9 +110,19 @@ def frozen_map(ran: "ForwardPass", indices: list[int]) -> Tensor:
     if off <= TOLERANCE[ran.gates.dtype]:
         return result
     raise LayerError(
-        f"The frozen map of {type(ran.module).__name__} and its rest miss the logit by {off:.1e} of what is summed. "
-        f"{_culprits(ran)} Use another method, or name a layer after it."
+        f"For {type(ran.module).__name__}, the frozen map and its rest miss the logit by {off:.1e} of the sum of all "
+        f"absolute terms. {_culprits(ran)} Use another method, or name a layer that comes after what cannot be held."
     )
+
+
+def refuse_unheld(ran: "ForwardPass") -> None:
+    """Raise a `LayerError` if the pass has operations that cannot be held: without them, a sum may be right by luck."""
+    assert ran.gates is not None
+    if ran.gates.unheld or (ran.gates.hidden and custom_functions(ran.graph)):
+        raise LayerError(
+            f"There is no frozen map of {type(ran.module).__name__}. {_culprits(ran)} Use another method, or name a "
+            "layer that comes after what cannot be held."
+        )
 
 
 def _culprits(ran: "ForwardPass") -> str:
@@ -144,5 +155,5 @@ def _culprits(ran: "ForwardPass") -> str:
     where |= dict.fromkeys(custom_functions(graph), "")
     named = [f"{op} (in {layer})" if layer else op for op, layer in list(where.items())[:4]]
     if not named:
-        return "camlib cannot hold an operation that PyTorch does not show it, such as one inside a script."
+        return "camlib cannot hold an operation that PyTorch hides from it, such as one inside a script."
     return f"camlib cannot hold {', '.join(named)}."

@@ -1,4 +1,4 @@
-"""Hold a network's gates where one photo put them, so that everything else in the network is affine.
+"""Hold a network's gates at the values that they have for one photo, so that what remains is affine.
 
 A gate decides how much of something passes: a ReLU is on or off, attention weights say which tokens are read. Let x be
 an operation's input and y its output for the photo. With the gates held, the operation is:
@@ -7,19 +7,21 @@ an operation's input and y its output for the photo. With the gates held, the op
 |---|---|---|
 | pointwise, such as ReLU, GELU, sigmoid | the ratio g = (y - f(0)) / x in each element | g · x + f(0) |
 | LayerNorm, GroupNorm, RMSNorm and others | the deviation | (x - mean) / deviation · weight + bias |
-| softmax, norms, variances, whatever has no gradient | its output | a constant |
+| softmax, norms, variances, operations without a gradient | its output | a constant |
 | attention | queries, keys and mask, that is, the weights | weights · values |
-| a product of two activations | the one that comes from a gate: sigmoid before GELU before others | the other |
-| a product of two factors of the same kind | each factor in one half of the product | their mean |
+| a product of two activations | the more gate-like factor: first sigmoid, then GELU, then others | the other |
+| a product of two equally gate-like factors | each factor in turn | the mean of the two products |
 | a quotient | the denominator | numerator / denominator |
 | max pooling, maximum, sort and others | which element is chosen | that element |
 | everything else | nothing: it must be affine already | |
 
 `Gates` is a PyTorch mode: it sees each operation, in functions and modules alike, and passes its true result on, so the
 scores are the network's own. Only the gradient is that of the held operation. A replay then computes the same affine
-network for another input. Nothing here trusts these rules: `camlib.frozen` verifies the sum.
+network for another input. We do not rely on these rules being right: `camlib.frozen` verifies
+the sum of each map.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ POINTWISE = BOUNDED | {
 AT_ZERO = {"sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "exp2", "cos", "erfc", "pow", "threshold"} | {
     *("clamp", "clamp_min", "clamp_max", "clip")
 }
-"""Those that may have f(0) ≠ 0."""
+"""Pointwise operations that may have f(0) ≠ 0."""
 CONSTANT = {
     *("softmax", "_softmax", "_safe_softmax", "rsqrt", "reciprocal", "log", "log2", "log10", "norm", "var", "std"),
     *("linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "floor", "ceil", "round", "trunc", "sign", "sgn"),
@@ -75,6 +77,68 @@ NAMES |= dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2"))
 NAMES |= dict.fromkeys(("addcmul", "addcdiv"), ("input", "tensor1", "tensor2"))
 NAMES |= dict.fromkeys(("linear", *(name for name in FACTORS if name.startswith("conv"))), ("input", "weight"))
 """What an operation's first arguments are called if not input and other."""
+AFFINE = {
+    *(
+        "add",
+        "sub",
+        "subtract",
+        "rsub",
+        "neg",
+        "positive",
+        "sum",
+        "mean",
+        "cumsum",
+        "diff",
+        "view",
+        "view_as",
+        "reshape",
+    ),
+    *("reshape_as", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"),
+    *(
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "broadcast_to",
+        "repeat",
+        "repeat_interleave",
+        "tile",
+        "contiguous",
+    ),
+    *(
+        "clone",
+        "to",
+        "type",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "cpu",
+        "cuda",
+        "detach",
+        "get",
+        "getitem",
+    ),
+    *("setitem", "copy", "fill", "zero", "masked_fill", "where", "cat", "concat", "stack", "hstack", "vstack", "chunk"),
+    *(
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "unbind",
+        "narrow",
+        "select",
+        "index_select",
+        "gather",
+        "take",
+        "pad",
+    ),
+    *("constant_pad_nd", "roll", "flip", "unfold", "im2col", "col2im", "fold", "pixel_shuffle", "pixel_unshuffle"),
+    *("channel_shuffle", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
+    *("adaptive_avg_pool3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
+    *("dropout", "feature_dropout", "alpha_dropout", "batch_norm", "instance_norm", "requires_grad", "size", "dim"),
+}
+"""Operations that are affine as they are. What is in none of these tables is tested by value, see `_is_affine`."""
 SHIFTED = set(SAME_VALUES) | {
     *("Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "Neg", "Copy", "CopySlices", "Pad", "ConstantPadNd"),
     *("Roll", "UpsampleNearest2D", "UpsampleBilinear2D"),
@@ -94,19 +158,21 @@ class Step(NamedTuple):
 
 
 class Gates(TorchFunctionMode):
-    """What one forward pass holds: `with gates:` records, and `with gates.replaying():` uses it for another input.
+    """The gates of one forward pass. `with gates:` records them; `with gates.replaying():` uses them for another input.
 
-    In both, call `start` once the input is there. Operations count if they depend on a tensor that requires a gradient
-    and is not a leaf (leaves are parameters); a replay must make the same ones in the same order. note: called
-    with the name of each operation without a rule that turns out not to be affine, by value. saving: how the graph
-    saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as they are.
+    In both cases, call `start` as soon as the input exists. From then on, each operation counts that depends on a
+    tensor that requires a gradient and is not a leaf (leaves are parameters). A replay must run the same operations in
+    the same order. saving: how the graph saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as
+    they are. note: called with the name of each operation that cannot be held; the names are in `unheld`, too.
     """
 
     def __init__(self, saving: saved_tensors_hooks | None = None, note: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.steps: dict[int, Step] = {}
         self.dtype = torch.float64  # the coarsest type of what depends on the input
-        self._note = note
+        self.unheld: list[str] = []
+        self.hidden = False  # whether an operation ran without a gradient, as inside a custom autograd function
+        self._note = note or self.unheld.append
         self._calls, self._started, self._replays = 0, False, False
         self._opened: list[Callable] = []
         self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
@@ -115,7 +181,10 @@ class Gates(TorchFunctionMode):
     def replaying(self) -> Iterator[None]:
         """Run the block, which must repeat the recorded pass with another input, with the gates that are held."""
         self._started, self._replays = False, True
-        with saved_tensors_hooks(_nothing, _nothing), self:  # a graph that remembers only what depends
+        with (
+            saved_tensors_hooks(_nothing, _nothing),
+            self,
+        ):  # the graph shows what depends on the input, but saves nothing
             yield
 
     def start(self) -> None:
@@ -147,7 +216,7 @@ class Gates(TorchFunctionMode):
         in_place = name.endswith("_") and not name.startswith("_")
         plain = _base(func, name) if in_place else func
         if not self._replays:
-            # Inside those of checkpointing, which would run parts of the network again: so nothing is left to it.
+            # Inside the hooks of checkpointing, so it has nothing to save and runs no part of the network again.
             with saved_tensors_hooks(self._saving.pack_hook, self._saving.unpack_hook):
                 result = self._record(func, plain, name, args, kwargs)
         elif (step := self.steps.get(self._calls)) is not None:
@@ -162,6 +231,7 @@ class Gates(TorchFunctionMode):
 
     def _record(self, func: Callable, plain: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         kind = name.strip("_")
+        self.hidden |= not torch.is_grad_enabled()
         held = self._rule(kind, plain, args, kwargs, args[0] if args else next(iter(kwargs.values())))
         if held is not None:
             result, gates, replay = held
@@ -175,8 +245,8 @@ class Gates(TorchFunctionMode):
         for t in tensors:
             if t.is_floating_point() and t.itemsize < self.dtype.itemsize:
                 self.dtype = t.dtype
-        dependent = any(t.requires_grad for t in tensors)
-        if self._note and dependent and func is plain and not _is_affine(func, args, kwargs):
+        known = kind in AFFINE or (kind in FACTORS and kind != "einsum")  # which may have three factors
+        if not known and any(t.requires_grad for t in tensors) and not _is_affine(plain, args, kwargs):
             self._note(kind)
         return result
 
@@ -408,7 +478,9 @@ def _choice(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, l
             return out if isinstance(out, Tensor) else out[0]
 
         moved = tuple(args[p] - x for p, x in zip(places, at, strict=True))
-        value = y + torch.func.jvp(chosen, at, moved)[1]
+        with warnings.catch_warnings():  # of PyTorch itself, when it first loads these rules
+            warnings.simplefilter("ignore", FutureWarning)
+            value = y + torch.func.jvp(chosen, at, moved)[1]
         return value if isinstance(result, Tensor) else type(result)((value, *others))  # such as torch.return_types.max
 
     return result, [*at, *others], replay
@@ -439,7 +511,8 @@ def custom_functions(scores: Tensor) -> list[str]:
             visited.add(node)
             waiting += [n for n, _ in node.next_functions]
     theirs = torch.autograd.function.BackwardCFunction
-    return [operation(n) for n in visited if isinstance(n, theirs) and not hasattr(n, OURS)]
+    names = [operation(n) for n in visited if isinstance(n, theirs) and not hasattr(n, OURS)]
+    return [name for name in names if name != "CheckpointFunction"]  # for which the gradient gives the reason
 
 
 # --- mechanics -------------------------------------------------------------------------------------------------------
@@ -487,7 +560,7 @@ def _nothing(_: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _opened(func: FunctionType) -> FunctionType:
-    """A function of torch that is written in Python, without the question that would hand it to a mode as a whole."""
+    """A torch function written in Python, without its `has_torch_function` check: so we see each operation in it."""
     closed = {name: lambda *_: False for name in func.__globals__ if name.startswith("has_torch_function")}
     same = FunctionType(
         func.__code__, {**func.__globals__, **closed}, func.__name__, func.__defaults__, func.__closure__
@@ -542,9 +615,9 @@ def _depends(value: Any) -> bool:
 
 
 def _is_affine(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether an operation is affine in what requires a gradient, by value: J (x - z) is f(x) - f(z) for random z."""
+    """Whether an operation is affine in what requires a gradient: J (x - z) = f(x) - f(z) for random z."""
     draws = torch.Generator().manual_seed(0)  # the caller's random numbers stay as they are
-    return all(_is_affine_between(func, args, kwargs, draws) for _ in range(3))  # one miss may cancel out
+    return all(_is_affine_between(func, args, kwargs, draws) for _ in range(3))  # in one draw, errors may cancel
 
 
 def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draws: torch.Generator) -> bool:

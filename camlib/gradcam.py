@@ -130,14 +130,14 @@ def frozen_cam(
     relu: bool = False,
     output: Output | None = None,
 ) -> Tensor:
-    """The map with gates held: in logits per cell, its mean plus a rest is the logit, for any network.
+    """The map with the network's gates held, in logits per cell: its mean plus a rest is the logit.
 
     Arguments, shapes and errors as in `gradient_map`. The map is float64 for a network in float64. The rest is what the
     network with its gates held gives for an empty feature map: `camlib.explain(clf, photo, method="frozen").rest(k)`.
-    Each map is verified: a `LayerError` names the operations that cannot be held.
+    Each map is verified. If the check fails, a `LayerError` names the operations that camlib cannot hold.
 
-    layer: None takes the last feature map; in a network with attention, the last one before any attention, among those
-    that all of the photo's influence passes through.
+    layer: None takes the last feature map. If the network has attention, it takes the last one before the first
+    attention, among those that all of the photo's influence passes through.
 
     map = n · Σ_c G_c · A_c for n cells; see `camlib.frozen`. For a network that ends in GAP and a linear layer, this is
     the class activation map, and the rest is the bias. Related work: Srinivas & Fleuret 2019 (arXiv 1905.00780), whose

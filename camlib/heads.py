@@ -578,7 +578,7 @@ def _obstacle(module: nn.Module, x: Tensor, output: Output | None, trace: _Trace
     )
 
 
-OTHERS = "For such networks, method='frozen' gives a map that sums to the logit with a rest."
+OTHERS = "For such networks, use method='frozen': the mean of its map plus a rest is the logit."
 
 
 def _cure(module: nn.Module, x: Tensor, output: Output | None) -> str:

@@ -309,8 +309,8 @@ def locate(
     explains the scores: this is an error.
 
     before_attention: if cells attend to one another somewhere, take the last layer before that, among those that all of
-    the photo's influence passes through. Attention moves what the cells hold, so a later map points elsewhere
-    (evidence/frozen_layer.json).
+    the photo's influence passes through. Attention mixes information between cells, so the cells of a
+    later map may describe other parts of the photo. evidence/frozen_layer.json has measurements.
 
     This costs about a dozen forward passes of one picture, so store the result.
 
@@ -447,7 +447,10 @@ def _differentiate(
 
 
 class Attention(TorchFunctionMode):
-    """Notices when the cells of a photo attend to one another: a matrix product of two activations, more than a row."""
+    """Detects attention between cells: PyTorch's own functions, or a product of two activations that is a matrix.
+
+    A product with a single row or column does not count.
+    """
 
     found = False
 
@@ -512,7 +515,7 @@ def _choose(
     only: str | None,
     fits: Callable[[Run], bool] | None = None,
 ) -> tuple[Run, Grid]:
-    """The last run that qualifies, see `locate`. fits: what else it must fulfil."""
+    """The last run that qualifies, see `locate`. fits: a further condition that the run must meet."""
     order = list(reversed(trace.reached))
     grids: dict[Run, Grid | None] = {}
     doubtful: set[Run] = set()

@@ -124,12 +124,12 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         twice(lambda: _end_evaluation(block))
 
 
-_eager: list[Any] = []  # a stance of the compiler for each block that now runs
+_eager: list[Any] = []  # the compiler's stance, once for each `as_written` block that is running
 
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """Run parts that `torch.compile` has compiled as they were written, so that a mode sees their operations."""
+    """Run in eager mode what `torch.compile` has compiled, so that a PyTorch mode sees each of its operations."""
     if "torch._dynamo" not in sys.modules:
         yield
         return
@@ -220,7 +220,7 @@ def _tensors(module: nn.Module) -> list[Place]:
             if value is not None:
                 places.append((m, parameters, key))
         for key, value in attributes.items():
-            if key not in OWN and (value is None or isinstance(value, Tensor)):  # None: a tensor may come to be there
+            if key not in OWN and (value is None or isinstance(value, Tensor)):  # None: a run may put a tensor there
                 places.append((m, attributes, key))
     return places
 

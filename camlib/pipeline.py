@@ -23,14 +23,17 @@ def explain(
     sizes: int | Sequence[int] | None = None,
     layer: Layer | None = None,
 ) -> Explanation:
-    """Explain an image: one forward pass gives the evidence for every class, verified by `mean(map) + bias == logit`.
+    """Explain an image: where is the evidence for each class, in a map that is verified by `mean(map) + rest == logit`.
 
     clf: from `load_model`. image: a path, a Pillow image, an array (H, W, 3) uint8, or a prepared tensor (C, H, W) or
     (1, C, H, W), see `camlib.inputs`.
 
-    method: "cam", which is exact, or, for any network, another method in `camlib.methods.METHODS`, whose maps are only
-    computed for the classes that you use. layer: for the other methods, the layer with the feature map, as a name or
-    module; None takes the last one.
+    method: "cam", which is exact and gives the maps of all classes in one forward pass; its rest is the bias. For
+    networks without such a map, such as transformers, "frozen", which is verified, too (see `camlib.frozen_cam`). Or
+    another method in `camlib.methods.METHODS`. All but "cam" compute only the maps of the classes that you use.
+
+    layer: for the other methods, the layer with the feature map, as a name or module. None takes the last one, or, with
+    "frozen" in a network with attention, the last one before the first attention.
 
     view: "crop" shows the network what it was trained on, "whole" shows it the entire photo. sizes: the input's side in
     pixels, or several sides, whose maps are averaged.

@@ -1,7 +1,7 @@
 """Small vision transformers for the generated pictures: one class, six designs, in plain PyTorch.
 
-Every design starts with a few convolutions, the layer "stem": (B, 3, 64, 64) -> (B, 48, 8, 8). Each place of that map
-becomes a token. Blocks of attention let the tokens exchange what they know, and a linear head reads the answer.
+Every design starts with a few convolutions, the layer "stem": (B, 3, 64, 64) -> (B, 48, 8, 8). Each cell of that map
+becomes a token. Attention blocks let the tokens exchange information, and a linear head computes the logits.
 """
 
 import torch
@@ -31,7 +31,7 @@ class Attention(nn.Module):
         return self.attend(x)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """mask: True where the token of the row may look at the token of the column."""
+        """mask: True where the row's token may attend to the column's token."""
         q, k, v = self.qkv(x).unflatten(2, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)  # (B, heads, tokens, 16)
         return self.proj(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
@@ -97,7 +97,7 @@ class VisionTransformer(nn.Module):
     """An untrained transformer. The caller's random numbers are not affected.
 
     design: "token", a class token collects the evidence and the head reads it; "mean", the head reads the mean of all
-    tokens; "registers", a class token, and four more tokens as scratch paper; "distilled", a class token and a
+    tokens; "registers", a class token, and four more tokens as extra memory; "distilled", a class token and a
     distillation token, with a head each, whose logits are averaged; "windows", attention inside windows of 4x4 tokens,
     shifted by two in every second block, then the mean; "hybrid", more convolutions, fewer blocks, then the mean.
     """

@@ -227,10 +227,10 @@ def test_save_pickle_and_copy(small, picture, tmp_path):
     exp = explain(small, picture, method="frozen")
     with np.load(exp.save(tmp_path / "m.npz", [0, 2])) as stored:
         np.testing.assert_array_equal(stored["maps"], exp.map([0, 2]).numpy())
-        sums = stored["maps"].mean((1, 2)) + stored["bias"][[0, 2]]
+        sums = stored["maps"].mean((1, 2)) + stored["rest"][[0, 2]]
         np.testing.assert_allclose(sums, stored["logits"][[0, 2]], atol=1e-5)
     assert exp.manifest([0])["method"] == "frozen"
-    assert exp.manifest([0])["classes"][0]["bias"] == pytest.approx(exp.rest(0))
+    assert exp.manifest([0])["classes"][0]["rest"] == pytest.approx(exp.rest(0))
     for again in (pickle.loads(pickle.dumps(exp)), copy.deepcopy(exp)):
         assert torch.equal(again.map([0, 1, 2]), exp.map([0, 1, 2]))
         assert again.rest(1) == exp.rest(1) and float(again.residual()) < 1e-5
