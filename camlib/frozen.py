@@ -103,8 +103,8 @@ def frozen_map(ran: "ForwardPass", indices: list[int]) -> Tensor:
     A, G = ran.cells(ran.value), ran.cells(ran.raw_gradient(indices))
     parts = A * G
     result = parts.sum(1) * parts[0, 0].numel()
-    rows = torch.arange(len(indices))
-    own, rest = (t.detach().to(parts.dtype)[rows, indices] for t in (ran.graph, ran.rest))
+    columns = torch.tensor(indices, device=parts.device)[:, None]
+    own, rest = (t.detach().to(parts.dtype).gather(1, columns)[:, 0] for t in (ran.graph, ran.rest))
     terms = parts.abs().sum((1, 2, 3)) + rest.abs()
     off = float(((result.mean((1, 2)) + rest - own).abs() / terms.clamp_min(1e-30)).max())
     if off <= TOLERANCE[ran.gates.dtype]:

@@ -616,7 +616,7 @@ def _depends(value: Any) -> bool:
 
 def _is_affine(func: Callable, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether an operation is affine in what requires a gradient: J (x - z) = f(x) - f(z) for random z."""
-    draws = torch.Generator().manual_seed(0)  # the caller's random numbers stay as they are
+    draws = torch.Generator("cpu").manual_seed(0)  # the caller's random numbers stay as they are
     return all(_is_affine_between(func, args, kwargs, draws) for _ in range(3))  # in one draw, errors may cancel
 
 
@@ -627,7 +627,9 @@ def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draw
     def fresh(value: Any, move: bool) -> Any:
         if _depends(value) and isinstance(value, Tensor):
             leaf = value.detach().clone()
-            leaf = (leaf * torch.rand(leaf.shape, generator=draws).to(leaf) if move else leaf).requires_grad_()
+            leaf = (
+                leaf * torch.rand(leaf.shape, generator=draws, device="cpu").to(leaf) if move else leaf
+            ).requires_grad_()
             (moved if move else leaves).append(leaf)
             return leaf * 1
         return type(value)(fresh(v, move) for v in value) if type(value) in (list, tuple) else value
@@ -638,7 +640,7 @@ def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draw
 
     try:
         there, other = call(move=False), call(move=True)
-        directions = [torch.randn(t.shape, generator=draws).to(t) for t in there]
+        directions = [torch.randn(t.shape, generator=draws, device="cpu").to(t) for t in there]
         gradients = torch.autograd.grad(there, leaves, directions, allow_unused=True)
     except RuntimeError:
         return False

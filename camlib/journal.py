@@ -32,7 +32,7 @@ Row = dict[str, Any]  # a picture, and what it shows
 Check = Callable[[dict[str, Any]], bool]  # whether a line is as camlib writes it
 
 WRITTEN = ("picture", "figure", "raw", "page")  # the kinds of files, as rows call them
-ROW = {"photo", "index", "label", "probability", "logit", "evidence", "scale", "unit", *WRITTEN}
+ROW = {"photo", "index", "label", "probability", "logit", "rest", "evidence", "scale", "unit", *WRITTEN}
 ASKED = {"figure": "figure", "raw": "raw", "html": "page"}  # options that ask for files, and the kinds
 LONGEST_NAME = 100  # bytes: file systems allow 255, and the class follows
 LONGEST_LINE = 1 << 25
@@ -461,7 +461,7 @@ def _is_state(size: Any, changed: Any, digest: Any) -> bool:
 
 def _is_row(row: dict[str, Any], line: dict[str, Any]) -> bool:
     low, high = row["evidence"]
-    numbers = [row["logit"], row["scale"], low, high, 0 if row["probability"] is None else row["probability"]]
+    numbers = [row["logit"], row.get("rest", 0), row["scale"], low, high, row["probability"] or 0]
     return (
         row.keys() <= ROW
         and all(isinstance(row[key], str) for key in ("photo", "label", "unit", "picture"))

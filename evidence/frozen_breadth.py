@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision import models
 from tqdm import tqdm
 
-from camlib.errors import CamError, LayerError, first_line
+from camlib.errors import LayerError, first_line
 from camlib.forward_pass import run_forward
 from camlib.frozen import frozen_map
 from camlib.layers import FeatureLayer, locate
@@ -152,8 +152,11 @@ def find(net: nn.Module, x: Tensor) -> FeatureLayer | None:
 
 
 def measure(net: nn.Module, x: Tensor, layer: FeatureLayer | str, k: int) -> dict[str, Any]:
-    """The logit of class k, the sum of its map, the rest, and by how much they miss the logit."""
-    ran = run_forward(net, x, layer, hold=True)
+    """The logit of class k, the sum of its map, the rest, and by how much they miss the logit; or why there is none."""
+    try:
+        ran = run_forward(net, x, layer, hold=True)
+    except LayerError as e:  # it names the operations that are not held
+        return {"refused": first_line(e)}
     parts = ran.cells(ran.value) * ran.cells(ran.raw_gradient([k]))
     on_map, rest, logit = (float(t.detach()) for t in (parts.sum(), ran.rest[0, k], ran.graph[0, k]))
     miss, summed = abs(on_map + rest - logit), float(parts.abs().sum()) + abs(rest)
@@ -169,7 +172,7 @@ def measure(net: nn.Module, x: Tensor, layer: FeatureLayer | str, k: int) -> dic
         measured["coarsest"] = str(ran.gates.dtype).removeprefix("torch.")
     try:
         frozen_map(ran, [k])
-    except CamError as e:  # it names the operations that are not held
+    except LayerError as e:
         measured["refused"] = first_line(e)
     return measured
 
@@ -212,7 +215,7 @@ def sums(row: dict[str, Any]) -> list[dict[str, Any]]:
 def is_exact(row: dict[str, Any]) -> bool:
     """Whether all of a network's sums are within their tolerance."""
     measured = sums(row)
-    exact = (m["miss_of_summed"] <= m["tolerance"] and "refused" not in m for m in measured)
+    exact = ("refused" not in m and m["miss_of_summed"] <= m["tolerance"] for m in measured)
     return "error" not in row and bool(measured) and all(exact)
 
 
@@ -250,7 +253,7 @@ def main() -> None:
         row = run(name)
         write({name: row})
         if not row["exact"]:
-            bar.write(f"{name}: {row.get('error') or [m['miss_of_summed'] for m in sums(row)]}")
+            bar.write(f"{name}: {row.get('error') or sums(row)}")
         gc.collect()
 
 
