@@ -129,7 +129,7 @@ def test_two_folders_into_one_at_once(small, tmp_path, monkeypatch):
         soak.make_photos(tmp_path / folder, 40)
     shown, codes = {}, []
 
-    def record(photo, rows, as_json):
+    def record(photo, rows, method, as_json):
         shown[photo] = rows
 
     monkeypatch.setattr(camlib.cli, "_print", record)
