@@ -65,10 +65,10 @@ class Explanation:
 
     With the methods "cam" and "frozen" the maps are verified: mean(map) + rest == logit. With "cam", the rest is the
     classifier's bias. The other methods have no such identity, so `maps`, `bias`, `rest`, `share` and `residual` raise
-    an error. Tensors stay on the classifier's device until
-    something is drawn. With several sizes, the logits and maps are means over the resolutions, and the maps have as
-    many cells as the finest one. Nothing here changes if you train the network further. A pickle or a copy
-    (`copy.deepcopy`) holds arrays on the CPU, labels and the recipe, but not the network.
+    an error. Tensors stay on the classifier's device until something is drawn. With several sizes, the logits and maps
+    are means over the resolutions, and the maps have as many cells as the finest one. Nothing here changes if you train
+    the network further. A pickle or a copy (`copy.deepcopy`) holds arrays on the CPU, labels and the recipe, but not
+    the network.
     """
 
     classifier: Classifier

@@ -17,8 +17,7 @@ an operation's input and y its output for the photo. With the gates held, the op
 
 `Gates` is a PyTorch mode: it sees each operation, in functions and modules alike, and passes its true result on, so the
 scores are the network's own. Only the gradient is that of the held operation. A replay then computes the same affine
-network for another input. We do not rely on these rules being right: `camlib.frozen` verifies
-the sum of each map.
+network for another input. We do not rely on these rules being right: `camlib.frozen` verifies the sum of each map.
 """
 
 import warnings
@@ -38,111 +37,60 @@ from torch.overrides import TorchFunctionMode
 from camlib.errors import LayerError
 from camlib.outputs import SAME_VALUES, operation
 
-BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "relu6", "clamp", "erf", "softsign"}
+
+def _names(text: str) -> set[str]:
+    return set(text.split())
+
+
+BOUNDED = _names("sigmoid hardsigmoid tanh hardtanh relu6 clamp erf softsign")
 """Pointwise operations whose output is limited, as a gate's is."""
-POINTWISE = BOUNDED | {
-    *("relu", "gelu", "silu", "hardswish", "mish", "elu", "celu", "selu", "leaky_relu", "rrelu", "prelu", "softplus"),
-    *("threshold", "log_sigmoid", "hardshrink", "softshrink", "clamp_min", "clamp_max", "clip", "abs", "square", "pow"),
-    *("exp", "exp2", "expm1", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "asinh", "atan", "erfc"),
-}
-AT_ZERO = {"sigmoid", "hardsigmoid", "softplus", "log_sigmoid", "exp", "exp2", "cos", "erfc", "pow", "threshold"} | {
-    *("clamp", "clamp_min", "clamp_max", "clip")
-}
-"""Pointwise operations that may have f(0) ≠ 0."""
-CONSTANT = {
-    *("softmax", "_softmax", "_safe_softmax", "rsqrt", "reciprocal", "log", "log2", "log10", "norm", "var", "std"),
-    *("linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "floor", "ceil", "round", "trunc", "sign", "sgn"),
-    "heaviside",
-}
-CHOICES = {
-    *("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices"),
-    *("max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-    *("fractional_max_pool2d", "fractional_max_pool3d", "max", "min", "amax", "amin", "maximum", "minimum", "fmax"),
-    *("fmin", "topk", "sort", "msort", "kthvalue", "median", "nanmedian", "cummax", "cummin", "logsumexp"),
-}
-"""Operations that choose among their inputs; or weigh them, as logsumexp does."""
-FACTORS = dict.fromkeys(("mul", "multiply", "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer"), (0, 1))
-FACTORS |= dict.fromkeys(
-    ("linear", "bilinear", "cross", "linalg_cross", "linalg_vecdot", "kron", "tensordot", "einsum"), (0, 1)
+POINTWISE = BOUNDED | _names(
+    "relu gelu silu hardswish mish elu celu selu leaky_relu rrelu prelu softplus threshold log_sigmoid hardshrink "
+    "softshrink clamp_min clamp_max clip abs square pow exp exp2 expm1 log1p sqrt sin cos tan sinh asinh atan erfc"
 )
-FACTORS |= {f"conv{transposed}{n}d": (0, 1) for transposed in ("", "_transpose") for n in (1, 2, 3)}
-FACTORS |= dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addr", "addcmul"), (1, 2))
+AT_ZERO = _names(
+    "sigmoid hardsigmoid softplus log_sigmoid exp exp2 cos erfc pow threshold clamp clamp_min clamp_max clip"
+)
+"""Pointwise operations that may have f(0) ≠ 0."""
+CONSTANT = _names(
+    "softmax _softmax _safe_softmax rsqrt reciprocal log log2 log10 norm var std linalg_vector_norm linalg_norm "
+    "linalg_matrix_norm floor ceil round trunc sign sgn heaviside"
+)
+CHOICES = _names(
+    "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d max min "
+    "amax amin maximum minimum fmax fmin topk sort msort kthvalue median nanmedian cummax cummin logsumexp"
+)
+"""Operations that choose among their inputs; or weigh them, as logsumexp does."""
+CONVOLUTIONS = [f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)]
+FACTORS = dict.fromkeys(_names("mul multiply matmul mm bmm mv dot vdot inner outer linear bilinear"), (0, 1))
+FACTORS |= dict.fromkeys(_names("cross linalg_cross linalg_vecdot kron tensordot einsum") | {*CONVOLUTIONS}, (0, 1))
+FACTORS |= dict.fromkeys(_names("addmm baddbmm addbmm addmv addr addcmul"), (1, 2))
 """The positions of the two factors among a product's arguments."""
-HELD = dict.fromkeys(("div", "divide", "true_divide", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), [1])
+HELD = dict.fromkeys(_names("div divide true_divide grid_sampler grid_sampler_2d grid_sampler_3d"), [1])
 HELD |= {"addcdiv": [2], "lerp": [2], "scaled_dot_product_attention": [0, 1, 3]}
 """The positions of arguments that are gates, whatever they come from."""
 NAMES = {"lerp": ("input", "end", "weight"), "scaled_dot_product_attention": ("query", "key", "value", "attn_mask")}
 NAMES |= {"mv": ("input", "vec"), "addmm": ("input", "mat1", "mat2")} | dict.fromkeys(("mm", "bmm"), ("input", "mat2"))
 NAMES |= dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2"))
 NAMES |= dict.fromkeys(("addcmul", "addcdiv"), ("input", "tensor1", "tensor2"))
-NAMES |= dict.fromkeys(("linear", *(name for name in FACTORS if name.startswith("conv"))), ("input", "weight"))
+NAMES |= dict.fromkeys(("linear", *CONVOLUTIONS), ("input", "weight"))
 """What an operation's first arguments are called if not input and other."""
-AFFINE = {
-    *(
-        "add",
-        "sub",
-        "subtract",
-        "rsub",
-        "neg",
-        "positive",
-        "sum",
-        "mean",
-        "cumsum",
-        "diff",
-        "view",
-        "view_as",
-        "reshape",
-    ),
-    *("reshape_as", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t"),
-    *(
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expand_as",
-        "broadcast_to",
-        "repeat",
-        "repeat_interleave",
-        "tile",
-        "contiguous",
-    ),
-    *(
-        "clone",
-        "to",
-        "type",
-        "type_as",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "cpu",
-        "cuda",
-        "detach",
-        "get",
-        "getitem",
-    ),
-    *("setitem", "copy", "fill", "zero", "masked_fill", "where", "cat", "concat", "stack", "hstack", "vstack", "chunk"),
-    *(
-        "split",
-        "split_with_sizes",
-        "tensor_split",
-        "unbind",
-        "narrow",
-        "select",
-        "index_select",
-        "gather",
-        "take",
-        "pad",
-    ),
-    *("constant_pad_nd", "roll", "flip", "unfold", "im2col", "col2im", "fold", "pixel_shuffle", "pixel_unshuffle"),
-    *("channel_shuffle", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-    *("adaptive_avg_pool3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
-    *("dropout", "feature_dropout", "alpha_dropout", "batch_norm", "instance_norm", "requires_grad", "size", "dim"),
-}
+AFFINE = _names(
+    "add sub subtract rsub neg positive sum mean cumsum diff view view_as reshape reshape_as flatten unflatten permute "
+    "transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze expand expand_as broadcast_to repeat "
+    "repeat_interleave tile contiguous clone to type type_as float double half bfloat16 cpu cuda detach get getitem "
+    "setitem copy fill zero masked_fill where cat concat stack hstack vstack chunk split split_with_sizes tensor_split "
+    "unbind narrow select index_select gather take pad constant_pad_nd roll flip unfold im2col col2im fold "
+    "pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d "
+    "upsample_bicubic2d dropout feature_dropout alpha_dropout instance_norm"
+)
 """Operations that are affine as they are. What is in none of these tables is tested by value, see `_is_affine`."""
-SHIFTED = set(SAME_VALUES) | {
-    *("Add", "Sub", "Rsub", "Mul", "Div", "Mean", "Sum", "Repeat", "Neg", "Copy", "CopySlices", "Pad", "ConstantPadNd"),
-    *("Roll", "UpsampleNearest2D", "UpsampleBilinear2D"),
-}
+SHIFTED = set(SAME_VALUES) | _names(
+    "Add Sub Rsub Mul Div Mean Sum Repeat Neg Copy CopySlices Pad ConstantPadNd Roll UpsampleNearest2D "
+    "UpsampleBilinear2D"
+)
 """Autograd nodes behind which we look for the gate that a factor comes from."""
 
 Affine = Callable[[Tensor], Tensor]
@@ -181,10 +129,7 @@ class Gates(TorchFunctionMode):
     def replaying(self) -> Iterator[None]:
         """Run the block, which must repeat the recorded pass with another input, with the gates that are held."""
         self._started, self._replays = False, True
-        with (
-            saved_tensors_hooks(_nothing, _nothing),
-            self,
-        ):  # the graph shows what depends on the input, but saves nothing
+        with saved_tensors_hooks(_nothing, _nothing), self:  # the graph shows what depends on the input, and no more
             yield
 
     def start(self) -> None:
@@ -626,10 +571,8 @@ def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draw
 
     def fresh(value: Any, move: bool) -> Any:
         if _depends(value) and isinstance(value, Tensor):
-            leaf = value.detach().clone()
-            leaf = (
-                leaf * torch.rand(leaf.shape, generator=draws, device="cpu").to(leaf) if move else leaf
-            ).requires_grad_()
+            factor = torch.rand(value.shape, generator=draws, device="cpu").to(value) if move else 1
+            leaf = (value.detach() * factor).requires_grad_()
             (moved if move else leaves).append(leaf)
             return leaf * 1
         return type(value)(fresh(v, move) for v in value) if type(value) in (list, tuple) else value

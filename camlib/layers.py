@@ -8,7 +8,6 @@ lower, left and right half; each cell must respond more to its own half than to 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from math import log
 from typing import Any, Literal, NamedTuple
 
@@ -33,7 +32,7 @@ from camlib.network import (
     untouched,
     walk,
 )
-from camlib.outputs import Output, as_scores
+from camlib.outputs import SAME_VALUES, Output, as_scores, operation
 
 Layout = Literal["nchw", "nhwc", "nlc", "ncl"]
 Outputs = Callable[[nn.Module, Tensor], dict[Any, Tensor]]
@@ -309,8 +308,8 @@ def locate(
     explains the scores: this is an error.
 
     before_attention: if cells attend to one another somewhere, take the last layer before that, among those that all of
-    the photo's influence passes through. Attention mixes information between cells, so the cells of a
-    later map may describe other parts of the photo. evidence/frozen_layer.json has measurements.
+    the photo's influence passes through. Attention mixes information between cells, so the cells of a later map may
+    describe other parts of the photo. evidence/frozen_layer.json has measurements.
 
     This costs about a dozen forward passes of one picture, so store the result.
 
@@ -322,17 +321,14 @@ def locate(
         restless = restless_buffers(module, x)
         name = None if layer is None else name_of(module, layer)
         trace = _trace(module, x, name, output, restless)
-        fits: Callable[[Run], bool] | None = None
-        if before_attention and name is None and trace.before_attention and not trace.frozen:
-            trace.reached = {run: trace.reached[run] for run in trace.before_attention if run in trace.reached}
-            fits = partial(_is_passed_by_all, module, x, output, restless)
+        before_attention = before_attention and name is None
         try:
-            run, grid = _choose(module, x, trace, restless, name, fits)
+            run, grid = _choose(module, x, trace, restless, name, before_attention, output)
         except LayerError:
             if not trace.gated:
                 raise
             trace = _trace(module, x, name, output, restless, through_gates=True)
-            run, grid = _choose(module, x, trace, restless, name)
+            run, grid = _choose(module, x, trace, restless, name, before_attention, output)
         return FeatureLayer(
             run.layer,
             run.call if trace.runs[run.layer] > 1 else None,
@@ -412,7 +408,7 @@ def _differentiate(
 
     earlier: list[Run] = []
 
-    def after(name: str, call: int, m: nn.Module, value: Any) -> None:
+    def after(name: str, call: int, m: nn.Module, value: Any) -> Tensor | None:
         trace.runs[name] = call + 1
         trace.inference |= isinstance(value, Tensor) and value.is_inference()
         if only in (None, name):
@@ -424,6 +420,9 @@ def _differentiate(
                 if not attention.found:
                     earlier.append(run)
                 value.register_hook(lambda gradient: _note(reached, run, gradient))
+                if operation(value.grad_fn) in SAME_VALUES:  # adding to a view in place would drop its hook
+                    return value.clone()
+        return None
 
     with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
         photo = x.clone().requires_grad_()
@@ -513,10 +512,12 @@ def _choose(
     trace: _Trace,
     restless: Restless,
     only: str | None,
-    fits: Callable[[Run], bool] | None = None,
+    before_attention: bool,
+    output: Output | None,
 ) -> tuple[Run, Grid]:
-    """The last run that qualifies, see `locate`. fits: a further condition that the run must meet."""
-    order = list(reversed(trace.reached))
+    """The last run that qualifies, see `locate`."""
+    before = trace.before_attention if before_attention and not trace.frozen else None
+    order = [run for run in reversed(trace.reached) if before is None or run in before]
     grids: dict[Run, Grid | None] = {}
     doubtful: set[Run] = set()
     second_choice: tuple[Run, Grid] | None = None
@@ -538,7 +539,7 @@ def _choose(
         if any(grids[r] and not trace.feeds(r, run, name) for r in others):
             side_by_side.append(run.layer)
             continue
-        if fits and not fits(run):
+        if before is not None and not _is_passed_by_all(module, x, output, restless, run):
             continue
         _, channels, h, w = grid.read(trace.reached[run], x).shape
         if only is not None or (channels > 1 and min(h, w) > 1):
@@ -546,6 +547,11 @@ def _choose(
         second_choice = second_choice or (run, grid)
     if second_choice:
         return second_choice
+    if before is not None:
+        raise LayerError(
+            f"In {type(module).__name__}, no layer before the first attention gives a feature map that all of the "
+            "photo's influence passes through. Name a layer."
+        )
     layer = quantised(module)
     if not trace.reached and (layer or trace.inference):
         raise no_gradient(module, layer, trace.inference)

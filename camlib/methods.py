@@ -2,8 +2,8 @@
 
 Let A (C, h, w) be the feature map and G = ∂ score / ∂ A. Each gradient method sums weights times A over the channels;
 the methods differ in their weights. For a network that ends in GAP and a linear layer, G is W[k] / (h · w) in every
-cell, so h · w · Grad-CAM is the class activation map. For other networks, these methods have no such identity; "frozen"
-has one for every network (see `camlib.frozen`).
+cell, so h · w · Grad-CAM is the class activation map. For other networks, these methods have no such identity, but
+"frozen" has one, with a rest (see `camlib.frozen`).
 """
 
 from collections.abc import Callable
@@ -116,7 +116,9 @@ def grad_cam_plus_plus_formula(A: Tensor, G: Tensor) -> Tensor:
 
 LOGITS, ACTIVATION = "logit evidence per cell", "gradient × activation per cell"
 register("cam", None, unit=LOGITS, additive=True, summary="exact: the classifier's weights times the feature map")
-METHODS["frozen"] = Method("frozen", None, LOGITS, True, "exact for any network, with a rest: its gates held", True)
+METHODS["frozen"] = Method(
+    "frozen", None, LOGITS, True, "sums to the logit with a rest, also for transformers: gates held", True
+)
 register(
     "grad_cam", grad_cam_formula, unit=ACTIVATION, additive=True, summary="channels weighted by their mean gradient"
 )

@@ -63,7 +63,7 @@ def own(net: nn.Module, x: Tensor) -> Tensor:
         return net(x).detach()
 
 
-def held(net: nn.Module, x: Tensor | None = None, layer="conv", tolerance=1e-10, ulps=0) -> ForwardPass:
+def assert_held(net: nn.Module, x: Tensor | None = None, layer="conv", tolerance=1e-10, ulps=0) -> ForwardPass:
     """The recorded pass, after the checks that hold for every network.
 
     ulps: how far the scores may be from the network's own. PyTorch chooses another order of summation for some products
@@ -312,22 +312,22 @@ POOLING = {
 
 @pytest.mark.parametrize("body", [*POINTWISE.values()], ids=[*POINTWISE])
 def test_pointwise(body):
-    held(Net(body))
+    assert_held(Net(body))
 
 
 @pytest.mark.parametrize("make", [*MODULES.values()], ids=[*MODULES])
 def test_module(make):
-    held(Net(lambda x, part: part(x), part=make))
+    assert_held(Net(lambda x, part: part(x), part=make))
 
 
 @pytest.mark.parametrize("body", [*NORMS.values()], ids=[*NORMS])
 def test_norm(body):
-    held(Net(body))
+    assert_held(Net(body))
 
 
 @pytest.mark.parametrize("body", [*POOLING.values()], ids=[*POOLING])
 def test_pooling(body):
-    held(Net(body))
+    assert_held(Net(body))
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -450,12 +450,12 @@ ATTENTION_WITH_OWN = {"swin v2": swin, "relative positions": relative}
 
 @pytest.mark.parametrize("weigh", [*ATTENTION.values()], ids=[*ATTENTION])
 def test_attention(weigh):
-    held(Net(lambda x, a: a(x), a=lambda: Attention(weigh)), ulps=8)
+    assert_held(Net(lambda x, a: a(x), a=lambda: Attention(weigh)), ulps=8)
 
 
 @pytest.mark.parametrize("weigh", [*ATTENTION_WITH_OWN.values()], ids=[*ATTENTION_WITH_OWN])
 def test_attention_with_parameters(weigh):
-    held(Net(lambda x, a: a(x), a=lambda: Attention(weigh, own=positions)), ulps=8)
+    assert_held(Net(lambda x, a: a(x), a=lambda: Attention(weigh, own=positions)), ulps=8)
 
 
 def padding(n):
@@ -500,7 +500,7 @@ def test_multihead_attention(made, called):
         out = mha(t, k, v, **{name: a(len(x)) if callable(a) else a for name, a in called.items()})[0]
         return out if made.get("batch_first") else out.transpose(0, 1)
 
-    held(Net(body, mha=lambda: nn.MultiheadAttention(C, 2, **made)), ulps=8)
+    assert_held(Net(body, mha=lambda: nn.MultiheadAttention(C, 2, **made)), ulps=8)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -509,7 +509,7 @@ def test_encoder_layer(norm_first, activation):
     def make():
         return nn.TransformerEncoderLayer(C, 2, 8, 0.1, activation, batch_first=True, norm_first=norm_first)
 
-    held(Net(last_axis(lambda t, layer: layer(t)), layer=make), ulps=8)
+    assert_held(Net(last_axis(lambda t, layer: layer(t)), layer=make), ulps=8)
 
 
 @pytest.mark.filterwarnings("ignore:.*nested.*")
@@ -519,7 +519,7 @@ def test_encoder(masked):
         return nn.TransformerEncoder(nn.TransformerEncoderLayer(C, 2, 8, batch_first=True), 2, nn.LayerNorm(C))
 
     options = (lambda n: {"src_key_padding_mask": padding(n)}) if masked else (lambda n: {})
-    held(Net(last_axis(lambda t, encoder: encoder(t, **options(len(t)))), encoder=make), ulps=8)
+    assert_held(Net(last_axis(lambda t, encoder: encoder(t, **options(len(t)))), encoder=make), ulps=8)
 
 
 def test_decoder():
@@ -529,7 +529,7 @@ def test_decoder():
         layer=lambda: nn.TransformerDecoderLayer(C, 2, 8, batch_first=True),
         queries=lambda: Parameters(q=torch.randn(1, 3, C)),
     )
-    held(net, ulps=8)
+    assert_held(net, ulps=8)
 
 
 # --- products --------------------------------------------------------------------------------------------------------
@@ -621,19 +621,19 @@ def _times(a, b):
 
 @pytest.mark.parametrize("body", [*PRODUCTS.values()], ids=[*PRODUCTS])
 def test_product(body):
-    held(Net(body, c=conv1, d=conv1))
+    assert_held(Net(body, c=conv1, d=conv1))
 
 
 def test_bilinear():
-    held(Net(lambda x, b: b(x[:, :3].flatten(1), x[:, 3:].flatten(1)), b=lambda: nn.Bilinear(48, 48, 4)))
+    assert_held(Net(lambda x, b: b(x[:, :3].flatten(1), x[:, 3:].flatten(1)), b=lambda: nn.Bilinear(48, 48, 4)))
 
 
 def test_condconv():
-    held(Net(condconv, c=conv1, routing=lambda: nn.Linear(C, 2)))
+    assert_held(Net(condconv, c=conv1, routing=lambda: nn.Linear(C, 2)))
 
 
 def test_spatial_transformer():
-    held(Net(transformed, theta=lambda: nn.Linear(C, 6)))
+    assert_held(Net(transformed, theta=lambda: nn.Linear(C, 6)))
 
 
 # --- what moves values -----------------------------------------------------------------------------------------------
@@ -754,15 +754,15 @@ def _no_grad(x):
 
 @pytest.mark.parametrize("body", [*MOVES.values()], ids=[*MOVES])
 def test_moves(body):
-    held(Net(body))
+    assert_held(Net(body))
 
 
 def test_shared_layers_run_twice():
-    held(Net(lambda x, c, act: act(c(act(c(x)))), c=conv1, act=lambda: nn.ReLU(inplace=True)))
+    assert_held(Net(lambda x, c, act: act(c(act(c(x)))), c=conv1, act=lambda: nn.ReLU(inplace=True)))
 
 
 def test_loop():
-    held(Net(loop, c=conv1))
+    assert_held(Net(loop, c=conv1))
 
 
 # --- by hand: the held network in plain algebra ----------------------------------------------------------------------
@@ -1022,7 +1022,7 @@ def random_network(seed):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_network(seed):
-    held(random_network(seed), photo(2, seed=seed), ulps=512)
+    assert_held(random_network(seed), photo(2, seed=seed), ulps=512)
 
 
 def test_the_random_networks_have_every_block():
@@ -1040,7 +1040,7 @@ def test_types(dtype, tolerance):
     net = Net(
         lambda x, a, c, d: a(F.silu(c(x)) * d(x).sigmoid()), a=lambda: Attention(by_hand), c=conv1, d=conv1, dtype=dtype
     )
-    ran = held(net, photo(2, dtype), tolerance=tolerance, ulps=8)
+    ran = assert_held(net, photo(2, dtype), tolerance=tolerance, ulps=8)
     assert ran.gates.dtype == dtype
 
 
@@ -1057,14 +1057,14 @@ def test_autocast_inside(body):
     def mixed(x, c):
         return c(x) * (body(c(x), dim=1) if body is F.softmax else body(c(x)))
 
-    ran = held(Net(half(mixed), c=conv1, dtype=torch.float32), photo(2, torch.float32), tolerance=0.03)
+    ran = assert_held(Net(half(mixed), c=conv1, dtype=torch.float32), photo(2, torch.float32), tolerance=0.03)
     assert ran.gates.dtype == torch.bfloat16  # so the map is verified within what that type can do
 
 
 def test_channels_last():
     net = Net(lambda x, c, norm: F.gelu(norm(c(x))), c=conv1, norm=lambda: nn.BatchNorm2d(C))
     net = net.to(memory_format=torch.channels_last)
-    held(net, photo(2).contiguous(memory_format=torch.channels_last))
+    assert_held(net, photo(2).contiguous(memory_format=torch.channels_last))
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -1074,8 +1074,8 @@ def test_channels_last():
 def test_any_layer(layer):
     """Also one before or after an operation in place."""
     make = lambda: nn.Sequential(conv1(), nn.ReLU(inplace=True), nn.Hardswish())  # noqa: E731
-    held(Net(lambda x, a: F.sigmoid(a(x)) * a(x).mean((2, 3), keepdim=True), a=make), layer="conv")
-    held(Net(lambda x, a: a(x).sigmoid(), a=make), layer=layer)
+    assert_held(Net(lambda x, a: F.sigmoid(a(x)) * a(x).mean((2, 3), keepdim=True), a=make), layer="conv")
+    assert_held(Net(lambda x, a: a(x).sigmoid(), a=make), layer=layer)
 
 
 class Pair(nn.Module):
@@ -1088,7 +1088,7 @@ class Pair(nn.Module):
 
 
 def test_a_tuple_of_one():
-    held(Net(lambda x, a: a(x)[0].sigmoid(), a=lambda: Pair(1)), layer="parts.a")
+    assert_held(Net(lambda x, a: a(x)[0].sigmoid(), a=lambda: Pair(1)), layer="parts.a")
     with pytest.raises(LayerError, match="gives a tuple, not one tensor"):
         run_forward(Net(lambda x, a: a(x)[0].sigmoid(), a=lambda: Pair(2)), photo(), "parts.a", hold=True)
 
@@ -1111,7 +1111,7 @@ class Kept(nn.Module):
 
 
 def test_results_in_attributes():
-    held(Net(lambda x, a: a(x), a=Kept))
+    assert_held(Net(lambda x, a: a(x), a=Kept))
 
 
 # --- checkpointing and compilation -----------------------------------------------------------------------------------
@@ -1125,7 +1125,7 @@ def test_checkpointing(rate):
     def body(x, c, d):
         return torch.utils.checkpoint.checkpoint(inner(c, d), x, use_reentrant=False)
 
-    held(Net(body, c=conv1, d=conv1))
+    assert_held(Net(body, c=conv1, d=conv1))
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs")
@@ -1139,9 +1139,9 @@ def test_reentrant_checkpointing_is_refused():
 def test_a_compiled_network():
     """Its parts run as they were written."""
     net = Net(lambda x, c: c(x).sigmoid() * x, c=conv1)
-    expected = held(net).rest
+    expected = assert_held(net).rest
     net.parts["c"].compile(backend="eager")
-    torch.testing.assert_close(held(net).rest, expected)
+    torch.testing.assert_close(assert_held(net).rest, expected)
     assert net.parts["c"]._compiled_call_impl is not None
 
 
@@ -1154,7 +1154,7 @@ def test_a_compiled_part_inside():
         return graph
 
     net = Net(lambda x, c: c(x).sigmoid() * x, c=conv1)
-    expected = held(net).rest
+    expected = assert_held(net).rest
     net.parts["c"] = torch.compile(net.parts["c"], backend=backend)
     torch.testing.assert_close(run_forward(net, photo(2), "conv", hold=True).rest, expected)
     assert not traced
@@ -1185,7 +1185,7 @@ SCALED = {
 
 @pytest.mark.parametrize("body, name", [*SCALED.values()], ids=[*SCALED])
 def test_a_wrong_gate_is_noticed(body, name):
-    ran = held(Net(body), ulps=8)
+    ran = assert_held(Net(body), ulps=8)
     (step,) = [s for s in ran.gates.steps.values() if s.name.strip("_") == name and s.gates]
     step.gates[0].data.mul_(1.01)  # .data: autograd would refuse a change that it knows of
     rest = replayed(ran.module, ran.x, ran.layer, ran.output, ran.value, ran.gates)
@@ -1326,8 +1326,8 @@ class Backbone(nn.Module):
 )
 def test_frozen_backbone(act, cut):
     net = Backbone(act, cut)
-    ran = held(net, layer="net.conv", ulps=8)
-    torch.testing.assert_close(ran.rest, held(net.net, ulps=8).rest)
+    ran = assert_held(net, layer="net.conv", ulps=8)
+    torch.testing.assert_close(ran.rest, assert_held(net.net, ulps=8).rest)
 
 
 class Ends(nn.Module):
@@ -1341,7 +1341,7 @@ class Ends(nn.Module):
 
 @pytest.mark.parametrize("end", [lambda y: y.log_softmax(1), torch.sigmoid, torch.tanh, F.logsigmoid])
 def test_a_network_that_ends_in_an_activation(end):
-    held(Ends(end), layer="net.conv")
+    assert_held(Ends(end), layer="net.conv")
 
 
 @pytest.mark.parametrize(

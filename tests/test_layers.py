@@ -849,3 +849,36 @@ def test_a_backbone_that_turns_gradients_on_itself(mode):
             maps.append(grad_cam(net, X, 1, layer=layer))
     for other in maps[1:]:
         torch.testing.assert_close(other, maps[0])
+
+
+def test_a_layer_whose_output_is_a_view_that_is_added_to_in_place():
+    """As in timm's NaFlexViT, whose position embedding is added in place to the patches' transposed embedding."""
+
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj = nn.Conv2d(3, 8, 4, 4)
+
+        def forward(self, x):
+            return self.proj(x).flatten(2).transpose(1, 2)
+
+    def end(n, x):
+        tokens = n.patches(x)
+        tokens += n.position.weight[None]
+        return n.fc(n.block(tokens).mean(1))
+
+    parts = {"position": lambda: nn.Embedding(256, 8), "block": PreNorm, "fc": lambda: nn.Linear(8, 5)}
+    net = Net(end, patches=Patches, **parts)
+    assert locate(net, X, before_attention=True).layer == "patches"
+    assert locate(net, X, "patches").grid.layout == "nlc"
+
+
+def test_no_layer_before_attention_has_it_all():
+    def end(n, x):
+        tokens = (n.stem(x) + n.side(x)).flatten(2).transpose(1, 2)
+        return n.fc(n.block(tokens).mean(1))
+
+    net = Net(end, stem=body, side=body, block=PreNorm, fc=lambda: nn.Linear(8, 5))
+    with pytest.raises(LayerError, match="no layer before the first attention"):
+        locate(net, X, before_attention=True)
+    assert locate(net, X).layer.startswith("block")
