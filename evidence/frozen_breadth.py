@@ -51,7 +51,7 @@ LAYERS = {
 """Layers to use then, by the start of the name; the first convolution for any other."""
 FIRST = {
     "timm/gemma4": "encoder.patch_embed.input_proj",
-    "timm/naflexvit": "blocks.0",
+    "timm/naflexvit": "embeds.proj",
     "timm/tnt": "pixel_embed.unfold",
 }
 """Layers in place of the first convolution, where there is none or where it sees pieces of the photo."""
