@@ -151,7 +151,7 @@ def _by_gradients(
 
 def _maps_of(ran: ForwardPass, method: Method) -> Callable[[int], Tensor]:
     """A function from class index to map, for the network as it is now: the graph holds copies of the weights."""
-    if method.formula is not None or method.frozen:
+    if method.by_gradient:
         return lambda k: one_map(ran, method, [k])[0].float()
     before = fingerprint(ran.module)  # for methods that run the network again
 

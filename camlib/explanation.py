@@ -429,7 +429,7 @@ class Explanation:
 
     def __getstate__(self) -> dict[str, Any]:
         for r in self.results:
-            if r.maps.compute is not None and (self.evidence.method.formula is not None or self.evidence.method.frozen):
+            if r.maps.compute is not None and self.evidence.method.by_gradient:
                 r.maps.stack([p.index for p in self.top(KEPT)])
         # On the CPU, so that the pickle also loads on machines without this device
         results = tuple(replace(r, features=r.features.cpu(), logits=r.logits.cpu()) for r in self.results)
@@ -490,11 +490,12 @@ def on_the_map(evidence: float, logit: float) -> str:
     The rest may have the other sign; then there is no percentage.
 
     >>> on_the_map(4.1, 8.2), on_the_map(3.0, 2.0)
-    ('4.1 of its 8.2 on the map (50 %)', '2.0 = map 3.0, rest -1.0')
+    ('4.1 of its 8.2 on the map (50 %)', '2.0 = map 3.0, rest −1.0')
     """
-    if 0 <= evidence / logit <= 1 if logit else False:
-        return f"{evidence:.1f} of its {logit:.1f} on the map ({100 * evidence / logit:.0f} %)"
-    return f"{logit:.1f} = map {evidence:.1f}, rest {logit - evidence:.1f}"
+    of, on, rest = (f"{round(v, 1) + 0:.1f}".replace("-", "−") for v in (logit, evidence, logit - evidence))
+    if logit and 0 <= evidence / logit <= 1:
+        return f"{on} of its {of} on the map ({100 * evidence / logit:.0f} %)"
+    return f"{of} = map {on}, rest {rest}"
 
 
 def _short(text: str, length: int = 50) -> str:

@@ -39,6 +39,11 @@ class Method:
     summary: str
     frozen: bool = False
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the map of another class takes one more backward pass, and no other."""
+        return self.formula is not None or self.frozen
+
 
 METHODS: dict[str, Method] = {}
 """Every method, by name, that `explain`, the command line, the explorer and the documentation offer."""
