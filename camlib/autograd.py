@@ -28,6 +28,25 @@ class Unfrozen(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class Dependence:
+    """Whether a tensor depends on another one, by the graph behind it."""
+
+    def __init__(self, origin: Tensor) -> None:
+        self._known: dict[Any, bool] = {None: False, origin.grad_fn: True}
+
+    def __call__(self, tensor: Tensor) -> bool:
+        waiting: list[Any] = [tensor.grad_fn]
+        while waiting:
+            node = waiting[-1]
+            behind = [] if node in self._known else [n for n, _ in node.next_functions]
+            if unknown := [n for n in behind if n not in self._known]:
+                waiting += unknown
+                continue
+            waiting.pop()
+            self._known.setdefault(node, any(self._known[n] for n in behind))
+        return self._known[tensor.grad_fn]
+
+
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
     """Inside this context, graphs store copies of the weights and constants they need: training cannot change them."""
     storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}

@@ -65,6 +65,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="efficientnet_lite0 (default), a torchvision name, timm/NAME",
     )
+    p.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the layer with the feature map, for methods other than cam (default: found by camlib)",
+    )
     p.add_argument("--view", choices=("crop", "whole"), default="crop", help="what the network sees (default crop)")
     p.add_argument(
         "--size",
@@ -158,7 +163,8 @@ def _run(args: argparse.Namespace) -> int:
     found, left = find_photos(args.photos)
     if left:
         print(f"camlib: left out: {left}", file=sys.stderr)
-    from camlib.job import run  # importing torch takes seconds: report usage errors first
+    from camlib.hooks import find_layer  # importing torch takes seconds: report usage errors first
+    from camlib.job import run
     from camlib.methods import find_method
     from camlib.models import load_model
 
@@ -167,6 +173,10 @@ def _run(args: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):  # a download announces itself
         clf = load_model(args.model, device=_device(args.device))
     args.method = args.method or _method_for(clf)
+    if args.layer is not None:
+        if args.method == "cam":
+            raise CamError("--layer is for other methods; for cam, the network determines the layer.")
+        find_layer(clf.module, args.layer)
     settings = _settings(args, clf)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -234,6 +244,7 @@ def _settings(args: argparse.Namespace, clf: "Classifier") -> "Settings":
         out=args.out,
         model=args.model,
         method=args.method,
+        layer=args.layer or "",
         view=args.view,
         sizes=tuple(sorted(args.size or ())),
         targets=tuple(sorted({clf.index(_target(target)) for target in args.target or []})),
@@ -258,8 +269,8 @@ def _print(file: Path, rows: list[Row], method: str, as_json: bool) -> None:
     for row in rows:
         name, evidence = f"{row['label']} ({row['index']})", "{:.1f} to {:.1f}".format(*row["evidence"])
         percent = "–" if row["probability"] is None else f"{100 * row['probability']:.2f} %"
-        share = f"{row['logit'] - row['rest']:>12.3f}" if frozen else ""
-        line = f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{share}{evidence:>20}  {row['picture']}"
+        share = f"{row['logit'] - row['rest']:>12.3f}" if "rest" in row else f"{'–':>12}"
+        line = f"  {name:<32}{percent:>12}{row['logit']:>9.3f}{share if frozen else ''}{evidence:>20}  {row['picture']}"
         print(printable(line))
     for kind, what in (("figure", "side by side"), ("raw", "numbers"), ("page", "every class")):
         if kind in rows[0]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from camlib.errors import CamError, CamWarning, ModelError
+from camlib.errors import CamError, CamWarning
 from camlib.forward_pass import ForwardPass
 from camlib.hooks import Layer, layer_name
 from camlib.methods import Method, one_map
@@ -136,8 +136,6 @@ def _by_gradients(
     for view, x in zip(views, tensors, strict=True):
         ran = clf.places.forward(clf.module, x, layer, clf.output, method.frozen)
         clf.check_scores(ran.graph)
-        if not ran.scores.isfinite().all():
-            raise ModelError(f"The scores of {clf.name} are not finite for this photo, so there is no map to draw.")
         maps = ClassMaps(compute=_maps_of(ran, method))
         if ran.rest is not None:
             maps.stack([int(ran.scores.argmax())])  # verified now, so that an error does not come later

@@ -229,6 +229,7 @@ def explained(
     view: "Kind" = "crop",
     sizes: int | Sequence[int] | None = None,
     batch: int = 1,
+    layer: str | None = None,
 ) -> "Iterator[Explained | CamError]":
     """Every photo with its evidence, or its error, in order.
 
@@ -245,23 +246,26 @@ def explained(
 
     waiting = ahead(pool, ready, files, 2 * batch)
     while chunk := list(islice(waiting, batch)):
-        results = iter(_evidence(clf, [one for one in chunk if isinstance(one, _Ready)], method))
+        results = iter(_evidence(clf, [one for one in chunk if isinstance(one, _Ready)], method, layer))
         for one in chunk:
             yield one if isinstance(one, CamError) else next(results)
 
 
-def _evidence(clf: "Classifier", inputs: "list[_Ready]", method: "Method") -> "list[Explained | CamError]":
+def _evidence(
+    clf: "Classifier", inputs: "list[_Ready]", method: "Method", layer: str | None
+) -> "list[Explained | CamError]":
     """Explain the inputs together, or one by one if one of them makes the batch fail."""
     from camlib.evidence import evidence
 
     if not inputs:
         return []
     try:
-        results = evidence(clf, [one.given.views for one in inputs], [one.given.tensors for one in inputs], method)
+        views, tensors = [one.given.views for one in inputs], [one.given.tensors for one in inputs]
+        results = evidence(clf, views, tensors, method, layer)
     except Exception as e:
         if len(inputs) == 1:
             return [failure(inputs[0].file, e)]
-        return [result for one in inputs for result in _evidence(clf, [one], method)]
+        return [result for one in inputs for result in _evidence(clf, [one], method, layer)]
     return [Explained(one.file, one.state, result) for one, result in zip(inputs, results, strict=True)]
 
 

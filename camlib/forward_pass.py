@@ -82,10 +82,10 @@ def run_forward(
 
     layer: None finds the last feature map, see `camlib.layers.locate`. keep_weights: let the graph hold copies of the
     weights that it needs, so that you can still take gradients after the network has changed. hold: hold the gates, see
-    `camlib.frozen`; the default layer is then one that all of the photo's influence passes through.
+    `camlib.frozen`; the default layer then comes before any attention, see `camlib.layers.locate`.
 
-    Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x or mixes the
-    pictures of a batch.
+    Raises `LayerError` if there is no such feature map, `ModelError` if the network does not accept x, mixes the
+    pictures of a batch, or gives scores that are not finite.
     """
     check_input(module, x)
     # Trying it costs two passes: for a named layer, only where there is a reason.
@@ -123,6 +123,7 @@ def _record_named(
     grid = by_shape(module.get_submodule(layer), value, x)
     if grid is None:
         return None
+    _check_finite(module, graph)
     place = FeatureLayer(layer, None, grid, restless=tuple(changed))
     return _with_rest(ForwardPass(module, x, place, output, value, graph, gates))
 
@@ -140,6 +141,7 @@ def _record(
         Unfrozen() if frozen else nullcontext(),  # the inner one: what the gates detach stays detached
     ):
         graph = _scores(module, x, output, keep_weights)
+    _check_finite(module, graph)
     value, name = captured[layer.layer], layer.layer
     if layer.call is None and captured.runs[name] > 1:
         raise LayerError(f"{name!r} runs {captured.runs[name]} times on this input, but ran only once before.")
@@ -160,6 +162,13 @@ def _record(
     if features[0, 0].numel() == 1:
         raise LayerError(f"The output of {name!r} has only one cell for this input; use a larger input.")
     return _with_rest(ForwardPass(module, x, layer, output, value, graph, gates))
+
+
+def _check_finite(module: nn.Module, scores: Tensor) -> None:
+    if not scores.isfinite().all():
+        raise ModelError(
+            f"The scores of {type(module).__name__} are not finite for this photo, so there is no map to draw."
+        )
 
 
 def _with_rest(ran: ForwardPass) -> ForwardPass:

@@ -25,7 +25,7 @@ from camlib.outputs import Output
 if TYPE_CHECKING:
     from camlib.forward_pass import ForwardPass
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """How far map and rest may miss the logit, relative to the sum of all absolute terms, by the coarsest type used."""
 
 
@@ -51,12 +51,12 @@ def holding(
             torch.set_grad_enabled(True)  # until `untouched` ends: only operations that depend on the map count
             replaced = empty.requires_grad_().clone()
             replaced = replaced if isinstance(output, Tensor) else (replaced,)
-        gates.start()
+        gates.start(replaced if isinstance(replaced, Tensor) else replaced[0])
         return replaced
 
     with Hooks() as hooks:
         hooks.after(module.get_submodule(layer), hook)
-        with as_written(), gates if empty is None else gates.replaying():
+        with as_written(), gates.recording() if empty is None else gates.replaying():
             yield
 
 
@@ -155,5 +155,5 @@ def _culprits(ran: "ForwardPass") -> str:
     where |= dict.fromkeys(custom_functions(graph), "")
     named = [f"{op} (in {layer})" if layer else op for op, layer in list(where.items())[:4]]
     if not named:
-        return "camlib cannot hold an operation that PyTorch hides from it, such as one inside a script."
+        return "camlib could not find the operation: PyTorch hides some, such as those inside a script."
     return f"camlib cannot hold {', '.join(named)}."

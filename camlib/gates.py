@@ -7,7 +7,7 @@ an operation's input and y its output for the photo. With the gates held, the op
 |---|---|---|
 | pointwise, such as ReLU, GELU, sigmoid | the ratio g = (y - f(0)) / x in each element | g · x + f(0) |
 | LayerNorm, GroupNorm, RMSNorm and others | the deviation | (x - mean) / deviation · weight + bias |
-| softmax, norms, variances, operations without a gradient | its output | a constant |
+| softmax, norms, variances, logarithms, 1/x, operations without a gradient | its output | a constant |
 | attention | queries, keys and mask, that is, the weights | weights · values |
 | a product of two activations | the more gate-like factor: first sigmoid, then GELU, then others | the other |
 | a product of two equally gate-like factors | each factor in turn | the mean of the two products |
@@ -34,6 +34,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from camlib.autograd import Dependence
 from camlib.errors import LayerError
 from camlib.outputs import SAME_VALUES, operation
 
@@ -42,19 +43,20 @@ def _names(text: str) -> set[str]:
     return set(text.split())
 
 
-BOUNDED = _names("sigmoid hardsigmoid tanh hardtanh relu6 clamp erf softsign")
+BOUNDED = _names("sigmoid special_expit hardsigmoid tanh hardtanh relu6 clamp erf softsign")
 """Pointwise operations whose output is limited, as a gate's is."""
 POINTWISE = BOUNDED | _names(
     "relu gelu silu hardswish mish elu celu selu leaky_relu rrelu prelu softplus threshold log_sigmoid hardshrink "
     "softshrink clamp_min clamp_max clip abs square pow exp exp2 expm1 log1p sqrt sin cos tan sinh asinh atan erfc"
 )
 AT_ZERO = _names(
-    "sigmoid hardsigmoid softplus log_sigmoid exp exp2 cos erfc pow threshold clamp clamp_min clamp_max clip"
+    "sigmoid special_expit hardsigmoid hardtanh softplus log_sigmoid exp exp2 cos erfc pow threshold clamp clamp_min "
+    "clamp_max clip"
 )
 """Pointwise operations that may have f(0) ≠ 0."""
 CONSTANT = _names(
     "softmax _softmax _safe_softmax rsqrt reciprocal log log2 log10 norm var std linalg_vector_norm linalg_norm "
-    "linalg_matrix_norm floor ceil round trunc sign sgn heaviside"
+    "linalg_matrix_norm floor ceil round trunc sign sgn heaviside bernoulli poisson"
 )
 CHOICES = _names(
     "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
@@ -87,6 +89,10 @@ AFFINE = _names(
     "upsample_bicubic2d dropout feature_dropout alpha_dropout instance_norm"
 )
 """Operations that are affine as they are. What is in none of these tables is tested by value, see `_is_affine`."""
+RANDOM = _names("rrelu bernoulli normal poisson multinomial rand_like randn_like randint_like")
+"""Operations that draw random numbers. A replay draws them, too, and ignores them, so that later draws are the same."""
+NUMBERS = _names("item tolist __float__ __int__ __index__ __complex__ __bool__ is_nonzero equal allclose")
+"""Operations that turn tensors into numbers of Python. Those of the photo are held."""
 SHIFTED = set(SAME_VALUES) | _names(
     "Add Sub Rsub Mul Div Mean Sum Repeat Neg Copy CopySlices Pad ConstantPadNd Roll UpsampleNearest2D "
     "UpsampleBilinear2D"
@@ -106,11 +112,11 @@ class Step(NamedTuple):
 
 
 class Gates(TorchFunctionMode):
-    """The gates of one forward pass. `with gates:` records them; `with gates.replaying():` uses them for another input.
+    """The gates of one forward pass. `with gates.recording():` finds them; `with gates.replaying():` uses them again.
 
-    In both cases, call `start` as soon as the input exists. From then on, each operation counts that depends on a
-    tensor that requires a gradient and is not a leaf (leaves are parameters). A replay must run the same operations in
-    the same order. saving: how the graph saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as
+    In both cases, call `start` as soon as the input exists. From then on, each operation counts that depends on it. For
+    all other tensors, such as parameters, no graph is recorded. A replay must run the same operations in the same
+    order. saving: how the graph saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as
     they are. note: called with the name of each operation that cannot be held; the names are in `unheld`, too.
     """
 
@@ -121,20 +127,29 @@ class Gates(TorchFunctionMode):
         self.unheld: list[str] = []
         self.hidden = False  # whether an operation ran without a gradient, as inside a custom autograd function
         self._note = note or self.unheld.append
-        self._calls, self._started, self._replays = 0, False, False
+        self._calls, self._replays = 0, False
+        self._depends: Dependence | None = None  # None: nothing counts yet
         self._opened: list[Callable] = []
         self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
 
     @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Run the block and record the gates."""
+        with self:
+            yield
+        self._depends = None  # which would keep the graph alive
+
+    @contextmanager
     def replaying(self) -> Iterator[None]:
         """Run the block, which must repeat the recorded pass with another input, with the gates that are held."""
-        self._started, self._replays = False, True
+        self._replays = True
         with saved_tensors_hooks(_nothing, _nothing), self:  # the graph shows what depends on the input, and no more
             yield
+        self._depends = None
 
-    def start(self) -> None:
-        """Count the operations from here on."""
-        self._calls, self._started = 0, True
+    def start(self, x: Tensor) -> None:
+        """Count the operations that depend on x, which has a graph, from here on."""
+        self._calls, self._depends = 0, Dependence(x)
 
     def nbytes(self) -> int:
         """The memory of what is held, in bytes; some of it is shared with the graph."""
@@ -142,8 +157,9 @@ class Gates(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if not self._started:
+        if self._depends is None:
             return func(*args, **kwargs)
+        func = COMPOSED.get(getattr(func, "__name__", ""), func)
         if isinstance(func, FunctionType) and func not in self._opened:
             self._opened.append(func)
             try:
@@ -154,7 +170,7 @@ class Gates(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__" and not isinstance(value := func(*args), Tensor):  # such as x.shape
             return value
-        args, kwargs, dependent = _without_parameters(*_by_position(name.strip("_"), args, kwargs))
+        args, kwargs, dependent = _only_dependent(*by_position(name.strip("_"), args, kwargs), self._depends)
         if not dependent:
             return func(*args, **kwargs)
         self._calls += 1
@@ -167,6 +183,8 @@ class Gates(TorchFunctionMode):
         elif (step := self.steps.get(self._calls)) is not None:
             if step.name != name:
                 raise LayerError(f"where it runs {step.name} for the photo, it runs {name} for an empty feature map")
+            if name.strip("_") in RANDOM:
+                plain(*args, **kwargs)
             result = step.replay(plain, args, kwargs)
         else:
             return func(*args, **kwargs)
@@ -182,6 +200,10 @@ class Gates(TorchFunctionMode):
             result, gates, replay = held
             self.steps[self._calls] = Step(name, gates, replay)
             return result
+        if name in NUMBERS:
+            number = func(*_detached(args), **_detached(kwargs))
+            self.steps[self._calls] = Step(name, [], lambda *_: number)
+            return number
         result = func(*args, **kwargs)
         tensors = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(t, Tensor)]
         if tensors and not any(t.requires_grad for t in tensors):  # x[0] = 1 returns None: a replay must do it again
@@ -236,11 +258,12 @@ def _pointwise(
         return None
     gates = [(y / plain).nan_to_num_(0, float("inf"), -float("inf"))]  # where x and y are 0, the gate does not matter
     if kind in AT_ZERO:
-        near = torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64, device="cpu")
-        low, start, high = func(near, *args[1:], **kwargs).tolist()
-        if start and not abs(start) < float("inf"):
+        wide = torch.float32 if x.device.type == "mps" else torch.float64  # which Apple's GPU does not have
+        near = torch.tensor([-1e-4, 0.0, 1e-4], dtype=wide, device=x.device).view(3, *[1] * x.ndim)
+        low, start, high = func(near, *args[1:], **kwargs).to(y.dtype)  # by element if the arguments are
+        if not start.isfinite().all():
             return y, [y], lambda *_: y
-        if start:
+        if start.any():
             small = plain.abs() < 1e-3
             gate = torch.where(small, (high - low) / 2e-4, (y - start) / torch.where(small, 1, plain))
             gates = [gate, y - gate * plain]
@@ -280,40 +303,60 @@ class Normalised:
 
 
 def _layer_norm(
-    x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+    x: Tensor, normalized_shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
 ) -> Affine:
-    scale = torch.native_layer_norm(x.detach(), shape, None, None, eps)[2]
-    return Normalised(tuple(range(-len(shape), 0)), scale, weight, bias)
+    scale = torch.native_layer_norm(x.detach(), normalized_shape, None, None, eps)[2]
+    return Normalised(tuple(range(-len(normalized_shape), 0)), scale, _copy(weight), _copy(bias))
 
 
-def _rms_norm(x: Tensor, shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Affine:
+def _rms_norm(x: Tensor, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Affine:
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    scale = (x.detach().square().mean(tuple(range(-len(shape), 0)), keepdim=True) + eps).rsqrt()
+    scale = (x.detach().square().mean(tuple(range(-len(normalized_shape), 0)), keepdim=True) + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     return lambda x: x * scale
 
 
-def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any) -> Affine:
-    grouped = (len(x), groups, -1)
+def _group_norm(
+    x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any, **__: Any
+) -> Affine:
+    grouped = (len(x), num_groups, -1)
     normalise = _normalised(x.reshape(grouped), (2,), eps, None, None)
     weight, bias = _per_channel(weight, x), _per_channel(bias, x)
     return lambda x: _scaled(normalise(x.reshape(grouped)).reshape(x.shape), weight, bias)
 
 
 def _instance_norm(
-    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *_: Any
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+    **__: Any,
 ) -> Affine | None:
-    return _group_norm(x, x.shape[1], weight, bias, eps) if own else None
+    return _group_norm(x, x.shape[1], weight, bias, eps) if use_input_stats else None
 
 
 def _batch_norm(
-    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *_: Any
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+    **__: Any,
 ) -> Affine:
     weight, bias = _per_channel(weight, x), _per_channel(bias, x)
     if training:
         return _normalised(x, (0, *range(2, x.ndim)), eps, weight, bias)
     # Affine as it is, but PyTorch's own gradient is wrong if its strides are not those of x (seen in torch 2.14.1).
-    centre, scale = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (mean, (var + eps).rsqrt()))
+    centre, scale = _per_channel(running_mean, x), _per_channel((running_var + eps).rsqrt(), x)
     return lambda x: _scaled((x - centre) * scale, weight, bias)
 
 
@@ -327,12 +370,6 @@ def _glu(x: Tensor, dim: int = -1) -> Affine:
     return lambda x: x.chunk(2, dim)[0] * gate
 
 
-def _cosine_similarity(x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Affine:
-    norms = [t.detach().norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x, other)]
-    direction = other.detach() / norms[0] / norms[1]
-    return lambda x: (x * direction).sum(dim)
-
-
 NORMS: dict[str, Callable[..., Affine | None]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
@@ -341,7 +378,6 @@ NORMS: dict[str, Callable[..., Affine | None]] = {
     "batch_norm": _batch_norm,
     "log_softmax": _log_softmax,
     "glu": _glu,
-    "cosine_similarity": _cosine_similarity,
 }
 """Operations of one activation, each with a function from its arguments to the affine operation that remains."""
 RULES = POINTWISE | CONSTANT | CHOICES | {*FACTORS, *HELD, *NORMS}
@@ -360,8 +396,22 @@ def _scaled(x: Tensor, weight: Any, bias: Any) -> Tensor:
     return x if bias is None else x + bias
 
 
-def _per_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if values is None else values.reshape(-1, *[1] * (x.ndim - 2))
+def _per_channel(values: Any, x: Tensor) -> Any:
+    return None if values is None else _copy(values).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _copy(values: Any) -> Any:
+    """A copy of parameters or statistics, which training may change before a map is asked for."""
+    return None if values is None else values.clone()
+
+
+def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    lengths = [t.norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x1, x2)]
+    return (x1 / lengths[0] * (x2 / lengths[1])).sum(dim)
+
+
+COMPOSED: dict[str, Callable[..., Tensor]] = {"cosine_similarity": _cosine_similarity}
+"""Operations for which we run others that do the same, each with its own rule."""
 
 
 def _product(kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, list[Any], Replay] | None:
@@ -520,7 +570,7 @@ def _base(func: Any, name: str) -> Callable:
     return getattr(home, name.rstrip("_"), func)
 
 
-def _by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+def by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """The arguments of an operation with a rule, the first ones by position: mul(input=x, other=y) is mul(x, y)."""
     if kwargs and kind in RULES:
         for name in NAMES.get(kind, ("input", "other"))[len(args) :]:
@@ -530,26 +580,29 @@ def _by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple,
     return args, kwargs
 
 
-def _without_parameters(args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], bool]:
-    """The arguments with parameters detached, and whether any of the others requires a gradient."""
-    parameters = dependent = False
+def _only_dependent(
+    args: tuple, kwargs: dict[str, Any], depends: Callable[[Tensor], bool]
+) -> tuple[tuple, dict[str, Any], bool]:
+    """The arguments, of which only those that depend on the input have a graph, and whether there are any of these."""
+    others = dependent = False
     for a in (*args, *kwargs.values()):
         for t in a if isinstance(a, (list, tuple)) else (a,):
             if isinstance(t, Tensor) and t.requires_grad:
-                parameters, dependent = parameters or t.is_leaf, dependent or not t.is_leaf
-    if parameters:
-        args, kwargs = _detached(args, leaves=True), _detached(kwargs, leaves=True)
+                inside = depends(t)
+                others, dependent = others or not inside, dependent or inside
+    if others:
+        args, kwargs = _detached(args, depends), _detached(kwargs, depends)
     return args, kwargs, dependent
 
 
-def _detached(value: Any, leaves: bool = False) -> Any:
-    """The arguments without their graph. leaves: detach only leaves, that is, parameters."""
+def _detached(value: Any, unless: Callable[[Tensor], bool] = lambda _: False) -> Any:
+    """The arguments without their graph, except those for which `unless` is true."""
     if isinstance(value, Tensor):
-        return value.detach() if value.requires_grad and (value.is_leaf or not leaves) else value
+        return value.detach() if value.requires_grad and not unless(value) else value
     if isinstance(value, dict):
-        return {key: _detached(v, leaves) for key, v in value.items()}
+        return {key: _detached(v, unless) for key, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_detached(v, leaves) for v in value)
+        return type(value)(_detached(v, unless) for v in value)
     return value
 
 

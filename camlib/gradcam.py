@@ -134,10 +134,12 @@ def frozen_cam(
 
     Arguments, shapes and errors as in `gradient_map`. The map is float64 for a network in float64. The rest is what the
     network with its gates held gives for an empty feature map: `camlib.explain(clf, photo, method="frozen").rest(k)`.
-    Each map is verified. If the check fails, a `LayerError` names the operations that camlib cannot hold.
+    Each map is verified: map and rest may miss the logit by at most `camlib.frozen.TOLERANCE` of the sum of all
+    absolute terms, for example 1e-4 in float32. A network with an operation that camlib cannot hold, such as an LSTM,
+    is refused with a `LayerError`. It names the operation, unless PyTorch hides it.
 
     layer: None takes the last feature map. If the network has attention, it takes the last one before the first
-    attention, among those that all of the photo's influence passes through.
+    attention (a matrix product of two activations), among those that all of the photo's influence passes through.
 
     map = n · Σ_c G_c · A_c for n cells; see `camlib.frozen`. For a network that ends in GAP and a linear layer, this is
     the class activation map, and the rest is the bias. Related work: Srinivas & Fleuret 2019 (arXiv 1905.00780), whose

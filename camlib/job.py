@@ -39,6 +39,7 @@ class Settings:
     out: Path
     model: str = "efficientnet_lite0"
     method: str = "cam"
+    layer: str = ""  # the one that camlib finds
     view: "Kind" = "crop"
     sizes: tuple[int, ...] = ()
     targets: tuple[int, ...] = ()
@@ -55,7 +56,7 @@ class Settings:
         """Everything that decides what is written."""
         from camlib.version import __version__
 
-        names = ("model", "method", "view", "sizes", "targets", "top", "figure", "raw", "html")
+        names = ("model", "method", "layer", "view", "sizes", "targets", "top", "figure", "raw", "html")
         return {"version": __version__} | {name: getattr(self, name) for name in names}
 
     @property
@@ -66,7 +67,7 @@ class Settings:
         'whole-top3'
         """
         usual = Settings(self.out)
-        names = ("model", "method", "view")
+        names = ("model", "method", "layer", "view")
         parts = [_slug(getattr(self, name)) for name in names if getattr(self, name) != getattr(usual, name)]
         parts += ["size" + "+".join(map(str, self.sizes))] if self.sizes else []
         if len(self.targets) > 1 or (self.targets and (self.figure or self.raw)):  # they share a scale or a file
@@ -130,6 +131,7 @@ def run(
         ThreadPoolExecutor(settings.workers) as writers,
     ):
         options: dict[str, Any] = {"view": settings.view, "sizes": settings.sizes or None, "batch": settings.batch}
+        options["layer"] = settings.layer or None
         seen = explained(clf, todo, readers, find_method(settings.method), memory, **options)
         written = ahead(writers, write, map(intend, seen), 2 * settings.workers)
         for photo, finished in zip(photos, done, strict=True):

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import Unfrozen, cut_gates, gradients, no_gradient
+from camlib.autograd import Dependence, Unfrozen, cut_gates, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
+from camlib.gates import by_position
 from camlib.hooks import Layer, find_layer
 from camlib.network import (
     Hooks,
@@ -403,7 +404,6 @@ def _differentiate(
     frozen: bool,
 ) -> _Trace:
     trace = _Trace({}, {}, {}, {}, frozen)
-    attention = Attention()
     reached = trace.reached  # hooks that held the trace, and with it the graph, would never be freed
 
     earlier: list[Run] = []
@@ -426,8 +426,10 @@ def _differentiate(
 
     with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
         photo = x.clone().requires_grad_()
+        shown = photo * 1
+        attention = Attention(shown)
         with attention:
-            scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+            scores = as_scores(run_hooked(module, shown, after), 1, type(module).__name__, output)
         trace.before_attention = earlier if attention.found else None
         if not scores.requires_grad:
             if frozen:
@@ -446,41 +448,60 @@ def _differentiate(
 
 
 class Attention(TorchFunctionMode):
-    """Detects attention between cells: PyTorch's own functions, or a product of two activations that is a matrix.
+    """Detects attention between cells of a photo x: PyTorch's own functions, or a matrix product of two activations.
 
-    A product with a single row or column does not count.
+    Activations are tensors that depend on x. A product with a single row or column does not count.
     """
 
-    found = False
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.found = False
+        self._depends = Dependence(x)
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").strip("_")
         if not self.found and name in ATTENTION:
+            args, _ = by_position(name, args, kwargs or {})
+            args = args[1:] if name in ADDED else args
             factors = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
-            activations = [a for a in factors if isinstance(a, Tensor) and a.requires_grad and not a.is_leaf]
+            activations = [a for a in factors if isinstance(a, Tensor) and a.requires_grad and self._depends(a)]
             product = result[0] if isinstance(result, tuple) else result
             self.found = len(activations) > 1 and (name not in PRODUCTS or min(product.shape[-2:]) > 1)
         return result
 
 
-PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum")
+ADDED = ("addmm", "baddbmm", "addbmm")  # their first argument is not a factor
+PRODUCTS = ("matmul", "mm", "bmm", *ADDED, "linear", "inner", "tensordot", "einsum", "chain_matmul", "linalg_multi_dot")
 ATTENTION = (*PRODUCTS, "scaled_dot_product_attention", "multi_head_attention_forward")
 
 
-def _is_passed_by_all(module: nn.Module, x: Tensor, output: Output | None, restless: Restless, run: Run) -> bool:
+def _is_passed_by_all(
+    module: nn.Module, x: Tensor, output: Output | None, restless: Restless, run: Run, frozen: bool
+) -> bool:
     """Whether the photo x influences the scores only through the output of this run."""
 
     def after(name: str, call: int, _: nn.Module, value: Any) -> Tensor | None:
-        return value.detach() if run == (name, call) else None
+        return _Cut.apply(value) if run == (name, call) else None
 
-    with untouched(module, restless), torch.enable_grad():
+    with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
         photo = x.clone().requires_grad_()
-        result = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
-        if not result.requires_grad:
-            return True
-        (gradient,) = gradients(result.sum(), [photo], type(module).__name__)
+        scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
+        signs = noise(scores.shape).to(scores)  # a sum may be constant where the scores are not
+        (gradient,) = gradients((scores * signs).sum(), [photo], type(module).__name__)
     return gradient is None or not gradient.any()
+
+
+class _Cut(torch.autograd.Function):
+    """The same tensor, through which no gradient passes. Unlike `detach`, it also works inside `Unfrozen`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> None:
+        return None
 
 
 def _note(reached: dict[Run, Tensor], run: Run, gradient: Tensor | None) -> None:
@@ -516,7 +537,7 @@ def _choose(
     output: Output | None,
 ) -> tuple[Run, Grid]:
     """The last run that qualifies, see `locate`."""
-    before = trace.before_attention if before_attention and not trace.frozen else None
+    before = trace.before_attention if before_attention else None
     order = [run for run in reversed(trace.reached) if before is None or run in before]
     grids: dict[Run, Grid | None] = {}
     doubtful: set[Run] = set()
@@ -539,7 +560,7 @@ def _choose(
         if any(grids[r] and not trace.feeds(r, run, name) for r in others):
             side_by_side.append(run.layer)
             continue
-        if before is not None and not _is_passed_by_all(module, x, output, restless, run):
+        if before is not None and not _is_passed_by_all(module, x, output, restless, run, trace.frozen):
             continue
         _, channels, h, w = grid.read(trace.reached[run], x).shape
         if only is not None or (channels > 1 and min(h, w) > 1):

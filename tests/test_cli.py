@@ -94,6 +94,25 @@ def test_a_network_without_an_exact_map_gets_a_frozen_one(tmp_path, capsys, monk
     assert code == 2 and "method='frozen'" in err  # asked for by name, it is refused
 
 
+def test_a_named_layer(tmp_path, capsys, monkeypatch):
+    from camlib.shapes import NORMALISATION, SHAPES, SIDE, trained_transformer
+
+    vit = load_model(trained_transformer(), labels=SHAPES, size=SIDE, **NORMALISATION)
+    monkeypatch.setattr(camlib.models, "load_model", lambda name, device: vit)
+    args = ("data/photos/cat.jpg", "--model", "vit", "--out", tmp_path, "--json")
+    code, out, _ = run(capsys, *args, "--layer", "blocks.0")
+    row = json.loads(out)
+    exp = explain(vit, "data/photos/cat.jpg", method="frozen", layer="blocks.0")
+    assert code == 0 and row["rest"] == pytest.approx(exp.rest(), abs=1e-3)
+    assert row["rest"] != pytest.approx(explain(vit, "data/photos/cat.jpg", method="frozen").rest(), abs=1e-2)
+    by_default = json.loads(run(capsys, *args)[1])
+    assert by_default["picture"] != row["picture"] and "blocks-0" in row["picture"]
+    code, _, err = run(capsys, *args, "--layer", "blocks.7")
+    assert code == 2 and "blocks.7" in err
+    code, _, err = run(capsys, *args, "--method", "cam", "--layer", "stem")
+    assert code == 2 and "--layer is for other methods" in err
+
+
 def test_figure_shows_the_classes_side_by_side(clf, tmp_path, capsys):
     names = ("--target", "lynx", "--target", 282)
     code, out, _ = run(capsys, "data/photos/cat.jpg", *names, "--figure", "--out", tmp_path)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import camlib
-from camlib import LayerError, explain, frozen_cam, load_model
+from camlib import LayerError, ModelError, explain, frozen_cam, load_model
 from camlib.forward_pass import run_forward
 from camlib.frozen import TOLERANCE, without_cells
 from camlib.layers import Grid
@@ -275,6 +275,57 @@ def test_later_maps_are_those_of_the_network_as_it_was(picture, method):
     assert torch.equal(exp.map([0, 1, 2]), expected)
     changed = explain(clf, picture, method=method).map([0, 1, 2])
     assert (changed - expected).abs().max() > 0.01 * expected.abs().max()
+
+
+class Normalises(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.conv, self.part, self.last = nn.Conv2d(3, 6, 8, 8), part, nn.Linear(6, 3)
+        self.eval()
+
+    def forward(self, x):
+        tokens = F.gelu(self.conv(x)).flatten(2).transpose(1, 2)
+        if isinstance(self.part, (nn.LayerNorm, nn.RMSNorm)):
+            return self.last(self.part(tokens).mean(1))
+        return self.last(self.part(tokens.transpose(1, 2)).square().mean(2))
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda: nn.LayerNorm(6),
+        lambda: nn.RMSNorm(6),
+        lambda: nn.GroupNorm(2, 6),
+        lambda: nn.InstanceNorm1d(6, affine=True),
+        lambda: nn.BatchNorm1d(6),
+        lambda: nn.PReLU(6),
+        lambda: nn.Conv1d(6, 6, 1),
+    ],
+    ids=["layer", "rms", "group", "instance", "batch", "prelu", "conv"],
+)
+def test_the_gates_hold_copies_of_each_parameter(picture, part, statistics):
+    """A map that is asked for after a training step is the one that it would have been before."""
+    net = Normalises(part())
+    clf = classifier(net)
+    expected = explain(clf, picture, method="frozen", layer="conv").map([0, 1, 2]).clone()
+    exp = explain(clf, picture, method="frozen", layer="conv")
+    with torch.no_grad():
+        for t in net.buffers() if statistics else net.parameters():
+            t.mul_(2).add_(1)
+    assert torch.equal(exp.map([0, 1, 2]), expected) and float(exp.residual([0, 1, 2])) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["frozen", "grad_cam"])
+def test_scores_that_are_not_finite(picture, method):
+    class Log(Small):
+        def forward(self, x):
+            return self.last(self.conv(x).mean((2, 3))).log()
+
+    with pytest.raises(ModelError, match="The scores of Log are not finite"):
+        explain(classifier(Log()), picture, method=method, layer="conv")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -116,6 +116,8 @@ POINTWISE = {
     "relu6": lambda x: F.relu6(9 * x),
     "hardtanh": lambda x: F.hardtanh(x, -0.2, 0.3),
     "hardtanh above 0": lambda x: F.hardtanh(x, 0.1, 0.3),
+    "hardtanh above 0, at 0": lambda x: F.hardtanh(x.relu(), 0.1, 0.3),
+    "expit": torch.special.expit,
     "tanh": torch.tanh,
     "F.tanh": F.tanh,
     "sigmoid": torch.sigmoid,
@@ -133,6 +135,9 @@ POINTWISE = {
     "clamp max": lambda x: torch.clamp(x, max=-0.1),
     "clamp_min": lambda x: torch.clamp_min(x, 0.1),
     "clip": lambda x: x.clip(0.1, 0.4),
+    "clamp per channel": lambda x: torch.clamp(x, torch.linspace(-0.2, 0.3, C).to(x)[:, None, None]),
+    "clamp max per channel": lambda x: x.relu().clamp(max=torch.linspace(-0.1, 0.3, C).to(x)[:, None, None]),
+    "pow per channel": lambda x: x.abs() ** torch.linspace(0, 3, C).to(x)[:, None, None],
     "clip keywords": lambda x: torch.clip(input=x, min=0.1, max=0.4),
     "abs": torch.abs,
     "abs()": abs,
@@ -236,6 +241,12 @@ NORMS = {
     ),
     "torch.layer_norm": last_axis(lambda t: torch.layer_norm(t, (C,), eps=0.1)),
     "group_norm": lambda x: F.group_norm(x, 2, eps=0.1),
+    "torch.layer_norm keywords": last_axis(lambda t: torch.layer_norm(t, normalized_shape=(C,), eps=0.1)),
+    "torch.group_norm keywords": lambda x: torch.group_norm(x, num_groups=2, eps=0.1),
+    "torch.rms_norm keywords": last_axis(lambda t: torch.rms_norm(t, normalized_shape=(C,), eps=0.1)),
+    "torch.instance_norm keywords": lambda x: torch.instance_norm(
+        x, None, None, None, None, use_input_stats=True, momentum=0.1, eps=0.1, cudnn_enabled=False
+    ),
     "rms_norm": last_axis(lambda t: F.rms_norm(t, (C,))),
     "instance_norm": F.instance_norm,
     "normalize": F.normalize,
@@ -685,6 +696,10 @@ MOVES = {
     "argmax index": lambda x: x[:, x.detach().mean((0, 2, 3)).argmax()].relu(),
     "argmax item": lambda x: x[:, int(x.mean((0, 2, 3)).argmax().item())].relu(),
     "item as number": lambda x: x / (1 + x.abs().mean().item()),
+    "item as a term": lambda x: x.relu() + 3 * x.abs().mean().item(),
+    "float as a term": lambda x: x.relu() + 3 * float(x.abs().mean()),
+    "tolist as terms": lambda x: x.relu() + torch.tensor(x[0, :, 0, 0].tolist()).to(x)[:, None, None],
+    "if item": lambda x: x.relu() if x.abs().mean().item() > 1e-9 else x + 1,
     "tolist": lambda x: x * sum(abs(v) for v in x[:, 0, 0, 0].tolist()),
     "gather argmax": lambda x: x.flatten(2).gather(2, x.flatten(2).argmax(2, keepdim=True)),
     "nonzero": lambda x: x.new_zeros(len(x), 1).index_add(0, (x > 0).nonzero()[:, 0], x[x > 0].relu()[:, None]),
@@ -729,6 +744,9 @@ MOVES = {
     "feature dropout": lambda x: F.dropout2d(x, 0.5, training=True).relu(),
     "alpha dropout": lambda x: F.alpha_dropout(x, 0.3, training=True),
     "noise": lambda x: (x + torch.randn_like(x)).relu(),
+    "noise, then dropout": lambda x: F.dropout((x + torch.randn_like(x)).relu(), 0.5, training=True),
+    "rrelu, then dropout": lambda x: F.dropout(F.rrelu(x, training=True), 0.5, training=True),
+    "a random mask, then dropout": lambda x: F.dropout(x * torch.bernoulli(x.sigmoid()), 0.5, training=True),
     "drop path": lambda x: x + x.relu() * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.8).div_(0.8),
     "out=": lambda x: torch.cat([x, x], 1)[:, :C].relu(),
     "baddbmm with weights": lambda x: torch.baddbmm(x[:, 0], x[:, 1], torch.ones(len(x), 4, 4).to(x)).relu(),
@@ -755,6 +773,57 @@ def _no_grad(x):
 @pytest.mark.parametrize("body", [*MOVES.values()], ids=[*MOVES])
 def test_moves(body):
     assert_held(Net(body))
+
+
+def test_a_tensor_with_a_graph_of_its_own_is_a_constant():
+    """As an embedding of another picture, made without `torch.no_grad`: it is no part of this photo's map."""
+    other = torch.linspace(0.5, 2, C, dtype=torch.float64).requires_grad_() * 1
+    foreign, plain = (Net(lambda x, o=o: x.relu().mean((2, 3)) * o) for o in (other, other.detach()))
+    ran, expected = assert_held(foreign), assert_held(plain)
+    assert torch.equal(ran.rest, expected.rest) and torch.equal(ran.raw_gradient([1, 1]), expected.raw_gradient([1, 1]))
+    torch.testing.assert_close(ran.rest, plain.last.bias.expand(2, 3))  # a GAP network: the map has all but the bias
+    assert_held(Net(lambda x: F.linear(x.relu().mean((2, 3)), other.outer(other))))
+
+
+class TwoStreams(nn.Module):
+    """The product of two convolutions of one photo; frozen: as a backbone whose graph is cut."""
+
+    def __init__(self, frozen):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.a, self.b = (nn.Conv2d(3, C, 3, padding=1).double() for _ in range(2))
+            self.last = nn.Linear(C, 3).double()
+        self.frozen = frozen
+        self.eval()
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            other = self.b(x)
+            product = other * self.a(x)
+        return self.last(product.mean((2, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_stream_beside_the_layer_is_a_constant(frozen):
+    """The product is linear in a's output, so all but the bias lies on its map, also if camlib restores the graph."""
+    net = TwoStreams(frozen)
+    ran = assert_held(net, layer="a")
+    torch.testing.assert_close(ran.rest, net.last.bias.expand(2, 3))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_cosine_similarity(swapped):
+    prototypes = torch.randn(3, C, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def similarity(x):
+        pair = (x.mean((2, 3))[:, None], prototypes)
+        return F.cosine_similarity(*(pair[::-1] if swapped else pair), dim=-1)
+
+    net = Net(similarity)
+    ran = assert_held(net, ulps=8)
+    torch.testing.assert_close(ran.rest, net.last.bias.expand(2, 3))  # with its length held, the feature is linear
+    assert_held(Net(lambda x: F.cosine_similarity(x1=x[:, :3], x2=x[:, 3:].relu())), ulps=8)
 
 
 def test_shared_layers_run_twice():
@@ -1223,9 +1292,9 @@ UNHELD = {
     "three factors": (lambda: Block(lambda x: torch.einsum("bchw,bchw,bchw->bc", x, x, x)), "einsum (in parts.deep.1)"),
     "2**x": (lambda: Block(lambda x: 2**x), "pow (in parts.deep.1)"),
     "x**y": (lambda: Block(lambda x: (x.abs() + 1) ** x), "pow (in parts.deep.1)"),
-    "cosine similarity": (
-        lambda: Block(lambda x: F.cosine_similarity(x[:, :3], x[:, 3:])),
-        "cosine_similarity (in parts.d",
+    "pairwise distance": (
+        lambda: Block(lambda x: F.pairwise_distance(x[:, :3], x[:, 3:])),
+        "pairwise_distance (in parts.d",
     ),
     "cdist": (lambda: Block(lambda x: torch.cdist(tokens(x), tokens(x).flip(1) + 1)), "cdist"),
 }

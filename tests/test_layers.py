@@ -96,6 +96,59 @@ def test_before_attention():
     assert locate(net, X, "last", before_attention=True).layer == "last"
 
 
+MATRIX_PRODUCTS = {
+    "@": lambda a, b: a @ b,
+    "mm": lambda a, b: torch.stack([torch.mm(m, n) for m, n in zip(a, b, strict=True)]),
+    "bmm keywords": lambda a, b: torch.bmm(input=a, mat2=b),
+    "baddbmm": lambda a, b: torch.baddbmm(torch.zeros(1), a, b),
+    "addmm": lambda a, b: torch.addmm(torch.zeros(1), a[0], b[0])[None],
+    "linear": lambda a, b: nn.functional.linear(a[0], b[0].T)[None],
+    "tensordot": lambda a, b: torch.tensordot(a[0], b[0], 1)[None],
+    "inner": lambda a, b: torch.inner(a[0], b[0].T)[None],
+    "einsum": lambda a, b: torch.einsum("bij,bjk->bik", a, b),
+    "multi_dot": lambda a, b: torch.linalg.multi_dot([a[0], b[0]])[None],
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "no_grad"])
+@pytest.mark.parametrize("product", [*MATRIX_PRODUCTS.values()], ids=[*MATRIX_PRODUCTS])
+def test_attention_by_any_matrix_product(product, frozen):
+    def attended(n, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            tokens = n.body(x).flatten(2).transpose(1, 2)
+            weights = product(tokens, tokens.transpose(1, 2)).softmax(-1)
+            mixed = n.mix((tokens + product(weights, tokens)).transpose(1, 2).unflatten(2, (16, 16)))
+        return n.fc(mixed.mean((2, 3)))
+
+    net = Net(attended, fc=lambda: nn.Linear(8, 5), mix=lambda: conv(8, 8, 1))
+    assert locate(net, X).layer == "mix"
+    assert locate(net, X, before_attention=True).layer == "body"
+
+
+def test_a_product_of_weights_is_no_attention():
+    """As with low-rank updates: the weight matrix is a product of two parameters."""
+
+    def low_rank(n, x):
+        tokens = n.body(x).flatten(2).transpose(1, 2)
+        tokens = tokens @ (n.down.weight.T @ n.up.weight.T)
+        return n.fc(n.mix(tokens.transpose(1, 2).unflatten(2, (16, 16))).mean((2, 3)))
+
+    parts = {"down": lambda: nn.Linear(8, 2), "up": lambda: nn.Linear(2, 8), "mix": lambda: conv(8, 8, 1)}
+    net = Net(low_rank, fc=lambda: nn.Linear(8, 5), **parts)
+    assert locate(net, X, before_attention=True).layer == "mix"
+
+
+def test_a_way_around_a_layer_is_seen_where_the_scores_sum_to_a_constant():
+    def end(n, x):
+        tokens = n.stem(x).flatten(2).transpose(1, 2)
+        score = n.fc(n.block(tokens).mean(1) + n.side(x).mean((2, 3)))[:, :1]
+        return torch.cat([-score, score], 1)
+
+    net = Net(end, stem=body, side=body, block=PreNorm, fc=lambda: nn.Linear(8, 5))
+    with pytest.raises(LayerError, match="no layer before the first attention"):
+        locate(net, X, before_attention=True)
+
+
 def test_a_softmax_over_cells_into_one_vector_is_no_attention():
     def pooled(n, x):
         features = n.body(x)
