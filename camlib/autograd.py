@@ -1,5 +1,6 @@
 """Gradients through networks that were not written for them: frozen backbones, weights that change, checkpointing."""
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,8 @@ class Dependence:
     def __init__(self, origin: Tensor) -> None:
         self._known: dict[Any, bool] = {None: False, origin.grad_fn: True}
 
-    def __call__(self, tensor: Tensor) -> bool:
+    def __call__(self, tensor: Tensor, met: Callable[[Any], None] | None = None) -> bool:
+        """met: called with each node behind the tensor that depends on the origin and was not met before."""
         waiting: list[Any] = [tensor.grad_fn]
         while waiting:
             node = waiting[-1]
@@ -43,16 +45,40 @@ class Dependence:
                 waiting += unknown
                 continue
             waiting.pop()
-            self._known.setdefault(node, any(self._known[n] for n in behind))
+            if node not in self._known:
+                self._known[node] = any(self._known[n] for n in behind)
+                if met and self._known[node]:
+                    met(node)
         return self._known[tensor.grad_fn]
+
+
+def bottlenecks(origin: Tensor, tensor: Tensor) -> set[Any]:
+    """The nodes of the graph that all ways from the origin to the tensor pass through.
+
+    We count the ways, with a random weight for each edge, modulo a prime: where all of them are, there is a bottleneck.
+    """
+    order: list[Any] = []  # from the origin to the tensor
+    if not Dependence(origin)(tensor, order.append):
+        return set()
+    prime, draw = (1 << 61) - 1, random.Random(0)
+    towards: dict[Any, int] = {origin.grad_fn: 1}  # the ways from the origin to a node
+    edges: dict[Any, list[tuple[Any, int]]] = {}
+    for node in order:
+        edges[node] = [(n, draw.randrange(1, prime)) for n, _ in node.next_functions if n in towards]
+        towards[node] = sum(weight * towards[n] for n, weight in edges[node]) % prime
+    onwards = dict.fromkeys(towards, 0) | {tensor.grad_fn: 1}  # and from there to the tensor
+    for node in reversed(order):
+        for n, weight in edges[node]:
+            onwards[n] = (onwards[n] + weight * onwards[node]) % prime
+    return {node for node in towards if towards[node] * onwards[node] % prime == towards[tensor.grad_fn]}
 
 
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
     """Inside this context, graphs store copies of the weights and constants they need: training cannot change them."""
-    storages = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
+    storages = {storage_of(t) for t in [*module.parameters(), *module.buffers()]}
 
     def pack(tensor: Tensor) -> tuple[Tensor, int | None]:
-        if tensor.grad_fn is None or _storage(tensor) in storages:  # the latter: a view of a weight, such as weight.T
+        if tensor.grad_fn is None or storage_of(tensor) in storages:  # the latter: a view of a weight, such as weight.T
             return tensor.detach().clone(), None
         return tensor.detach(), tensor._version  # detached: a node that holds its own result is never freed
 
@@ -65,7 +91,7 @@ def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
     return saved_tensors_hooks(pack, unpack)
 
 
-def _storage(tensor: Tensor) -> int:
+def storage_of(tensor: Tensor) -> int:
     try:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # a sparse tensor has no storage of its own

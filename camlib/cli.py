@@ -174,6 +174,8 @@ def _run(args: argparse.Namespace) -> int:
         clf = load_model(args.model, device=_device(args.device))
     args.method = args.method or _method_for(clf)
     if args.layer is not None:
+        if not args.layer:
+            raise CamError("--layer is empty; give the name of a layer.")
         if args.method == "cam":
             raise CamError("--layer is for other methods; for cam, the network determines the layer.")
         find_layer(clf.module, args.layer)

@@ -113,8 +113,8 @@ def _record_named(
     with (
         torch.no_grad(),
         untouched(module) as changed,
-        capture(module, layer, live=True) as captured,
         holding(module, layer, None, gates) if gates else nullcontext(),
+        capture(module, layer, live=True) as captured,  # inside: its hook comes first
     ):
         graph = _scores(module, x, output, keep_weights)
     value = captured.get(layer)
@@ -136,8 +136,8 @@ def _record(
     with (
         torch.enable_grad() if frozen else torch.no_grad(),
         untouched(module, layer.restless),
-        capture(module, layer.layer, live=True, call=layer.call) as captured,
         holding(module, layer.layer, layer.call, gates) if gates else nullcontext(),
+        capture(module, layer.layer, live=True, call=layer.call) as captured,  # inside: its hook comes first
         Unfrozen() if frozen else nullcontext(),  # the inner one: what the gates detach stays detached
     ):
         graph = _scores(module, x, output, keep_weights)

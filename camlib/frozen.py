@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from camlib.autograd import Unfrozen
 from camlib.errors import CamError, LayerError, first_line
-from camlib.gates import Gates, custom_functions
+from camlib.gates import Gates
 from camlib.hooks import capture
 from camlib.layers import FeatureLayer, Grid
 from camlib.network import Hooks, as_written, scores, untouched
@@ -55,7 +55,7 @@ def holding(
         return replaced
 
     with Hooks() as hooks:
-        hooks.after(module.get_submodule(layer), hook)
+        hooks.after(module.get_submodule(layer), hook, first=True)
         with as_written(), gates.recording() if empty is None else gates.replaying():
             yield
 
@@ -118,28 +118,36 @@ def frozen_map(ran: "ForwardPass", indices: list[int]) -> Tensor:
 def refuse_unheld(ran: "ForwardPass") -> None:
     """Raise a `LayerError` if the pass has operations that cannot be held: without them, a sum may be right by luck."""
     assert ran.gates is not None
-    if ran.gates.unheld or (ran.gates.hidden and custom_functions(ran.graph)):
+    ran.gates.end(ran.graph)
+    name = type(ran.module).__name__
+    if ran.gates.unheld:
         raise LayerError(
-            f"There is no frozen map of {type(ran.module).__name__}. {_culprits(ran)} Use another method, or name a "
-            "layer that comes after what cannot be held."
+            f"There is no frozen map of {name}. {_culprits(ran)} Use another method, or name a layer that comes after "
+            "what cannot be held."
+        )
+    if ran.gates.aliased:
+        raise LayerError(
+            f"{name} uses the output of {ran.layer.layer!r} also under another name: an attribute, or the tensor that "
+            "the layer changes in place or passes on. So a map of it would not have all that it does. Name another "
+            "layer."
         )
 
 
 def _culprits(ran: "ForwardPass") -> str:
-    """The operations that camlib cannot hold, in a sentence."""
-    where: dict[str, str] = {}
-    current = [""]
-
-    def note(name: str) -> None:
-        where.setdefault(name, current[-1])
+    """The operations that camlib cannot hold, in a sentence, with the layers in which they run."""
+    gates, running = Gates(), [""]
 
     def enter(name: str) -> Callable:
-        return lambda *_: current.append(name)
+        def hook(*_: Any) -> None:
+            running.append(name)
+            gates.layer = name
+
+        return hook
 
     def leave(*_: Any) -> None:
-        current.pop()
+        running.pop()
+        gates.layer = running[-1]
 
-    gates = Gates(note=note)
     with Hooks() as hooks:
         for name, m in ran.module.named_modules():
             if name:
@@ -148,12 +156,9 @@ def _culprits(ran: "ForwardPass") -> str:
         with (
             torch.no_grad(),
             untouched(ran.module, ran.layer.restless),
-            capture(ran.module, ran.layer.layer, live=True, call=ran.layer.call),
             holding(ran.module, ran.layer.layer, ran.layer.call, gates),
+            capture(ran.module, ran.layer.layer, live=True, call=ran.layer.call),
         ):
-            graph = scores(ran.module, ran.x, ran.output)
-    where |= dict.fromkeys(custom_functions(graph), "")
-    named = [f"{op} (in {layer})" if layer else op for op, layer in list(where.items())[:4]]
-    if not named:
-        return "camlib could not find the operation: PyTorch hides some, such as those inside a script."
-    return f"camlib cannot hold {', '.join(named)}."
+            gates.end(scores(ran.module, ran.x, ran.output))
+    named = [f"{op} (in {layer})" if layer else op for op, layer in list(gates.unheld.items())[:4]]
+    return f"camlib cannot hold {', '.join(named)}." if named else "camlib could not find the operation."

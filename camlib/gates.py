@@ -21,7 +21,7 @@ network for another input. We do not rely on these rules being right: `camlib.fr
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +34,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import Dependence
+from camlib.autograd import Dependence, storage_of
 from camlib.errors import LayerError
 from camlib.outputs import SAME_VALUES, operation
 
@@ -47,7 +47,8 @@ BOUNDED = _names("sigmoid special_expit hardsigmoid tanh hardtanh relu6 clamp er
 """Pointwise operations whose output is limited, as a gate's is."""
 POINTWISE = BOUNDED | _names(
     "relu gelu silu hardswish mish elu celu selu leaky_relu rrelu prelu softplus threshold log_sigmoid hardshrink "
-    "softshrink clamp_min clamp_max clip abs square pow exp exp2 expm1 log1p sqrt sin cos tan sinh asinh atan erfc"
+    "softshrink clamp_min clamp_max clip abs absolute square pow exp exp2 expm1 special_expm1 log1p special_log1p sqrt "
+    "sin cos tan sinh asinh arcsinh atan arctan erfc"
 )
 AT_ZERO = _names(
     "sigmoid special_expit hardsigmoid hardtanh softplus log_sigmoid exp exp2 cos erfc pow threshold clamp clamp_min "
@@ -86,7 +87,7 @@ AFFINE = _names(
     "unbind narrow select index_select gather take pad constant_pad_nd roll flip unfold im2col col2im fold "
     "pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d "
-    "upsample_bicubic2d dropout feature_dropout alpha_dropout instance_norm"
+    "upsample_bicubic2d dropout feature_dropout alpha_dropout"
 )
 """Operations that are affine as they are. What is in none of these tables is tested by value, see `_is_affine`."""
 RANDOM = _names("rrelu bernoulli normal poisson multinomial rand_like randn_like randint_like")
@@ -94,10 +95,11 @@ RANDOM = _names("rrelu bernoulli normal poisson multinomial rand_like randn_like
 NUMBERS = _names("item tolist __float__ __int__ __index__ __complex__ __bool__ is_nonzero equal allclose")
 """Operations that turn tensors into numbers of Python. Those of the photo are held."""
 SHIFTED = set(SAME_VALUES) | _names(
-    "Add Sub Rsub Mul Div Mean Sum Repeat Neg Copy CopySlices Pad ConstantPadNd Roll UpsampleNearest2D "
-    "UpsampleBilinear2D"
+    "Add Sub Rsub Mul Div Mean Sum Repeat Neg Cat Stack Pad ConstantPadNd Roll UpsampleNearest2D UpsampleBilinear2D"
 )
 """Autograd nodes behind which we look for the gate that a factor comes from."""
+HARMLESS = set(SAME_VALUES) | _names("AsStrided Add Sub Rsub Neg Sum Mean Cat Stack Convolution Addmm Relu")
+"""Autograd nodes that need no gate, so it does not matter whether we saw their operation."""
 
 Affine = Callable[[Tensor], Tensor]
 Replay = Callable[[Callable, tuple, dict[str, Any]], Any]
@@ -117,27 +119,38 @@ class Gates(TorchFunctionMode):
     In both cases, call `start` as soon as the input exists. From then on, each operation counts that depends on it. For
     all other tensors, such as parameters, no graph is recorded. A replay must run the same operations in the same
     order. saving: how the graph saves tensors, see `camlib.autograd.constants_as_they_are`; None saves them as
-    they are. note: called with the name of each operation that cannot be held; the names are in `unheld`, too.
+    they are.
+
+    unheld: the operations that cannot be held, each with the layer in which it ran, as far as `layer` says so. Besides
+    operations without a rule, these are those that we do not see, such as those inside a script: nodes in the graph
+    that none of the recorded operations made.
     """
 
-    def __init__(self, saving: saved_tensors_hooks | None = None, note: Callable[[str], None] | None = None) -> None:
+    def __init__(self, saving: saved_tensors_hooks | None = None) -> None:
         super().__init__()
         self.steps: dict[int, Step] = {}
         self.dtype = torch.float64  # the coarsest type of what depends on the input
-        self.unheld: list[str] = []
-        self.hidden = False  # whether an operation ran without a gradient, as inside a custom autograd function
-        self._note = note or self.unheld.append
+        self.unheld: dict[str, str] = {}
+        self.layer = ""  # the one that is running
+        self.aliased = False  # whether the input is used under another name, which no replay can follow
         self._calls, self._replays = 0, False
         self._depends: Dependence | None = None  # None: nothing counts yet
+        self._ranks: dict[Any, int] = {}
+        self._storage = 0
         self._opened: list[Callable] = []
         self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Run the block and record the gates."""
+        """Run the block and record the gates; then call `end`."""
         with self:
             yield
-        self._depends = None  # which would keep the graph alive
+
+    def end(self, scores: Tensor) -> None:
+        """Look for operations between the last that was recorded and the scores."""
+        assert self._depends is not None
+        self._depends(scores, self._met)
+        self._depends, self._ranks = None, {}  # which would keep the graph alive
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -148,8 +161,10 @@ class Gates(TorchFunctionMode):
         self._depends = None
 
     def start(self, x: Tensor) -> None:
-        """Count the operations that depend on x, which has a graph, from here on."""
+        """Count the operations that depend on x from here on. x: a copy, in the graph, of a layer's output."""
         self._calls, self._depends = 0, Dependence(x)
+        original = getattr(x.grad_fn.next_functions[0][0], "variable", None)  # type: ignore[union-attr]
+        self._storage = 0 if original is None else storage_of(original)
 
     def nbytes(self) -> int:
         """The memory of what is held, in bytes; some of it is shared with the graph."""
@@ -170,16 +185,25 @@ class Gates(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__" and not isinstance(value := func(*args), Tensor):  # such as x.shape
             return value
-        args, kwargs, dependent = _only_dependent(*by_position(name.strip("_"), args, kwargs), self._depends)
+        args, kwargs = by_position(name.strip("_"), args, kwargs)
+        target = args[0] if args else None
+        args, kwargs, dependent = self._only_dependent(args, kwargs)
         if not dependent:
             return func(*args, **kwargs)
         self._calls += 1
         in_place = name.endswith("_") and not name.startswith("_")
         plain = _base(func, name) if in_place else func
+        # What is changed in place is the tensor itself, even if it has not depended on the input so far.
+        direct = (target, *args[1:]) if in_place or name == "__setitem__" else args
         if not self._replays:
             # Inside the hooks of checkpointing, so it has nothing to save and runs no part of the network again.
             with saved_tensors_hooks(self._saving.pack_hook, self._saving.unpack_hook):
-                result = self._record(func, plain, name, args, kwargs)
+                result = self._record(func, plain, name, args, direct, kwargs)
+                if in_place and result is not target:
+                    result = target.copy_(result)  # type: ignore[union-attr]
+                for t in _tensors((result, target, getattr(target, "_base", None))):
+                    self._depends(t)  # remembers the nodes that this operation made
+            return result
         elif (step := self.steps.get(self._calls)) is not None:
             if step.name != name:
                 raise LayerError(f"where it runs {step.name} for the photo, it runs {name} for an empty feature map")
@@ -187,15 +211,38 @@ class Gates(TorchFunctionMode):
                 plain(*args, **kwargs)
             result = step.replay(plain, args, kwargs)
         else:
-            return func(*args, **kwargs)
-        if in_place and result is not args[0]:
-            return args[0].copy_(result)
-        return result
+            return func(*direct, **kwargs)
+        return target.copy_(result) if in_place and result is not target else result  # type: ignore[union-attr]
 
-    def _record(self, func: Callable, plain: Callable, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _only_dependent(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any], bool]:
+        """The arguments, of which only those that depend on the input have a graph; whether there are any of these."""
+        depends, met = self._depends, None if self._replays else self._met
+        assert depends is not None
+        tensors = list(_tensors((*args, *kwargs.values())))
+        inside = [depends(t, met) for t in tensors if t.requires_grad]
+        if self._storage and not self._replays:
+            self.aliased |= any(storage_of(t) == self._storage for t in tensors)
+        if not all(inside):
+            # Without a dependent argument, it may make a view of what is filled later, so only parameters are detached.
+            keep = depends if any(inside) else _is_computed
+            args, kwargs = _detached(args, keep), _detached(kwargs, keep)
+        return args, kwargs, any(inside)
+
+    def _met(self, node: Any) -> None:
+        """A node of the graph that no recorded operation has made."""
+        kind = operation(node)
+        known = kind in HARMLESS or kind == "CheckpointFunction"  # for which the gradient gives the reason
+        if not known and not hasattr(node, OURS):
+            written = isinstance(node, torch.autograd.function.BackwardCFunction)
+            self.unheld.setdefault(kind if written else f"an operation that PyTorch hides ({kind})", "")
+
+    def _record(
+        self, func: Callable, plain: Callable, name: str, args: tuple, direct: tuple, kwargs: dict[str, Any]
+    ) -> Any:
         kind = name.strip("_")
-        self.hidden |= not torch.is_grad_enabled()
-        held = self._rule(kind, plain, args, kwargs, args[0] if args else next(iter(kwargs.values())))
+        held = None
+        if plain is not func or not name.endswith("_") or name.startswith("_"):  # a rule must not change the input
+            held = self._rule(kind, plain, args, kwargs, args[0] if args else next(iter(kwargs.values())))
         if held is not None:
             result, gates, replay = held
             self.steps[self._calls] = Step(name, gates, replay)
@@ -204,17 +251,16 @@ class Gates(TorchFunctionMode):
             number = func(*_detached(args), **_detached(kwargs))
             self.steps[self._calls] = Step(name, [], lambda *_: number)
             return number
-        result = func(*args, **kwargs)
-        tensors = [t for t in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(t, Tensor)]
+        result = func(*direct, **kwargs)
+        tensors = list(_tensors((result,)))
         if tensors and not any(t.requires_grad for t in tensors):  # x[0] = 1 returns None: a replay must do it again
-            value = result.clone() if isinstance(result, Tensor) else result
-            self.steps[self._calls] = Step(name, [value], lambda *_: value)
+            self.steps[self._calls] = Step(name, *_constant(result))
         for t in tensors:
             if t.is_floating_point() and t.itemsize < self.dtype.itemsize:
                 self.dtype = t.dtype
         known = kind in AFFINE or (kind in FACTORS and kind != "einsum")  # which may have three factors
         if not known and any(t.requires_grad for t in tensors) and not _is_affine(plain, args, kwargs):
-            self._note(kind)
+            self.unheld.setdefault(kind, self.layer)
         return result
 
     def _rule(
@@ -222,22 +268,23 @@ class Gates(TorchFunctionMode):
     ) -> tuple[Any, list[Any], Replay] | None:
         """The result of an operation, what is held, and its replay; None if there is no rule."""
         if kind in HELD or kind in FACTORS:
-            return _product(kind, func, args, kwargs)
+            return _product(kind, func, args, kwargs, self._ranks)
         if not isinstance(x, Tensor):
             return None
         if kind in CONSTANT:
-            value = func(*_detached(args), **_detached(kwargs)).clone()
-            return value, [value], lambda *_: value
+            value = func(*_detached(args), **_detached(kwargs))
+            return value, *_constant(value)
         if kind in ("var_mean", "std_mean"):
             spread, mean = func(*args, **kwargs)
-            spread = spread.detach()
-            return (spread, mean), [spread], lambda f, a, k: (spread, f(*a, **k)[1])
+            gates, spread_again = _constant(spread.detach())
+            return (spread.detach(), mean), gates, lambda f, a, k: (spread_again(f, a, k), f(*a, **k)[1])
         if kind in CHOICES:
             return _choice(func, args, kwargs)
         if not x.requires_grad or any(_depends(a) for a in (*args[1:], *kwargs.values()) if a is not x):
             return None
         if kind in POINTWISE:
-            return _pointwise(kind, func, args, kwargs, x)
+            bounded = kind in BOUNDED or _rank(x, self._ranks) == 2  # also the square of a sigmoid
+            return _pointwise(kind, func, args, kwargs, x, bounded)
         affine = NORMS[kind](*args, **kwargs) if kind in NORMS else None
         if affine is None:
             return None
@@ -248,8 +295,20 @@ class Gates(TorchFunctionMode):
 # --- the rules -------------------------------------------------------------------------------------------------------
 
 
+def _constant(value: Any) -> tuple[list[Any], Replay]:
+    """What is held of a result that stays as it is, and its replay. Copies: the network may change it in place."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.clone()
+        return type(value)(map(copied, value)) if type(value) in (list, tuple) else value
+
+    held = copied(value)
+    return list(_tensors((held,))), lambda *_: copied(held)
+
+
 def _pointwise(
-    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any], x: Tensor
+    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any], x: Tensor, bounded: bool
 ) -> tuple[Tensor, list[Any], Replay] | None:
     """y = gate · x + offset. Where x is so small that the ratio is lost in rounding, the gate is the slope at 0."""
     plain = x.detach()
@@ -262,14 +321,14 @@ def _pointwise(
         near = torch.tensor([-1e-4, 0.0, 1e-4], dtype=wide, device=x.device).view(3, *[1] * x.ndim)
         low, start, high = func(near, *args[1:], **kwargs).to(y.dtype)  # by element if the arguments are
         if not start.isfinite().all():
-            return y, [y], lambda *_: y
+            return y, *_constant(y)
         if start.any():
             small = plain.abs() < 1e-3
             gate = torch.where(small, (high - low) / 2e-4, (y - start) / torch.where(small, 1, plain))
             gates = [gate, y - gate * plain]
 
     ratio = Ratio(gates)
-    return _Held.apply(ratio, kind in BOUNDED, [y], x), gates, lambda f, a, k: ratio(a[0] if a else k["input"])
+    return _Held.apply(ratio, bounded, [y], x), gates, lambda f, a, k: ratio(a[0] if a else k["input"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,6 +465,7 @@ def _copy(values: Any) -> Any:
 
 
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    x1, x2 = torch.broadcast_tensors(x1, x2)
     lengths = [t.norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x1, x2)]
     return (x1 / lengths[0] * (x2 / lengths[1])).sum(dim)
 
@@ -414,7 +474,9 @@ COMPOSED: dict[str, Callable[..., Tensor]] = {"cosine_similarity": _cosine_simil
 """Operations for which we run others that do the same, each with its own rule."""
 
 
-def _product(kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Tensor, list[Any], Replay] | None:
+def _product(
+    kind: str, func: Callable, args: tuple, kwargs: dict[str, Any], ranks: dict[Any, int]
+) -> tuple[Tensor, list[Any], Replay] | None:
     if kind == "einsum":  # einsum(equation, [factors])
         equation, factors = args[0], args[1] if isinstance(args[1], (list, tuple)) else args[1:]
         if len(factors) != 2:
@@ -429,9 +491,9 @@ def _product(kind: str, func: Callable, args: tuple, kwargs: dict[str, Any]) -> 
     places = FACTORS[kind]
     if max(places) >= len(args) or not all(_depends(args[p]) for p in places):
         return None if kind != "einsum" else (func(*args), [], lambda f, a, k: f(*a, **k))
-    ranks = [_rank(args[p]) for p in places]
-    if ranks[0] != ranks[1]:
-        gate = places[ranks[1] > ranks[0]]
+    first_rank, second_rank = (_rank(args[p], ranks) for p in places)
+    if first_rank != second_rank:
+        gate = places[second_rank > first_rank]
         held = {gate: args[gate].detach()}
         replay = _with(held, {}, kind)
         return replay(func, args, kwargs), list(held.values()), replay
@@ -463,7 +525,7 @@ def _choice(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, l
     places = [p for p, a in enumerate(args) if _depends(a)]
     at = tuple(args[p].detach().clone() for p in places)
     result = func(*args, **kwargs)
-    others = [] if isinstance(result, Tensor) else [t.detach() for t in result[1:]]
+    others = [] if isinstance(result, Tensor) else [t.detach().clone() for t in result[1:]]
     y = (result if isinstance(result, Tensor) else result[0]).detach().clone()
 
     def replay(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -481,33 +543,30 @@ def _choice(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, l
     return result, [*at, *others], replay
 
 
-def _rank(factor: Tensor) -> int:
-    """How much like a gate a factor is: 2 if it comes from a bounded operation such as sigmoid, 1 from another one."""
-    waiting, visited, rank = [factor.grad_fn], set(), 0
+def _rank(factor: Tensor, known: dict[Any, int]) -> int:
+    """How much like a gate a factor is: 2 if it comes from a bounded operation such as sigmoid, 1 from another one.
+
+    known: the ranks of nodes that were looked at before. Of several tensors, as in a sum, the least like a gate counts.
+    """
+    waiting: list[Any] = [factor.grad_fn]
     while waiting:
-        node = waiting.pop()
-        if node is None or node in visited:
+        node = waiting[-1]
+        if node in known:
+            waiting.pop()
             continue
-        visited.add(node)
-        if (bounded := getattr(node, "bounded", None)) is not None:
-            rank = max(rank, 1 + bounded)
-        elif operation(node) in SHIFTED:
-            behind = [n for n, _ in node.next_functions if n is not None]
-            waiting += behind if len(behind) == 1 else []
-    return rank
-
-
-def custom_functions(scores: Tensor) -> list[str]:
-    """The names of the autograd functions behind the scores that are written in Python, other than ours."""
-    waiting, visited = [scores.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in visited:
-            visited.add(node)
-            waiting += [n for n, _ in node.next_functions]
-    theirs = torch.autograd.function.BackwardCFunction
-    names = [operation(n) for n in visited if isinstance(n, theirs) and not hasattr(n, OURS)]
-    return [name for name in names if name != "CheckpointFunction"]  # for which the gradient gives the reason
+        kind, bounded = operation(node), getattr(node, "bounded", None)
+        behind = [n for n, _ in node.next_functions if n is not None]
+        if kind in ("Copy", "CopySlices"):
+            behind = behind[-1:]  # what is copied, not what it is copied to
+        elif kind not in SHIFTED and not hasattr(node, OURS):
+            behind = []
+        if bounded is not None:
+            known[node] = 1 + bounded
+        elif unknown := [n for n in behind if n not in known]:
+            waiting += unknown
+        else:
+            known[node] = min((known[n] for n in behind), default=0)
+    return known[factor.grad_fn]
 
 
 # --- mechanics -------------------------------------------------------------------------------------------------------
@@ -566,8 +625,8 @@ def _opened(func: FunctionType) -> FunctionType:
 
 def _base(func: Any, name: str) -> Callable:
     """The operation that does the same, but not in place; the operation itself if there is none."""
-    home = getattr(func, "__objclass__", None) or getattr(func, "__self__", None)
-    return getattr(home, name.rstrip("_"), func)
+    homes = (getattr(func, "__objclass__", None), getattr(func, "__self__", None), torch, Tensor)
+    return next((found for home in homes if (found := getattr(home, name.rstrip("_"), None))), func)
 
 
 def by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -580,19 +639,12 @@ def by_position(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, 
     return args, kwargs
 
 
-def _only_dependent(
-    args: tuple, kwargs: dict[str, Any], depends: Callable[[Tensor], bool]
-) -> tuple[tuple, dict[str, Any], bool]:
-    """The arguments, of which only those that depend on the input have a graph, and whether there are any of these."""
-    others = dependent = False
-    for a in (*args, *kwargs.values()):
-        for t in a if isinstance(a, (list, tuple)) else (a,):
-            if isinstance(t, Tensor) and t.requires_grad:
-                inside = depends(t)
-                others, dependent = others or not inside, dependent or inside
-    if others:
-        args, kwargs = _detached(args, depends), _detached(kwargs, depends)
-    return args, kwargs, dependent
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among some values, and those in lists and tuples among them."""
+    for value in values:
+        for t in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(t, Tensor):
+                yield t
 
 
 def _detached(value: Any, unless: Callable[[Tensor], bool] = lambda _: False) -> Any:
@@ -604,6 +656,10 @@ def _detached(value: Any, unless: Callable[[Tensor], bool] = lambda _: False) ->
     if type(value) in (list, tuple):
         return type(value)(_detached(v, unless) for v in value)
     return value
+
+
+def _is_computed(tensor: Tensor) -> bool:
+    return not tensor.is_leaf
 
 
 def _depends(value: Any) -> bool:
@@ -624,7 +680,7 @@ def _is_affine_between(func: Callable, args: tuple, kwargs: dict[str, Any], draw
 
     def fresh(value: Any, move: bool) -> Any:
         if _depends(value) and isinstance(value, Tensor):
-            factor = torch.rand(value.shape, generator=draws, device="cpu").to(value) if move else 1
+            factor = 2 * torch.rand(value.shape, generator=draws, device="cpu").to(value) - 1 if move else 1
             leaf = (value.detach() * factor).requires_grad_()
             (moved if move else leaves).append(leaf)
             return leaf * 1

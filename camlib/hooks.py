@@ -97,7 +97,7 @@ def capture(
             if inputs:
                 hooks.before(target, pre_hook(layer))
             else:
-                hooks.after(target, hook(layer))
+                hooks.after(target, hook(layer), first=live)  # so that other hooks see the tensor in the graph
         yield captured
     finally:
         twice(hooks.remove)

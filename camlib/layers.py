@@ -8,6 +8,7 @@ lower, left and right half; each cell must respond more to its own half than to 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import combinations
 from math import log
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import Dependence, Unfrozen, cut_gates, gradients, no_gradient
+from camlib.autograd import Dependence, Unfrozen, bottlenecks, cut_gates, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
 from camlib.gates import by_position
 from camlib.hooks import Layer, find_layer
@@ -370,7 +371,7 @@ class _Trace:
     frozen: bool = False
     recomputes: bool = False
     gated: bool = False  # no gradient passed through its gates
-    before_attention: list[Run] | None = None  # the runs that ended before cells first attended to one another
+    before_attention: list[Run] | None = None  # where cells attend to one another: the runs before, see `locate`
     inference: bool = False  # layers ran in torch.inference_mode
 
     def feeds(self, a: Run, b: Run, name: str) -> bool:
@@ -406,7 +407,7 @@ def _differentiate(
     trace = _Trace({}, {}, {}, {}, frozen)
     reached = trace.reached  # hooks that held the trace, and with it the graph, would never be freed
 
-    earlier: list[Run] = []
+    earlier: dict[Run, Any] = {}
 
     def after(name: str, call: int, m: nn.Module, value: Any) -> Tensor | None:
         trace.runs[name] = call + 1
@@ -418,7 +419,7 @@ def _differentiate(
             elif value.requires_grad:
                 trace.values[run] = value
                 if not attention.found:
-                    earlier.append(run)
+                    earlier[run] = value.grad_fn
                 value.register_hook(lambda gradient: _note(reached, run, gradient))
                 if operation(value.grad_fn) in SAME_VALUES:  # adding to a view in place would drop its hook
                     return value.clone()
@@ -430,11 +431,13 @@ def _differentiate(
         attention = Attention(shown)
         with attention:
             scores = as_scores(run_hooked(module, shown, after), 1, type(module).__name__, output)
-        trace.before_attention = earlier if attention.found else None
         if not scores.requires_grad:
             if frozen:
                 raise no_gradient(module, quantised(module), trace.inference)
             return trace
+        if attention.found:
+            passed = bottlenecks(shown, scores)
+            trace.before_attention = [run for run, node in earlier.items() if node in passed]
         trace.gated = not through_gates and cut_gates(scores)
         signs = noise(scores.shape).to(scores)
         again: list[nn.Module] = []
@@ -466,42 +469,33 @@ class Attention(TorchFunctionMode):
             args = args[1:] if name in ADDED else args
             factors = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,))]
             activations = [a for a in factors if isinstance(a, Tensor) and a.requires_grad and self._depends(a)]
-            product = result[0] if isinstance(result, tuple) else result
-            self.found = len(activations) > 1 and (name not in PRODUCTS or min(product.shape[-2:]) > 1)
+            if len(activations) > 1:
+                product = name not in PRODUCTS or (min(a.ndim for a in activations) > 1 and _is_matrix(result))
+                self.found = product and (name != "einsum" or _mixes(factors[0]))
         return result
+
+
+def _is_matrix(value: Tensor) -> bool:
+    return value.ndim > 1 and min(value.shape[-2:]) > 1
+
+
+def _mixes(equation: Any) -> bool:
+    """Whether an einsum sums over an axis that two factors share, and keeps an axis of its own of each of them.
+
+    >>> _mixes("bid,bjd->bij"), _mixes("bchw,bc->bchw"), _mixes("bchw,bc->bhw")
+    (True, False, False)
+    """
+    if not isinstance(equation, str):
+        return True
+    given, arrow, kept = equation.replace(" ", "").replace("...", "").partition("->")
+    axes = [set(factor) for factor in given.split(",")]
+    result = set(kept) if arrow else {axis for axis in given if given.count(axis) == 1}
+    return any((a & b) - result and (a - b) & result and (b - a) & result for a, b in combinations(axes, 2))
 
 
 ADDED = ("addmm", "baddbmm", "addbmm")  # their first argument is not a factor
 PRODUCTS = ("matmul", "mm", "bmm", *ADDED, "linear", "inner", "tensordot", "einsum", "chain_matmul", "linalg_multi_dot")
 ATTENTION = (*PRODUCTS, "scaled_dot_product_attention", "multi_head_attention_forward")
-
-
-def _is_passed_by_all(
-    module: nn.Module, x: Tensor, output: Output | None, restless: Restless, run: Run, frozen: bool
-) -> bool:
-    """Whether the photo x influences the scores only through the output of this run."""
-
-    def after(name: str, call: int, _: nn.Module, value: Any) -> Tensor | None:
-        return _Cut.apply(value) if run == (name, call) else None
-
-    with untouched(module, restless), torch.enable_grad(), Unfrozen() if frozen else nullcontext():
-        photo = x.clone().requires_grad_()
-        scores = as_scores(run_hooked(module, photo * 1, after), 1, type(module).__name__, output)
-        signs = noise(scores.shape).to(scores)  # a sum may be constant where the scores are not
-        (gradient,) = gradients((scores * signs).sum(), [photo], type(module).__name__)
-    return gradient is None or not gradient.any()
-
-
-class _Cut(torch.autograd.Function):
-    """The same tensor, through which no gradient passes. Unlike `detach`, it also works inside `Unfrozen`."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> None:
-        return None
 
 
 def _note(reached: dict[Run, Tensor], run: Run, gradient: Tensor | None) -> None:
@@ -560,15 +554,13 @@ def _choose(
         if any(grids[r] and not trace.feeds(r, run, name) for r in others):
             side_by_side.append(run.layer)
             continue
-        if before is not None and not _is_passed_by_all(module, x, output, restless, run, trace.frozen):
-            continue
         _, channels, h, w = grid.read(trace.reached[run], x).shape
         if only is not None or (channels > 1 and min(h, w) > 1):
             return run, grid
         second_choice = second_choice or (run, grid)
     if second_choice:
         return second_choice
-    if before is not None:
+    if before is not None and any(bool(t.any()) for t in trace.reached.values()):
         raise LayerError(
             f"In {type(module).__name__}, no layer before the first attention gives a feature map that all of the "
             "photo's influence passes through. Name a layer."

@@ -555,10 +555,10 @@ class Hooks:
         self._functions.append((m, hook))
         m.register_forward_pre_hook(hook, with_kwargs=True)
 
-    def after(self, m: nn.Module, hook: Callable) -> None:
-        """Call hook(module, args, output) after the module has run."""
+    def after(self, m: nn.Module, hook: Callable, first: bool = False) -> None:
+        """Call hook(module, args, output) after the module has run. first: before the hooks that it already has."""
         self._functions.append((m, hook))
-        m.register_forward_hook(hook)
+        m.register_forward_hook(hook, prepend=first)
 
     def remove(self) -> None:
         for m, hook in self._functions:

@@ -218,8 +218,9 @@ def unclear_warning(name: str, kind: Unclear) -> str:
 
 
 def operation(node: Any) -> str:
-    """What an autograd node differentiates, such as "Sigmoid" for SigmoidBackward0."""
-    return node.name().rstrip("0123456789").removesuffix("Backward")
+    """What an autograd node differentiates: Sigmoid for SigmoidBackward0, Copy for torch::autograd::CopyBackwards."""
+    name = node.name().rpartition("::")[2].rstrip("0123456789")
+    return name.removesuffix("Backwards").removesuffix("Backward")
 
 
 def check_activation(activation: Any, own: str | None, name: str, count: int = 2) -> Activation:

@@ -10,7 +10,15 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from camlib import LayerError, ModelError, explain, grad_cam, hires_cam, load_model
-from camlib.autograd import Unfrozen, constants_as_they_are, cut_gates, gradients, no_gradient
+from camlib.autograd import (
+    Dependence,
+    Unfrozen,
+    bottlenecks,
+    constants_as_they_are,
+    cut_gates,
+    gradients,
+    no_gradient,
+)
 from camlib.layers import locate
 from tests.networks import assert_same, flat, grad_cam_of
 from tests.test_network import state_of
@@ -39,6 +47,53 @@ def test_nothing_cuts_the_graph_inside(cut):
     assert gradient.tolist() == [18, 36]
     assert torch.is_grad_enabled()
     assert not (x * 1).detach().requires_grad, "outside, everything is as it was"
+
+
+def random_graph(seed):
+    """A chain with detours: the tensors in order, and which of them each was made of."""
+    draw = torch.Generator().manual_seed(seed)
+    tensors, sources = [torch.ones(2, requires_grad=True) * 1], [[]]
+    for n in range(1, 14):
+        back = torch.randint(1, 3, (1 + int(torch.rand((), generator=draw) < 0.4),), generator=draw)
+        sources.append(sorted({max(n - int(b), 0) for b in back}))
+        tensors.append(sum(tensors[k] * (k + 2) for k in sources[-1]) + 0)
+    return tensors, sources
+
+
+def reaches(sources, start, end, without):
+    known = [n == start and n != without for n in range(len(sources))]
+    for n in range(start + 1, end + 1):
+        known[n] = n != without and any(known[k] for k in sources[n])
+    return known[end]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bottlenecks(seed):
+    """Against taking out one tensor after the other."""
+    tensors, sources = random_graph(seed)
+    last = len(tensors) - 1
+    nodes = bottlenecks(tensors[0], tensors[last])
+    found = [n for n, t in enumerate(tensors) if t.grad_fn in nodes]
+    assert found == [n for n in range(len(tensors)) if not reaches(sources, 0, last, without=n)]
+    assert {0, last} <= set(found)
+
+
+def test_bottlenecks_of_what_does_not_depend():
+    x, y = (torch.ones(2, requires_grad=True) * 1 for _ in range(2))
+    assert bottlenecks(x, y) == set()
+
+
+def test_dependence():
+    x, w = torch.ones(2, requires_grad=True) * 1, torch.ones(2, requires_grad=True)
+    depends, met = Dependence(x), []
+    y = (x * w).sum() + (w * 2).sum()
+    assert (
+        depends(y, lambda node: met.append(node.name()))
+        and depends(x)
+        and not depends(w)
+        and not depends(w * x.detach())
+    )
+    assert met == ["MulBackward0", "SumBackward0", "AddBackward0"]
 
 
 def test_leaves_are_detached_as_ever():

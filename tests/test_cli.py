@@ -109,6 +109,8 @@ def test_a_named_layer(tmp_path, capsys, monkeypatch):
     assert by_default["picture"] != row["picture"] and "blocks-0" in row["picture"]
     code, _, err = run(capsys, *args, "--layer", "blocks.7")
     assert code == 2 and "blocks.7" in err
+    code, _, err = run(capsys, *args, "--layer", "")
+    assert code == 2 and "--layer is empty" in err
     code, _, err = run(capsys, *args, "--method", "cam", "--layer", "stem")
     assert code == 2 and "--layer is for other methods" in err
 

@@ -327,11 +327,11 @@ def test_one_bad_photo_spoils_no_batch(clf, monkeypatch, tmp_path):
     real, calls = camlib.evidence.evidence, []
     (rocket,) = prepare(clf, files[4]).tensors
 
-    def fussy(clf, views, tensors, method):
+    def fussy(clf, views, tensors, method, layer):
         calls.append(len(tensors))
         if any(torch.equal(x, rocket) for (x,) in tensors):
             raise HeadError("not this photo")
-        return real(clf, views, tensors, method)
+        return real(clf, views, tensors, method, layer)
 
     monkeypatch.setattr(camlib.evidence, "evidence", fussy)
     results = [exp for _, exp in explained_by(clf, files, batch=5)]

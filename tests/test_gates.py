@@ -1,5 +1,6 @@
 """Held gates, operation by operation: the recorded scores are the network's own, and the affine network is exact."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -770,6 +771,42 @@ def _no_grad(x):
         return x.sigmoid()
 
 
+IN_PLACE = ["sigmoid", "tanh", "exp", "square", "sin", "erf", "exp2", "expm1", "celu", "selu", "abs", "relu"]
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_torch_functions_in_place(name):
+    """As torch.sigmoid_: the gate comes from the input as it was before."""
+    net, same = (Net(lambda x, f=f: f(x + 2)) for f in (getattr(torch, f"{name}_"), getattr(torch, name)))
+    ran, expected = assert_held(net), assert_held(same)
+    assert torch.equal(ran.rest, expected.rest) and torch.equal(ran.raw_gradient([0, 0]), expected.raw_gradient([0, 0]))
+
+
+def counted(x):
+    weights = x.softmax(1)
+    weights *= C
+    return x * weights
+
+
+def spread(x):
+    variance, mean = torch.var_mean(x, 1, keepdim=True)
+    variance.add_(0.3)
+    return (x - mean) * variance.rsqrt()
+
+
+CHANGED = {
+    "softmax *= n": counted,
+    "var_mean += eps": spread,
+    "var.add_": lambda x: x * x.var(1, keepdim=True).add_(0.3).rsqrt(),
+    "sign.mul_": lambda x: x.relu() + x.sign().mul_(0.5).add_(0.1),
+}
+
+
+@pytest.mark.parametrize("body", [*CHANGED.values()], ids=[*CHANGED])
+def test_constants_that_the_network_changes_in_place(body):
+    assert_held(Net(body))
+
+
 @pytest.mark.parametrize("body", [*MOVES.values()], ids=[*MOVES])
 def test_moves(body):
     assert_held(Net(body))
@@ -804,6 +841,36 @@ class TwoStreams(nn.Module):
         return self.last(product.mean((2, 3)))
 
 
+def prepared(net, x, fill):
+    """As a class token with room for the patches, made from a parameter and filled in place."""
+    room = (net.token * 1).expand(len(x), C, 2 * SIDE, SIDE).clone()
+    fill(room, net.a(x))
+    return net.last((room.relu() * room.sigmoid()).mean((2, 3)))
+
+
+FILLS = {
+    "setitem": lambda room, f: room.__setitem__((slice(None), slice(None), slice(0, SIDE)), f),
+    "add_": lambda room, f: room[:, :, :SIDE].add_(f),
+    "copy_": lambda room, f: room[:, :, SIDE:].copy_(f),
+    "mul_": lambda room, f: room.mul_(torch.cat([f, f], 2)),
+}
+
+
+@pytest.mark.parametrize("fill", [*FILLS.values()], ids=[*FILLS])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_tensor_of_parameters_that_the_network_fills(fill, frozen):
+    class Filled(TwoStreams):
+        def __init__(self):
+            super().__init__(frozen)
+            self.token = nn.Parameter(torch.linspace(-1, 1, C, dtype=torch.float64)[None, :, None, None])
+
+        def forward(self, x):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                return prepared(self, x, fill)
+
+    assert_held(Filled(), layer="a", ulps=4)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_stream_beside_the_layer_is_a_constant(frozen):
     """The product is linear in a's output, so all but the bias lies on its map, also if camlib restores the graph."""
@@ -824,6 +891,9 @@ def test_cosine_similarity(swapped):
     ran = assert_held(net, ulps=8)
     torch.testing.assert_close(ran.rest, net.last.bias.expand(2, 3))  # with its length held, the feature is linear
     assert_held(Net(lambda x: F.cosine_similarity(x1=x[:, :3], x2=x[:, 3:].relu())), ulps=8)
+    assert_held(Net(lambda x: F.cosine_similarity(x, x.mean(1, keepdim=True), dim=1)), ulps=8)
+    rows = torch.linspace(-1, 1, C * SIDE * SIDE, dtype=torch.float64).view(C, SIDE, SIDE)
+    assert_held(Net(lambda x: F.cosine_similarity(x, rows, dim=1)), ulps=8)
 
 
 def test_shared_layers_run_twice():
@@ -1238,8 +1308,8 @@ SCALED = {
     "relu": (F.relu, "relu"),
     "gelu": (F.gelu, "gelu"),
     "sigmoid": (lambda x: x.sigmoid(), "sigmoid"),
-    "softmax": (lambda x: x * x.softmax(1), "softmax"),
-    "norm": (lambda x: x / x.norm(dim=1, keepdim=True), "linalg_vector_norm"),
+    "softmax": (lambda x: (x + 1) * x.softmax(1), "softmax"),
+    "norm": (lambda x: torch.cat([x, x.norm(dim=1, keepdim=True)], 1), "linalg_vector_norm"),
     "factor": (lambda x: x[:, :3].sigmoid() * x[:, 3:], "mul"),
     "half of a product": (lambda x: x[:, :3] * x[:, 3:], "mul"),
     "attention": (
@@ -1273,6 +1343,30 @@ class Cube(torch.autograd.Function):
         return 3 * ctx.saved_tensors[0] ** 2 * gradient
 
 
+def weighed(x: Tensor) -> Tensor:
+    """Homogeneous: the ordinary gradient times x is this, so a map would have the right sum in the wrong places."""
+    x = x.relu()
+    return (x * x).sum(-1) / (x.sum(-1) + 1e-12)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # scripts are deprecated, but networks still have them
+    scripted = torch.jit.script(weighed)
+
+
+class Weighed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return scripted(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        with torch.enable_grad():
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            return torch.autograd.grad(scripted(x), x, gradient)[0]
+
+
 class Recurrent(nn.Module):
     def __init__(self, make):
         super().__init__()
@@ -1296,6 +1390,18 @@ UNHELD = {
         lambda: Block(lambda x: F.pairwise_distance(x[:, :3], x[:, 3:])),
         "pairwise_distance (in parts.d",
     ),
+    "adaptive instance_norm": (
+        lambda: Block(lambda x: F.instance_norm(x, weight=x.abs().mean((0, 2, 3)), eps=1e-14)),
+        "instance_norm (in parts.d",
+    ),
+    "eval-mode batch_norm with such a weight": (
+        lambda: Block(lambda x: F.batch_norm(x, torch.zeros(C).to(x), torch.ones(C).to(x), x.abs().mean((0, 2, 3)))),
+        "batch_norm (in parts.d",
+    ),
+    "script": (lambda: Block(lambda x: scripted(x)), "an operation that PyTorch hides (Mul)"),
+    "vmap": (lambda: Block(torch.vmap(weighed)), "an operation that PyTorch hides"),
+    "script in a custom function": (lambda: Block(lambda x: Weighed.apply(x)), "cannot hold Weighed"),
+    "odd kernel": (lambda: Block(lambda x: torch.heaviside(x, x) + torch.fmod(x, 0.3)), "fmod"),
     "cdist": (lambda: Block(lambda x: torch.cdist(tokens(x), tokens(x).flip(1) + 1)), "cdist"),
 }
 
@@ -1397,6 +1503,36 @@ def test_frozen_backbone(act, cut):
     net = Backbone(act, cut)
     ran = assert_held(net, layer="net.conv", ulps=8)
     torch.testing.assert_close(ran.rest, assert_held(net.net, ulps=8).rest)
+
+
+class Stores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = conv1()
+
+    def forward(self, x):
+        self.out = self.inner(x)
+        return self.out
+
+
+def test_an_output_that_is_used_under_another_name():
+    """A map of the layer would have only a part of what the layer does."""
+    net = Net(lambda x, s: s(x).relu() + s.out, s=Stores)
+    with pytest.raises(LayerError, match=r"uses the output of 'parts.s' also under another name"):
+        run_forward(net, photo(), "parts.s", hold=True)
+    assert_held(net, layer="parts.s.inner")
+    net = Net(lambda x, act: act(x) * x, act=lambda: nn.ReLU(inplace=True))
+    with pytest.raises(LayerError, match=r"uses the output of 'parts.act' also under another name"):
+        run_forward(net, photo(), "parts.act", hold=True)
+    assert_held(net)
+
+
+def test_hooks_of_the_network_see_the_tensor_in_the_graph():
+    seen = {}
+    net = Net(lambda x: x.relu() + seen.get("x", x))
+    net.conv.register_forward_hook(lambda m, args, output: seen.update(x=output))
+    plain = Net(lambda x: x.relu() + x)
+    torch.testing.assert_close(assert_held(net).raw_gradient([1, 1]), assert_held(plain).raw_gradient([1, 1]))
 
 
 class Ends(nn.Module):

@@ -125,6 +125,35 @@ def test_attention_by_any_matrix_product(product, frozen):
     assert locate(net, X, before_attention=True).layer == "body"
 
 
+GATES = {
+    "squeeze and excite": lambda f, g: torch.einsum("bchw,bc->bchw", f, g),
+    "one map": lambda f, g: torch.einsum("bchw, bc -> bhw", f, g)[:, None] * f,
+    "implicit": lambda f, g: f * torch.einsum("bchw,bc", f, g)[:, :, None, None].mean(),
+    "scalar": lambda f, g: f * torch.einsum("bchw,bchw->", f, f),
+    "inner": lambda f, g: f * torch.inner(g[0], g[0]),
+    "tensordot": lambda f, g: f * torch.tensordot(f, f, 4),
+    "vector": lambda f, g: f * (f[0].flatten(1).T @ g[0]).view(1, 1, 16, 16),
+}
+
+
+@pytest.mark.parametrize("gate", [*GATES.values()], ids=[*GATES])
+def test_a_gate_is_no_attention(gate):
+    def gated(n, x):
+        f = n.body(x)
+        return n.fc(n.mix(gate(f, n.squeeze(f.mean((2, 3))).sigmoid())).mean((2, 3)))
+
+    parts = {"squeeze": lambda: nn.Linear(8, 8), "mix": lambda: conv(8, 8, 1), "fc": lambda: nn.Linear(8, 5)}
+    assert locate(Net(gated, **parts), X, before_attention=True).layer == "mix"
+
+
+def test_a_head_of_zeros_says_so():
+    net = Net(attending, stem=body, side=body, pre=lambda: nn.LayerNorm(8), block=PreNorm,
+              last=lambda: conv(8, 8, 1), fc=lambda: nn.Linear(8, 5))  # fmt: skip
+    nn.init.zeros_(net.fc.weight)
+    with pytest.raises(LayerError, match="have no gradient on this input.*weights are all zero"):
+        locate(net, X, before_attention=True)
+
+
 def test_a_product_of_weights_is_no_attention():
     """As with low-rank updates: the weight matrix is a product of two parameters."""
 
