@@ -138,7 +138,8 @@ class Gates(TorchFunctionMode):
         self._ranks: dict[Any, int] = {}
         self._storage = 0
         self._opened: list[Callable] = []
-        self._saving = saving or saved_tensors_hooks(lambda t: t, lambda t: t)
+        # Detached, because a node that holds its own result is never freed.
+        self._saving = saving or saved_tensors_hooks(lambda t: t.detach(), lambda t: t)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -1,6 +1,8 @@
 """Held gates, operation by operation: the recorded scores are the network's own, and the affine network is exact."""
 
+import gc
 import warnings
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -1413,6 +1415,17 @@ def test_an_operation_that_is_not_held_is_named(make, named, recwarn):
         run_forward(net, photo(2), "conv", hold=True)
     assert named in str(error.value) and "relu" not in str(error.value)
     assert not [w for w in recwarn if "scalar" in str(w.message)]
+
+
+@pytest.mark.parametrize("body", [lambda x: x.cumprod(2), lambda x: torch.logit(x.sigmoid())])
+def test_nothing_stays_in_memory_after_a_refusal(body):
+    net, outputs = Net(body), []
+    net.conv.register_forward_hook(lambda m, args, output: outputs.append(weakref.ref(output)))
+    with pytest.raises(LayerError, match="cannot hold") as error:
+        run_forward(net, photo(2), "conv", hold=True)
+    del error
+    gc.collect()
+    assert len(outputs) > 1 and not any(output() is not None for output in outputs)
 
 
 @pytest.mark.parametrize("seed", range(5))
