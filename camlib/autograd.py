@@ -7,13 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
-from camlib.errors import LayerError, ModelError, first_line
+from camlib.errors import LayerError, ModelError, first_line, twice
 from camlib.outputs import OWN_ACTIVATION, SAME_VALUES, operation
 
 
-class Unfrozen(TorchFunctionMode):
+def modes() -> list[TorchFunctionMode]:
+    """The PyTorch modes that are active, from the outermost to the innermost."""
+    return _get_current_function_mode_stack()
+
+
+def set_modes(wanted: list[TorchFunctionMode]) -> None:
+    """Make these modes the active ones: Ctrl-C may have come between two changes of PyTorch's stack of modes."""
+
+    def restore() -> None:
+        while modes():
+            _pop_mode()
+        for mode in wanted:
+            _push_mode(mode)
+
+    if modes() != wanted:
+        twice(restore)
+
+
+class Mode(TorchFunctionMode):
+    """A PyTorch mode that leaves the others as they were, even if Ctrl-C comes while PyTorch has put one aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outer: list[list[TorchFunctionMode]] = []
+
+    def __enter__(self) -> "Mode":
+        self._outer.append(modes())
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        set_modes(self._outer.pop())
+
+
+class Unfrozen(Mode):
     """Inside this mode, `detach()` and `torch.no_grad()` do not cut the graph, as a frozen backbone otherwise would.
 
     For leaves, such as the weights, `detach()` works as usual: there is no graph behind them to cut.

@@ -1,6 +1,6 @@
 """The errors and warnings of camlib. Each says what is wrong, where, and what to do about it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -86,3 +86,12 @@ def first_line(error: BaseException) -> str:
     lines = str(error).partition(" Hint:")[0].splitlines()
     line = lines[0].rstrip(".") if lines else type(error).__name__
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def twice(restore: Callable[[], None]) -> None:
+    """Call a function that restores something, and once more if an exception, such as Ctrl-C, comes in between."""
+    try:
+        restore()
+    except BaseException:
+        restore()
+        raise

@@ -51,7 +51,11 @@ class ClassMaps:
                 "This explanation is a copy, or was loaded from a file: it holds no network, and only the maps of the "
                 f"classes {sorted(self.known)}. Explain the photo again for another class."
             )
-        return self.compute(k)
+        grad = torch.is_grad_enabled()
+        try:
+            return self.compute(k)
+        finally:
+            torch.set_grad_enabled(grad)  # an exception such as Ctrl-C may have come while torch.enable_grad() ended
 
     def __getstate__(self) -> dict[str, object]:
         every = None if self.every is None else self.every.cpu()

@@ -32,9 +32,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import Dependence, storage_of
+from camlib.autograd import Dependence, Mode, storage_of
 from camlib.errors import LayerError
 from camlib.outputs import SAME_VALUES, operation
 
@@ -113,7 +112,7 @@ class Step(NamedTuple):
     replay: Replay
 
 
-class Gates(TorchFunctionMode):
+class Gates(Mode):
     """The gates of one forward pass. `with gates.recording():` finds them; `with gates.replaying():` uses them again.
 
     In both cases, call `start` as soon as the input exists. From then on, each operation counts that depends on it. For

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from camlib.errors import LayerError, near
-from camlib.network import Hooks, check_network, twice
+from camlib.errors import LayerError, near, twice
+from camlib.network import Hooks, check_network
 
 Layer = str | nn.Module
 """A layer by its name, as in `module.named_modules()`, or the module itself."""
@@ -99,6 +99,9 @@ def capture(
             else:
                 hooks.after(target, hook(layer), first=live)  # so that other hooks see the tensor in the graph
         yield captured
+    except GeneratorExit:  # see `camlib.network.untouched`
+        live = False
+        raise
     finally:
         twice(hooks.remove)
         if live:

@@ -14,9 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from camlib.autograd import Dependence, Unfrozen, bottlenecks, cut_gates, gradients, no_gradient
+from camlib.autograd import Dependence, Mode, Unfrozen, bottlenecks, cut_gates, gradients, no_gradient
 from camlib.errors import CamError, LayerError, ModelError
 from camlib.gates import by_position
 from camlib.hooks import Layer, find_layer
@@ -450,7 +449,7 @@ def _differentiate(
     return trace
 
 
-class Attention(TorchFunctionMode):
+class Attention(Mode):
     """Detects attention between cells of a photo x: PyTorch's own functions, or a matrix product of two activations.
 
     Activations are tensors that depend on x. A product with a single row or column does not count.

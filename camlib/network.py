@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from camlib.autograd import Unfrozen
-from camlib.errors import CamError, ModelError, first_line
+from camlib.errors import CamError, ModelError, first_line, twice
 from camlib.outputs import Output, as_scores
 
 Restless = tuple[str, ...]
@@ -155,15 +155,6 @@ def _end_evaluation(block: object) -> None:
             before.blocks.discard(block)
 
 
-def twice(restore: Callable[[], None]) -> None:
-    """Call a function that restores something, and once more if an exception, such as Ctrl-C, comes in between."""
-    try:
-        restore()
-    except BaseException:
-        restore()
-        raise
-
-
 @contextmanager
 def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[list[str]]:
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
@@ -175,13 +166,14 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
     network draws inside, if any, so that the same input gets the same answer. Yields a list that is filled when
     the block ends: the names of what was changed. Threads may share a network, as in `eval_mode`.
     """
-    grad, block = torch.is_grad_enabled(), object()
+    grad, block, late = torch.is_grad_enabled(), object(), False
     changed: list[str] = []
     draws = restless is None or RANDOM_NUMBERS in restless
     places = _tensors(module) if restless is None else _named(module, restless)
 
     def restore() -> None:
-        torch.set_grad_enabled(grad)
+        if not late:
+            torch.set_grad_enabled(grad)
         moved = _release(places, block)
         if restless is None and len(now := _tensors(module)) > len(places):
             known = {(id(store), key) for _, store, key in places}
@@ -197,6 +189,9 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
         try:
             _hold(places, block)
             yield changed
+        except GeneratorExit:  # Ctrl-C came just when the block ended, and others have restored the grad mode
+            late = True
+            raise
         finally:
             twice(restore)
 
@@ -549,6 +544,9 @@ class Hooks:
 
     def __exit__(self, *_: object) -> None:
         twice(self.remove)
+
+    def __del__(self) -> None:
+        self.remove()  # in case that Ctrl-C came just when __exit__ was called
 
     def before(self, m: nn.Module, hook: Callable) -> None:
         """Call hook(module, args, kwargs) before the module runs."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from camlib.autograd import modes, set_modes
 from camlib.errors import CamError, ModelError
 from camlib.evidence import evidence
 from camlib.explanation import Explanation
@@ -87,11 +88,12 @@ def explain_prepared(
     clf: Classifier, inputs: Sequence[Input], method: Method, layer: Layer | None = None
 ) -> list[Explanation]:
     """Explain prepared inputs, for callers that prepare photos in other threads, as `camlib.folder` does."""
-    grad = torch.is_grad_enabled()
+    grad, active = torch.is_grad_enabled(), modes()
     try:
         by_photo = evidence(clf, [i.views for i in inputs], [i.tensors for i in inputs], method, layer)
     finally:
         torch.set_grad_enabled(grad)  # an exception such as Ctrl-C may have come while torch.no_grad() ended
+        set_modes(active)
     return [
         Explanation(clf, given.photo, result, given.tensors[0] if given.prepared else None)
         for given, result in zip(inputs, by_photo, strict=True)

@@ -29,6 +29,25 @@ X = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 # --- frozen ----------------------------------------------------------------------------------------------------------
 
 
+def stack():
+    return torch.overrides._get_current_function_mode_stack()
+
+
+@pytest.mark.parametrize(
+    "change", [torch.overrides._pop_mode, lambda: torch.overrides._push_mode(Unfrozen()), lambda: None]
+)
+def test_modes_leave_the_stack_as_it_was(change):
+    """Ctrl-C may come while PyTorch has taken a mode off its stack, or put one on."""
+    with Unfrozen():
+        before = stack()
+        with pytest.raises(KeyboardInterrupt), Unfrozen():
+            assert len(stack()) == 2
+            change()
+            raise KeyboardInterrupt
+        assert stack() == before
+    assert stack() == []
+
+
 @pytest.mark.parametrize(
     "cut",
     [

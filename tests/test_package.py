@@ -171,8 +171,11 @@ OTHERS = {  # of PyTorch, namedtuples and ipywidgets: there is no public name fo
     "_forward_hooks",
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
+    "_get_current_function_mode_stack",
     "_modules",
     "_parameters",
+    "_pop_mode",
+    "_push_mode",
     "_replace",
     "_repr_mimebundle_",
     "_version",
@@ -198,7 +201,8 @@ def reached_into(tree: ast.Module) -> set[str]:
             names.add(f"{node.lineno} {ast.unparse(node)}")
         if isinstance(node, ast.ImportFrom):
             path = [part for part in (node.module or "").split(".") if private(part)]
-            names |= {f"{node.lineno} {name}" for name in [*path, *(a.name for a in node.names if private(a.name))]}
+            imported = (a.name for a in node.names if private(a.name) and a.name not in OTHERS)
+            names |= {f"{node.lineno} {name}" for name in [*path, *imported]}
     return names
 
 
