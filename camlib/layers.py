@@ -324,12 +324,12 @@ def locate(
         trace = _trace(module, x, name, output, restless)
         before_attention = before_attention and name is None
         try:
-            run, grid = _choose(module, x, trace, restless, name, before_attention, output)
+            run, grid = _choose(module, x, trace, restless, name, before_attention)
         except LayerError:
             if not trace.gated:
                 raise
             trace = _trace(module, x, name, output, restless, through_gates=True)
-            run, grid = _choose(module, x, trace, restless, name, before_attention, output)
+            run, grid = _choose(module, x, trace, restless, name, before_attention)
         return FeatureLayer(
             run.layer,
             run.call if trace.runs[run.layer] > 1 else None,
@@ -527,7 +527,6 @@ def _choose(
     restless: Restless,
     only: str | None,
     before_attention: bool,
-    output: Output | None,
 ) -> tuple[Run, Grid]:
     """The last run that qualifies, see `locate`."""
     before = trace.before_attention if before_attention else None

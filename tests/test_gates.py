@@ -814,8 +814,45 @@ def test_moves(body):
     assert_held(Net(body))
 
 
+SAME_GATES = {
+    "sigmoid_": (lambda x: (x + 3).sigmoid_(), lambda x: (x + 3).sigmoid()),
+    "relu6 in place / 6": (lambda x: F.relu6(x + 3, inplace=True) / 6, lambda x: F.relu6(x + 3) / 6),
+    "hardsigmoid in place": (lambda x: F.hardsigmoid(x * 1, inplace=True), F.hardsigmoid),
+    "clamp_": (lambda x: (x * 1).clamp_(0, 1), lambda x: x.clamp(0, 1)),
+    "written into another": (lambda x: torch.zeros_like(x).copy_(x.sigmoid()), torch.sigmoid),
+}
+
+
+@pytest.mark.parametrize("in_place, plain", [*SAME_GATES.values()], ids=[*SAME_GATES])
+def test_a_gate_in_place_is_the_same_gate(in_place, plain):
+    """MobileNetV3's squeeze-and-excite often has one. The features are ReLUs, which are gates, too, but less so."""
+    rans = [assert_held(Net(lambda x, f=f: x.relu() * f(x.roll(1, 1)))) for f in (in_place, plain)]
+    torch.testing.assert_close(rans[0].rest, rans[1].rest)
+    torch.testing.assert_close(rans[0].raw_gradient([0, 0]), rans[1].raw_gradient([0, 0]))
+
+
+BOUNDED_GATES = {
+    "product": lambda x: x.sigmoid() * (2 * x).sigmoid(),
+    "sum": lambda x: x.sigmoid() + (2 * x).sigmoid(),
+    "mean": lambda x: torch.stack([x.sigmoid(), x.tanh()]).mean(0),
+    "square": lambda x: x.sigmoid().square(),
+    "relu": lambda x: x.tanh().relu(),
+}
+
+
+@pytest.mark.parametrize("gate", [*BOUNDED_GATES.values()], ids=[*BOUNDED_GATES])
+def test_what_bounded_gates_make_is_held_rather_than_a_relu(gate):
+    """By hand: with the gate as a constant, a product of it and a ReLU is the map of the ReLU, times the gate."""
+    net = Net(lambda x: x.relu() * gate(x.roll(1, 1)))
+    ran = assert_held(net)
+    torch.testing.assert_close(ran.rest, net.last(torch.zeros_like(net.before_last(photo(2)))))
+    fixed = gate(net.conv(photo(2)).roll(1, 1)).detach()
+    held = assert_held(Net(lambda x: x.relu() * fixed[: len(x)]))
+    torch.testing.assert_close(ran.raw_gradient([0, 0]), held.raw_gradient([0, 0]))
+
+
 def test_a_tensor_with_a_graph_of_its_own_is_a_constant():
-    """As an embedding of another picture, made without `torch.no_grad`: it is no part of this photo's map."""
+    """As an embedding of another picture, made without `torch.no_grad`: this photo's map leaves it out."""
     other = torch.linspace(0.5, 2, C, dtype=torch.float64).requires_grad_() * 1
     foreign, plain = (Net(lambda x, o=o: x.relu().mean((2, 3)) * o) for o in (other, other.detach()))
     ran, expected = assert_held(foreign), assert_held(plain)
