@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from camlib import plot
 from camlib.errors import CamError
 from camlib.evidence import Evidence, ViewResult
 from camlib.files import write_whole
 from camlib.models import Classifier
-from camlib.plot import ALPHA, COLORMAP
 
 LARGEST = 250_000_000  # bytes of a page: Chromium shows nothing beyond 512 MiB, and phones have little memory
 SIDE = 1024  # pixels: larger photos are scaled down to this
@@ -32,7 +32,7 @@ PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 add
 FEW = 10  # classes on the page, for methods that compute each map separately
 STEPS = 65535  # steps of a cell's value between the smallest and largest value of its map
 COLOURS = {
-    COLORMAP: "Red for, blue against",
+    plot.COLORMAP: "Red for, blue against",
     "PuOr_r": "Orange for, purple against",
     "PiYG_r": "Pink for, green against",
     "viridis": "Viridis: yellow for, violet against",
@@ -140,12 +140,12 @@ def _json(data: Any) -> str:
 
 
 def _data(exps: Sequence[Explained], names: Sequence[str], side: int, start: int) -> dict[str, Any]:
-    from matplotlib import colormaps
-
     labels = list(dict.fromkeys(exp.classifier.labels for exp in exps))
-    ends = {name: [[round(255 * c, 4) for c in colormaps[name](end)[:3]] for end in (0.0, 1.0)] for name in COLOURS}
+    ends = {name: [plot.full_colour(name, end).round(7).tolist() for end in (0.0, 1.0)] for name in COLOURS}
+    inverse = [np.linalg.inv(np.array(matrix)).tolist() for matrix in (plot.TO_LAB, plot.TO_LMS)]
     return {
-        "alpha": ALPHA,
+        "alpha": plot.ALPHA,
+        "paint": {"steps": plot.FULL, "photo": plot.PHOTO, "pale": plot.PALE, "pull": plot.PULL, "inverse": inverse},
         "colours": [{"name": name, "title": title, "ends": ends[name]} for name, title in COLOURS.items()],
         "labels": labels,
         "photos": [

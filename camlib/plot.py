@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; perceptually uniform, safe for the colour-blind
 ALPHA = 0.85
+# In OKLab, where lightness (0 black, 1 white) and chroma (0 gray) are as the eye sees them. B. Ottosson: A perceptual
+# color space for image processing, 2020, https://bottosson.github.io/posts/oklab/, which gives the two matrices.
+TO_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566))
+TO_LMS += ((0.0883024619, 0.2817188376, 0.6299787005),)
+TO_LAB = ((0.2104542553, 0.793617785, -0.0040720468), (1.9779984951, -2.428592205, 0.4505937099))
+TO_LAB += ((0.0259040371, 0.7827717662, -0.808675766),)
+PHOTO = (0.35, 0.93)  # the lightness of the photo's black and white below the evidence
+PALE = (0.8, 0.97)  # the same where the network never looked
+CHROMA, MIDDLE, PULL = 0.19, 0.55, 0.7  # of full evidence: its chroma, and the lightness to which it draws the photo
 UNIT = "logit evidence per cell"
 FONT_SIZE, LINE = 10, 0.17  # of titles: points, and inches from line to line
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ROWS = 256  # of a photo that are drawn at once
 LARGEST_PANEL = 2000  # pixels: a figure shows larger photos scaled down
 TALLEST = 30  # inches of a panel: JPEG files have at most 65 535 rows
-ZERO, UNSEEN = 127, 255  # steps of evidence: 0 to 254 mean -limit to limit; 255 means that the network never looked
+FULL = 508  # steps of evidence from 0 to the limit
+UNSEEN = 2 * FULL + 1  # in place of a step from 0 (-limit) to 2 · FULL (limit): the network never looked
 
 
 def overlay(
@@ -41,13 +51,15 @@ def overlay(
 ) -> np.ndarray:
     """Lay signed evidence on a photo: photo (H, W, 3) uint8, heat (H, W) -> (H, W, 3) uint8.
 
-    The photo is shown in gray, so every colour is evidence. The hue, one end of a diverging colour map, shows the sign.
-    The opacity shows the strength: it is proportional to |heat|, from 0 at zero to `alpha` at ±`limit` (by default the
-    largest |heat|) and beyond. Where heat is NaN, the network never looked, and the photo is drawn pale.
+    The photo is shown in gray, so every colour is evidence. The hue, that of one end of a diverging colour map, shows
+    the sign. The chroma shows the strength: it is proportional to |heat|, from 0 at zero to `alpha` times full colour
+    at ±`limit` (by default the largest |heat|) and beyond. Equal evidence has equal chroma on dark and bright parts of
+    the photo, whose lightness is compressed to make room for it. Where heat is NaN, the network never looked, and the
+    photo is drawn pale.
 
     >>> photo = np.full((1, 3, 3), 100, np.uint8)
-    >>> overlay(photo, np.array([[0., 2., np.nan]]), cmap="gray", alpha=1)[0].tolist()
-    [[100, 100, 100], [255, 255, 255], [178, 178, 178]]
+    >>> overlay(photo, np.array([[0., 2., np.nan]]))[0].tolist()
+    [[141, 141, 141], [202, 76, 78], [217, 217, 217]]
     """
     photo = check_photo(photo)
     heat = np.asarray(heat, dtype=np.float32)
@@ -55,11 +67,11 @@ def overlay(
         raise CamError(
             f"The heat map is {heat.shape}, but the photo is {photo.shape[:2]}; camlib.place lays a map on the photo."
         )
-    table, scale, result = _table(cmap, float(alpha)), ZERO / _limit(heat, limit), np.empty_like(photo)
+    table, scale, result = _table(cmap, float(alpha)), FULL / _limit(heat, limit), np.empty_like(photo)
     for start in range(0, len(photo), ROWS):  # so that a photo of 50 megapixels needs no copies of its size
         rows = slice(start, start + ROWS)
-        strength = np.clip(np.rint(heat[rows] * scale), -ZERO, ZERO)
-        step = np.nan_to_num(strength, nan=UNSEEN - ZERO).astype(np.int32) + ZERO
+        strength = np.clip(np.rint(heat[rows] * scale), -FULL, FULL)
+        step = np.nan_to_num(strength, nan=UNSEEN - FULL).astype(np.int32) + FULL
         gray = np.asarray(Image.fromarray(photo[rows]).convert("L"))
         table.take(step * 256 + gray, axis=0, out=result[rows], mode="clip")
     return result
@@ -78,7 +90,7 @@ def _limit(heat: np.ndarray, limit: float | None) -> float:
 
 @lru_cache(8)
 def _table(cmap: str, alpha: float) -> np.ndarray:
-    """(256 steps of evidence × 256 grays, 3) uint8: a look-up table with the colour of every pixel."""
+    """((UNSEEN + 1) · 256, 3) uint8: the colour for each step of evidence and each gray."""
     from matplotlib import colormaps
 
     if cmap not in colormaps:
@@ -86,16 +98,42 @@ def _table(cmap: str, alpha: float) -> np.ndarray:
             f"matplotlib has no colour map {cmap!r}; use a diverging one, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'."
         )
     if not 0 <= alpha <= 1:
-        raise CamError(f"alpha={alpha}: must be an opacity between 0 and 1.")
-    value = (np.arange(256)[:, None, None] - ZERO) / ZERO
-    gray = np.arange(256.0)[None, :, None]
-    # For any strength, the hue is that of the colour map's end. If both hue and opacity faded towards zero, weak
-    # evidence would fade twice, and the picture would show the square of the map.
-    colour = np.where(value < 0, colormaps[cmap](0.0)[:3], colormaps[cmap](1.0)[:3]) * 255
-    opacity = alpha * np.minimum(np.abs(value), 1)
-    table = gray * (1 - opacity) + colour * opacity
-    table[UNSEEN] = gray[0] // 2 + 128
-    return np.rint(np.clip(table, 0, 255)).astype(np.uint8).reshape(-1, 3)
+        raise CamError(f"alpha={alpha}: must be a number between 0 and 1.")
+    value = (np.arange(UNSEEN + 1)[:, None] - FULL) / FULL
+    light = oklab(np.arange(256)[:, None].repeat(3, 1))[:, 0]
+    strength = alpha * np.minimum(np.abs(value), 1)
+    ends = np.where(value[..., None] < 0, *(full_colour(cmap, end) for end in (0.0, 1.0)))
+    lightness = _between(PHOTO, light) * (1 - PULL * strength) + ends[..., 0] * PULL * strength
+    chroma = (ends[..., 1:] * strength[..., None]).repeat(256, 1)
+    lightness[UNSEEN], chroma[UNSEEN] = _between(PALE, light), 0
+    return _from_oklab(np.concatenate([lightness[..., None], chroma], 2)).reshape(-1, 3)
+
+
+def full_colour(cmap: str, end: float) -> np.ndarray:
+    """(3,) OKLab: the colour of full evidence, with the hue of one end of a colour map. Black and white have no hue."""
+    from matplotlib import colormaps
+
+    lightness, *ab = oklab(255 * np.array(colormaps[cmap](end)[:3]))
+    own = float(np.hypot(*ab))
+    return np.array([lightness, 0, 0] if own < 0.02 else [MIDDLE, *(CHROMA * v / own for v in ab)])
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) from 0 to 255 in sRGB -> OKLab (..., 3): lightness from 0 to 1, green to red, blue to yellow."""
+    c = rgb / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ np.transpose(TO_LMS)) @ np.transpose(TO_LAB)
+
+
+def _from_oklab(lab: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) uint8 in sRGB, clipped to what a screen can show."""
+    to_lms, to_rgb = (np.linalg.inv(np.array(matrix)) for matrix in (TO_LAB, TO_LMS))
+    c = np.clip((lab @ to_lms.T) ** 3 @ to_rgb.T, 0, 1)
+    return np.rint(255 * np.where(c <= 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)).astype(np.uint8)
+
+
+def _between(ends: tuple[float, float], part: np.ndarray) -> np.ndarray:
+    return ends[0] + (ends[1] - ends[0]) * part
 
 
 def figure(

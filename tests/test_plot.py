@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from camlib import CamError, ImageError, fonts, overlay, show
-from camlib.plot import UNIT, encode, figure, mappable
+from camlib.plot import UNIT, encode, figure, mappable, oklab
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = np.asarray(Image.fromarray(PHOTO).convert("L")).astype(int)
@@ -20,8 +20,47 @@ def colourfulness(picture):
     return np.ptp(picture.astype(int), axis=2)
 
 
-def test_zero_evidence_is_the_gray_photo():
-    assert np.array_equal(overlay(PHOTO, np.zeros((6, 8))), np.repeat(GRAY[..., None], 3, axis=2))
+def on_grays(evidence, **options):
+    """OKLab (256, 3) of one amount of evidence from -1 to 1 on every gray, as it is drawn."""
+    grays = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    return oklab(overlay(grays, np.full((1, 256), evidence, np.float32), limit=1, **options)[0].astype(float))
+
+
+def chroma(lab):
+    return np.hypot(lab[..., 1], lab[..., 2])
+
+
+def test_oklab():
+    """The values of CSS Color 4 (W3C), Ottosson's own for white, and a gray, whose lightness is a cube root."""
+    rgb = np.array([[255, 0, 0], [0, 128, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [188, 188, 188]])
+    expected = [[0.62796, 0.22486, 0.12585], [0.51975, -0.1403, 0.10768], [0.45201, -0.03246, -0.31153]]
+    expected += [[1, 0, 0], [0, 0, 0], [(((188 / 255 + 0.055) / 1.055) ** 2.4) ** (1 / 3), 0, 0]]
+    np.testing.assert_allclose(oklab(rgb), expected, atol=1e-4)
+
+
+def test_zero_evidence_is_the_photo_in_gray_with_less_contrast():
+    picture = overlay(PHOTO, np.zeros((6, 8)))
+    assert (colourfulness(picture) == 0).all()
+    order = np.argsort(GRAY, axis=None)
+    assert (np.diff(picture[..., 0].reshape(-1)[order].astype(int)) >= 0).all(), "darker stays darker"
+    assert oklab(overlay(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1)))[0, 0])[0] == pytest.approx(0.35, abs=3e-3)
+    assert oklab(overlay(np.full((1, 1, 3), 255, np.uint8), np.zeros((1, 1)))[0, 0])[0] == pytest.approx(0.93, abs=3e-3)
+
+
+@pytest.mark.parametrize("evidence", [-1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1])
+def test_equal_evidence_has_equal_colour_on_dark_and_bright_parts(evidence):
+    shown = on_grays(evidence)
+    assert np.ptp(chroma(shown)) < 0.08 * chroma(shown).max()
+    assert np.ptp(np.unwrap(np.arctan2(shown[:, 2], shown[:, 1]))) < np.deg2rad(8), "and the same hue"
+    assert (np.diff(shown[:, 0]) > -0.01).all() and np.ptp(shown[:, 0]) > 0.2, "the photo is still there"
+
+
+def test_the_colour_bar_reads_the_same_on_dark_and_bright_parts():
+    """Compare hue and chroma with the bar, and you read the evidence to within 10 %."""
+    bar = oklab(255 * mappable(1).to_rgba(np.linspace(-1, 1, 2001))[:, :3])
+    for evidence in (-1, -0.5, -0.25, 0.25, 0.5, 1):
+        nearest = np.linalg.norm(on_grays(evidence)[:, None, 1:] - bar[None, :, 1:], axis=2).argmin(1)
+        assert np.linspace(-1, 1, 2001)[nearest] == pytest.approx(evidence, abs=0.1 * abs(evidence) + 0.01)
 
 
 def test_sign_has_its_colour():
@@ -30,11 +69,18 @@ def test_sign_has_its_colour():
     assert (picture[:, :4, 2] > picture[:, :4, 0]).all(), "evidence against: blue"
 
 
-def test_twice_the_evidence_is_twice_the_way_to_the_colour():
+def test_twice_the_evidence_is_twice_the_colour():
     flat = np.full((1, 3, 3), 80, np.uint8)
-    zero, half, full = overlay(flat, np.array([[0.0, 5.0, 10.0]]), cmap="gray", alpha=1)[0, :, 0].astype(int)
-    assert (zero, full) == (80, 255)
-    assert half == pytest.approx((80 + 255) / 2, abs=1)
+    zero, half, full = chroma(oklab(overlay(flat, np.array([[0.0, 5.0, 10.0]]))[0].astype(float)))
+    assert zero < 1e-3 and full > 0.15 and half == pytest.approx(full / 2, rel=0.05)
+    fainter = chroma(oklab(overlay(flat, np.full((1, 3), 10.0), alpha=0.85 / 2)[0].astype(float)))
+    assert fainter == pytest.approx(half, rel=0.05)
+
+
+def test_a_colour_map_without_hues_changes_the_lightness():
+    flat = np.full((1, 3, 3), 80, np.uint8)
+    picture = overlay(flat, np.array([[-1.0, 0.0, 1.0]]), cmap="gray")[0].astype(int)
+    assert (colourfulness(picture[None]) == 0).all() and picture[0, 0] < picture[1, 0] - 20 < picture[2, 0] - 40
 
 
 def test_limit_is_the_shared_scale():
@@ -52,7 +98,10 @@ def test_nan_is_pale_and_gray_and_leaves_the_rest_alone():
     heat = np.full((6, 8), 1.0)
     heat[:, :3] = np.nan
     picture = overlay(PHOTO, heat)
-    assert np.array_equal(picture[:, :3], np.repeat((GRAY[:, :3] // 2 + 128)[..., None], 3, axis=2))
+    pale = picture[:, :3].astype(float)
+    assert (colourfulness(pale) == 0).all()
+    light = oklab(np.repeat(GRAY[:, :3, None], 3, axis=2))[..., 0]
+    np.testing.assert_allclose(oklab(pale)[..., 0], 0.8 + 0.17 * light, atol=3e-3)
     assert np.array_equal(picture[:, 3:], overlay(PHOTO, np.ones((6, 8)))[:, 3:])
 
 
@@ -76,7 +125,7 @@ def test_tensors_are_taken_and_inputs_left_alone():
         ({"limit": -1.0}, CamError, "limit=-1.0"),
         ({"limit": float("nan")}, CamError, "limit=nan"),
         ({"heat": np.full((6, 8), np.inf)}, CamError, "limit=inf"),
-        ({"alpha": 2}, CamError, "must be an opacity between"),
+        ({"alpha": 2}, CamError, "must be a number between"),
         ({"cmap": "hot dog"}, CamError, "no colour map 'hot dog'"),
         ({"photo": np.zeros((6, 8))}, ImageError, "uint8"),
     ],

@@ -185,7 +185,7 @@ def test_everything_by_keyboard(opened, exp, shots):
     before = canvas(page)
     for _ in range(20):
         page.keyboard.press("ArrowLeft")
-    assert page.inner_text("#opacity") == "65 %"
+    assert page.inner_text("#strength") == "65 %"
     assert np.abs(canvas(page) - before).mean() > 1
     page.focus(".frame")
     page.keyboard.press("ArrowUp")
@@ -337,14 +337,14 @@ def test_a_redraw_costs_a_few_passes_over_the_pixels(opened, clf):
       return {
         "filling the pixels": time(fill),
         class: time(() => key("ArrowDown")),
-        opacity: time(i => { slider.value = 30 + i; slider.dispatchEvent(new Event("input")); }),
+        strength: time(i => { slider.value = 30 + i; slider.dispatchEvent(new Event("input")); }),
       };
     }""")
     print(
         "1024 × 1024 pixels, ms per redraw where the processor is ours (lowest eighth):",
         {name: round(ms, 1) for name, ms in times.items()},
     )
-    assert max(times["class"], times["opacity"]) < 8 * times["filling the pixels"]
+    assert max(times["class"], times["strength"]) < 8 * times["filling the pixels"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

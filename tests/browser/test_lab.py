@@ -140,8 +140,8 @@ def the_explorer_follows_the_keyboard(page):
     frame.locator("#alpha").focus()
     for _ in range(40):
         page.keyboard.press("ArrowLeft")
-    assert frame.locator("#opacity").inner_text() == "45 %"
-    assert np.abs(pixels(photo) - changed).mean() > 1, "another opacity, another picture"
+    assert frame.locator("#strength").inner_text() == "45 %"
+    assert np.abs(pixels(photo) - changed).mean() > 1, "another strength, another picture"
 
 
 def test_the_live_explorer_follows_the_keyboard_and_the_kernel(lab, new_page, shots):
