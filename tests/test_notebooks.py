@@ -293,7 +293,7 @@ def stored(good: Path) -> Report:
         ("blind", "blind.ipynb::Cell 3 (\"draw(2, 'a chequered square')\") has a figure without alt text"),
         ("blank", "blank.ipynb::Cell 3 (\"draw(2, 'a chequered square')\") has a figure without alt text"),
         ("place", "prints '/home/ann/cam.png', a path of one machine"),
-        ("large", "kB, more than 1500 kB"),
+        ("large", "kB, more than 2500 kB"),
     ],
 )
 def test_useless_outputs_fail(stored: Report, name: str, message: str) -> None:

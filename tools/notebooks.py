@@ -46,7 +46,7 @@ from traitlets import default
 ROOT = Path(__file__).resolve().parent.parent
 MEND = "python3 run.py notebooks"
 CLEAN = "python tools/notebooks.py clean"
-MAX_BYTES = 1_500_000
+MAX_BYTES = 2_500_000
 CELL_SECONDS = 600
 MEASURED_TAG = "nbval-ignore-output"
 OPTIONAL_TAGS = frozenset({"gpu", "download"})
@@ -166,9 +166,11 @@ def _normal_data(data: NotebookNode) -> None:
             data[mime] = steady(value)
 
 
-def _alt_texts(output: NotebookNode) -> NotebookNode:
-    texts = {mime: output.metadata.get(mime, {}).get("alt") for mime in output.data}
-    return nbformat.from_dict({mime: {"alt": text} for mime, text in texts.items() if text})
+def _about_pictures(output: NotebookNode) -> NotebookNode:
+    """The alt text of each picture, and the width at which it is shown."""
+    given = {mime: output.metadata.get(mime, {}) for mime in output.data}
+    kept = {mime: {key: about[key] for key in ("alt", "width") if about.get(key)} for mime, about in given.items()}
+    return nbformat.from_dict({mime: about for mime, about in kept.items() if about})
 
 
 def _normal_output(output: NotebookNode, count: int | None) -> None:
@@ -179,7 +181,7 @@ def _normal_output(output: NotebookNode, count: int | None) -> None:
         output.traceback = [f"{output.ename}: {output.evalue}"]
     else:
         _normal_data(output.data)
-        output.metadata = _alt_texts(output)
+        output.metadata = _about_pictures(output)
         if output.output_type == "execute_result":
             output.execution_count = count
 

@@ -269,11 +269,12 @@ def coded(summary: re.Match[str]) -> str:
 
 
 def size_of(mime: str, content: bytes) -> str:
-    """width and height, so that nothing jumps when the picture is there."""
+    """width and height, so that nothing jumps when the picture is there. A figure of 200 dpi is shown at half its size."""
     if mime == "image/svg+xml":
         return ""
     with Image.open(io.BytesIO(content)) as image:
-        return f' width="{image.width}" height="{image.height}"'
+        sharp = max(round(image.info.get("dpi", (100, 100))[0] / 100), 1)
+        return f' width="{round(image.width / sharp)}" height="{round(image.height / sharp)}"'
 
 
 def code_box(source: str, language: str = "python") -> str:
