@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import notebooks
+from tools import minutes, notebooks
 
 CHAPTERS = notebooks.all_notebooks()
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
@@ -63,6 +63,29 @@ def test_numbers_in_prose_are_printed_by_a_cell(chapter):
     plain = re.sub(r"\*\*[^*]+\*\*", " ", text)
     loose = re.findall(r"(?<![\w.])\d+\.\d+|\d+ ?%", plain)
     assert not loose, f"measured numbers are not bold: {loose}"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+def test_minutes_are_honest(chapter):
+    """In the chapter and in the README's table."""
+    needed = minutes.reading(nbformat.read(chapter, as_version=4)).minutes
+    assert f"*Time:* {needed} minutes" in source(chapter, "markdown")
+    assert re.search(rf"(?m)^\| {chapter.stem[:2]} \| .*\| {needed} \| .*\|$", Path("README.md").read_text())
+
+
+def test_how_minutes_are_counted():
+    cells = [
+        nbformat.v4.new_markdown_cell("# Two words\n\n" + "word " * 120 + "\n\n*Predict, then run.*"),
+        nbformat.v4.new_code_cell("for x in range(3):\n    print('a', x)"),
+        nbformat.v4.new_code_cell("draw()", metadata={"jupyter": {"source_hidden": True}}),
+        nbformat.v4.new_markdown_cell("## Exercise: more (7 minutes)"),
+        nbformat.v4.new_markdown_cell("<details><summary>Solution</summary>\n\n" + "long " * 999 + "</details>"),
+        nbformat.v4.new_markdown_cell("## Further reading\n\n" + "more " * 999),
+    ]
+    found = minutes.reading(nbformat.v4.new_notebook(cells=cells))
+    assert found == (2 + 120 + 3 + 3, 8, 1, 7)  # for x in range 3 print 'a' x
+    assert found.minutes == 10, "(128 + 8) / 125 + 0.5 + 7 = 8.6"
+    assert minutes.Reading(625, 0, 0, 0).minutes == 5 and minutes.Reading(626, 0, 0, 0).minutes == 10
 
 
 @pytest.mark.long

@@ -269,7 +269,7 @@ def coded(summary: re.Match[str]) -> str:
 
 
 def size_of(mime: str, content: bytes) -> str:
-    """width and height, so that nothing jumps when the picture is there. A figure of 200 dpi is shown at half its size."""
+    """width and height, so that nothing jumps when the picture is there. 200 dots per inch are shown at half size."""
     if mime == "image/svg+xml":
         return ""
     with Image.open(io.BytesIO(content)) as image:
