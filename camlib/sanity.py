@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from camlib.errors import CamError, optional
@@ -17,6 +18,8 @@ from camlib.hooks import find_layer
 from camlib.images import check_photo
 from camlib.models import Classifier
 from camlib.network import noise
+
+LANCZOS = Image.Resampling.LANCZOS
 
 
 def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterator[tuple[str, Classifier]]:
@@ -86,3 +89,25 @@ def edge_map(photo: np.ndarray) -> Tensor:
     ndimage = optional("scipy.ndimage", "edge_map")
     gray = np.asarray(Image.fromarray(check_photo(photo)).convert("L"), dtype=np.float32) / 255
     return torch.from_numpy(np.hypot(ndimage.sobel(gray, 0), ndimage.sobel(gray, 1)))
+
+
+def stamped(
+    photo: np.ndarray, strip: np.ndarray, opacity: float = 0.5, top: float = 0.4
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A photo (H, W, 3) uint8 with a strip (h, w, 4) RGBA uint8 across its central square, and the strip's box.
+
+    A strip that a network's training pictures carry can be a shortcut to a class: see whether its logit rises, and
+    where its evidence lies. opacity: of the strip. top: where its upper edge is, as a part of the square's height. The
+    box is (left, top, right, bottom) in pixels; the strip is as wide as the square.
+
+    >>> gray, strip = np.full((100, 140, 3), 100, np.uint8), np.full((20, 100, 4), 255, np.uint8)
+    >>> picture, box = stamped(gray, strip)
+    >>> box, picture[45, 70].tolist(), picture[70, 70].tolist()
+    ((20, 40, 120, 60), [178, 178, 178], [100, 100, 100])
+    """
+    image = Image.fromarray(check_photo(photo))
+    side = min(image.size)
+    mark = Image.fromarray(strip, "RGBA").resize((side, round(side * strip.shape[0] / strip.shape[1])), LANCZOS)
+    left, upper = (image.width - side) // 2, round((image.height - side) / 2 + top * side)
+    image.paste(mark.convert("RGB"), (left, upper), mark.getchannel("A").point(lambda a: round(a * opacity)))
+    return np.asarray(image), (left, upper, left + side, upper + mark.height)
