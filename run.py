@@ -39,6 +39,7 @@ COMMANDS = {
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
+    "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
@@ -330,6 +331,8 @@ def run(command: str, rest: List[str]) -> int:
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
     if command in ("classroom", "grade"):
         return start([str(ROOT / "tools" / "classroom.py"), command, *rest])
+    if command == "evidence":
+        return start(["-m", "evidence", *rest], ROOT)
     return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
 
 

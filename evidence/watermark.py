@@ -1,14 +1,13 @@
 """Does a Chinese watermark make the bundled network see a carton, and do Latin letters of the same size do it, too?
 
-On each of the twelve photos: the logit of "carton" without a strip, with a strip of Latin letters (the control) and with
-a strip of Chinese characters; the rank of carton; and the share of carton's positive evidence that lies within half a
-strip of the strip. Repeated for other opacities and other places of the strip.
+On each of the twelve photos: the logit of "carton" without a strip, with a strip of Latin letters (the control) and
+with a strip of Chinese characters; the rank of carton; and the share of carton's positive evidence that lies within
+half a strip of the strip. Repeated for other opacities and other places of the strip.
 
 Run it from the repository: python -m evidence.watermark
 """
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib.sanity import stamped
-from camlib.version import __version__
+from evidence.findings import finding, store
 
 OUT = Path(__file__).with_suffix(".json")
 DATA = Path(__file__).parent.parent / "data"
@@ -50,7 +49,7 @@ def study(clf: camlib.Classifier, photo: Path, setting: dict[str, float]) -> dic
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the photos, and in how many of them the watermark raises carton's logit by more than the letters do."""
+    """Means over the photos; in how many of them the watermark raises carton's logit by more than the letters do."""
     rises = {name: [row[name] - row["plain"] for row in rows] for name in ("latin", "chinese")}
     shares = [row["chinese_share"] for row in rows]
     return {
@@ -58,10 +57,33 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mean_rise_latin": round(mean(rises["latin"]), 2),
         "mean_rise_chinese": round(mean(rises["chinese"]), 2),
         "rise_chinese": [round(min(rises["chinese"]), 2), round(max(rises["chinese"]), 2)],
-        "chinese_above_latin": sum(c > l for c, l in zip(rises["chinese"], rises["latin"], strict=True)),
+        "chinese_above_latin": sum(c > other for c, other in zip(rises["chinese"], rises["latin"], strict=True)),
         "ranks_chinese": [min(r["chinese_rank"] for r in rows), max(r["chinese_rank"] for r in rows)],
         "share": [min(shares), median(shares), max(shares)],
     }
+
+
+def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What chapter 00 states."""
+    usual, every = results[0]["summary"], [r["summary"] for r in results]
+    above, total = sum(s["chinese_above_latin"] for s in every), sum(s["photos"] for s in every)
+    low, high = min(s["share"][0] for s in every), max(s["share"][2] for s in every)
+    return [
+        finding(
+            "notebooks/00_first_heat_map.ipynb",
+            "A pale strip of Chinese characters raises the logit of carton by more than one of Latin letters.",
+            "12 photos, opacity 0.3 to 1, three places of the strip",
+            f"{above} of {total}; at half opacity by {usual['mean_rise_chinese']} against {usual['mean_rise_latin']}",
+            [f"{usual['chinese_above_latin']} of {usual['photos']} photos"],
+        ),
+        finding(
+            "notebooks/00_first_heat_map.ipynb",
+            "Most of the positive evidence for carton then lies at the strip.",
+            "the same",
+            f"{low:.0%} to {high:.0%}",
+            ["at the strip"],
+        ),
+    ]
 
 
 def main() -> None:
@@ -73,9 +95,7 @@ def main() -> None:
     for setting in tqdm(SETTINGS, unit="setting"):
         rows = [study(clf, photo, setting) for photo in photos]
         results.append({"setting": setting, "summary": summary(rows), "photos": rows})
-    versions = {"torch": torch.__version__.split("+")[0], "camlib": __version__}
-    table = {"versions": versions, "threads": 1, "network": clf.name, "class": CLASS, "settings": results}
-    options.out.write_text(json.dumps(table, indent=1) + "\n")
+    store(options.out, findings(results), network=clf.name, settings=results)
 
 
 if __name__ == "__main__":

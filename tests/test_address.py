@@ -18,7 +18,7 @@ from tests.checkout import checkout, environment_of
 from tools import address, notebooks
 
 ROOT = notebooks.ROOT
-CHAPTERS = notebooks.all_notebooks()
+CHAPTERS = notebooks.chapters()
 CHAPTER = CHAPTERS[0]
 THE_CELL = address.cell(CHAPTER).source
 OTHER = "https://github.com/a-school/cam-course"
@@ -32,7 +32,7 @@ def test_what_is_stored_follows_the_setting() -> None:
         stored = (ROOT / text).read_text(encoding="utf-8")
         assert address.LEADS_HERE.search(stored), text
         assert address.renewed(stored) == stored, "run `python3 run.py address`"
-    for path in CHAPTERS:
+    for path in notebooks.all_notebooks():
         second = notebooks.read(path).cells[1]
         assert notebooks.ALONE_TAG in notebooks.tags_of(second)
         assert second.source == address.cell(path).source, "run `python3 run.py address`"
@@ -65,7 +65,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_new_address_arrives_everywhere_and_no_notebook_has_to_run_again(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "course")
     assert call(folder, "tools/new_post.py", "TITLE=Kettle").returncode == 0
-    own = ["notebooks/posts/kettle.ipynb", *(f"notebooks/{path.name}" for path in CHAPTERS)]
+    own = ["notebooks/posts/kettle.ipynb", *(path.relative_to(ROOT).as_posix() for path in notebooks.all_notebooks())]
     set_address(folder, OTHER)
     done = call(folder, "tools/address.py")
     assert (done.returncode, done.stderr) == (0, "")

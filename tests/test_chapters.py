@@ -8,7 +8,9 @@ import pytest
 
 from tools import minutes, notebooks
 
-CHAPTERS = notebooks.all_notebooks()
+CHAPTERS = notebooks.chapters()
+ALL = notebooks.all_notebooks()
+EDITED = [path for path in CHAPTERS if path.stem[:2] <= "07"]  # the others follow
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
 
 
@@ -53,7 +55,32 @@ def test_lesson_form(chapter):
     assert "check." in code, "the exercise is checked"
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("dive", notebooks.deep_dives(), ids=lambda p: p.stem)
+def test_the_form_of_a_deep_dive(dive):
+    text, code = source(dive, "markdown"), source(dive, "code")
+    assert text.startswith("# Deep dive · ")
+    question = text.split("\n\n")[1]
+    assert question.startswith("**") and question.endswith("?**"), "the one question stands under the title, in bold"
+    for part in ("*You need:*", "*Time:*", "## Recap"):
+        assert part in text, f"{part} is missing"
+    assert len(re.findall(r"(?m)^- ", text.split("## Recap")[1].split("##")[0])) == 3, "the recap has three lines"
+    assert "assert " in code
+
+
+@pytest.mark.parametrize("chapter", EDITED, ids=lambda p: p.stem)
+def test_a_chapter_is_short_in_code_and_long_in_exercises(chapter):
+    """Cells of 15 lines at most, but for those that are folded; five predictions at most; three exercises or more."""
+    notebook = nbformat.read(chapter, as_version=4)
+    shown = [c for c in notebooks.code_cells(notebook) if not c.metadata.get("jupyter", {}).get("source_hidden")]
+    long = [notebooks.first_line(c) for c in shown if len(c.source.strip().splitlines()) > 15]
+    assert not long, "cells of more than 15 lines"
+    text = source(chapter, "markdown")
+    assert text.count(notebooks.PREDICT) <= 5
+    levels = re.findall(r"(?m)^#+ Exercise.*\((easy|normal|hard), \d+ minutes?\)$", text)
+    assert {"easy", "normal", "hard"} <= set(levels), "three exercises at least: easy, normal and hard"
+
+
+@pytest.mark.parametrize("chapter", ALL, ids=lambda p: p.stem)
 def test_numbers_in_prose_are_printed_by_a_cell(chapter):
     """Measured numbers stand in **bold**, with the rounding of the output. A decimal or a percentage must be bold."""
     text, outputs = prose(chapter), printed(chapter)
@@ -65,12 +92,13 @@ def test_numbers_in_prose_are_printed_by_a_cell(chapter):
     assert not loose, f"measured numbers are not bold: {loose}"
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", ALL, ids=lambda p: p.stem)
 def test_minutes_are_honest(chapter):
-    """In the chapter and in the README's table."""
+    """In the notebook and in the README's table."""
     needed = minutes.reading(nbformat.read(chapter, as_version=4)).minutes
     assert f"*Time:* {needed} minutes" in source(chapter, "markdown")
-    assert re.search(rf"(?m)^\| {chapter.stem[:2]} \| .*\| {needed} \| .*\|$", Path("README.md").read_text())
+    name = chapter.stem[:2] if chapter in CHAPTERS else rf"\[[^|]+\]\(notebooks/deep_dives/{chapter.name}\)"
+    assert re.search(rf"(?m)^\| {name} \| .*\| {needed} \| .*\|$", Path("README.md").read_text())
 
 
 def test_how_minutes_are_counted():
@@ -89,7 +117,7 @@ def test_how_minutes_are_counted():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", ALL, ids=lambda p: p.stem)
 def test_every_cell_twice(chapter):
     """A reader runs cells again: each one runs twice here, in order, in a fresh kernel and without stored outputs.
 

@@ -37,7 +37,7 @@ def minutes(table: str) -> list[int]:
 
 
 def test_every_chapter_has_its_page_and_no_other() -> None:
-    assert [note.stem for note in NOTES] == [chapter.stem for chapter in notebooks.all_notebooks()]
+    assert [note.stem for note in NOTES] == [chapter.stem for chapter in notebooks.chapters()]
 
 
 @pytest.mark.parametrize("note", NOTES, ids=lambda note: note.stem)
@@ -78,7 +78,7 @@ def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
     assert set(re.findall(r"\((\d\d_\w+\.md)\)", README)) == {note.name for note in NOTES}
     assert footprint.table([]) in README
     rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", README)
-    assert rows == [chapter.stem[:2] for chapter in notebooks.all_notebooks()]
+    assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()]
 
 
 def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

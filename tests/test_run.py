@@ -150,6 +150,7 @@ def test_help_lists_every_command(project, arguments):
         "posts",
         "new-post",
         "address",
+        "evidence",
         "bench",
         "lock",
     ]

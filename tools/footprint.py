@@ -75,13 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="footprint", description="CPU seconds and peak memory of each chapter, as a Markdown table."
     )
-    parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: every one under notebooks/)")
+    parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters)")
     parser.add_argument("--threads", type=int, default=2, help="of a kernel (default %(default)s)")
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    files, found, failed = options.files or notebooks.all_notebooks(), [], 0
+    files, found, failed = options.files or notebooks.chapters(), [], 0
     for number, path in enumerate(files, 1):
         print(f"{number} of {len(files)}: {path.name}", file=sys.stderr, flush=True)
         try:

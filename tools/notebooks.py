@@ -4,7 +4,7 @@
     python tools/notebooks.py check [FILE ...]   fail unless each file is executed and in normal form
     python tools/notebooks.py clean [FILE ...]   normalise without executing, after editing in JupyterLab
 
-Without files: every notebook directly under notebooks/. Normal form means that the same notebook gives the same bytes
+Without files: the chapters and the deep dives. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
 
 `run` also stores which code it ran (`metadata.camlib.executed`, a digest of each code cell), so that a notebook whose
@@ -523,9 +523,19 @@ def check(path: Path) -> list[str]:
     return faults(path) + form_faults(path)
 
 
-def all_notebooks() -> list[Path]:
+def chapters() -> list[Path]:
     """The chapters, in their order."""
     return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def deep_dives() -> list[Path]:
+    """What only the keen need, a notebook each."""
+    return sorted((ROOT / "notebooks" / "deep_dives").glob("*.ipynb"))
+
+
+def all_notebooks() -> list[Path]:
+    """Every notebook that is stored with its outputs: the chapters, then the deep dives."""
+    return chapters() + deep_dives()
 
 
 def _run_and_report(path: Path) -> list[str]:
@@ -560,7 +570,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("files", nargs="*", type=Path, help="notebooks (default: every one under notebooks/)")
+        command.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
     options = parser.parse_args(arguments)
     files = options.files or [Path(os.path.relpath(path)) for path in all_notebooks()]
     if not files:

@@ -72,7 +72,8 @@ def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
         }
         found = [text for text, number in mistakes.items() if abs(float(number) - float(value)) < 1e-4]
         if not found:
-            return f"Not yet: for a map of {h} × {w} cells, the logit is {float(mistakes['']):.3f}; yours is {float(value):.3f}."
+            right, yours = float(mistakes[""]), float(value)
+            return f"Not yet: for a map of {h} × {w} cells, the logit is {right:.3f}; yours is {yours:.3f}."
         if found[0]:
             return f"Not yet: {found[0]}."
     return "Right: three maps, three logits."

@@ -1,4 +1,4 @@
-"""Drawings of the course that take more code than a chapter should hold. Plotting code only."""
+"""One drawing of the network: from a photo to a logit, and the same sum in another order, which gives the map."""
 
 from collections.abc import Sequence
 
@@ -109,8 +109,8 @@ def network(exp: camlib.Explanation, target: str, lit: Sequence[str] = ()) -> Fi
     draw.text(100.3, 21.3, "the same logit", size=11, ha="right", va="center")
     fig.set_label(
         f"From a photo through convolutions to a feature map of 1280 channels of 7 by 7 cells. Above: the mean of each "
-        f"channel times the weights of {target}, plus the bias, is the logit {logit:.2f}. Below: each channel times its "
-        f"weight, added up, is the class map, and its mean plus the bias is the same logit."
+        f"channel times the weights of {target}, plus the bias, is the logit {logit:.2f}. Below: each channel times "
+        f"its weight, added up, is the class map, and its mean plus the bias is the same logit."
     )
     return fig
 
