@@ -55,7 +55,7 @@ class StoredOutputs(pytest.Item):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, IPyNbCell):
-            item.parent.sanitize_patterns.update(notebooks.VOLATILE)
+            item.parent.sanitize_patterns.update(notebooks.VOLATILE | figures.PICTURED)
             if reason := notebooks.why_not_here(item.cell):
                 item.add_marker(pytest.mark.skip(reason=reason))
 

@@ -67,6 +67,7 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What chapter 00 states."""
     usual, every = results[0]["summary"], [r["summary"] for r in results]
     above, total = sum(s["chinese_above_latin"] for s in every), sum(s["photos"] for s in every)
+    everywhere = usual["chinese_above_latin"] == usual["photos"] == 12
     low, high = min(s["share"][0] for s in every), max(s["share"][2] for s in every)
     return [
         finding(
@@ -74,14 +75,16 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "A pale strip of Chinese characters raises the logit of carton by more than one of Latin letters.",
             "12 photos, opacity 0.3 to 1, three places of the strip",
             f"{above} of {total}; at half opacity by {usual['mean_rise_chinese']} against {usual['mean_rise_latin']}",
-            [f"{usual['chinese_above_latin']} of {usual['photos']} photos"],
+            ["all twelve photos" if everywhere else f"{usual['chinese_above_latin']} of {usual['photos']} photos"],
         ),
         finding(
             "notebooks/00_first_heat_map.ipynb",
             "Most of the positive evidence for carton then lies at the strip.",
             "the same",
-            f"{low:.0%} to {high:.0%}",
-            ["at the strip"],
+            f"{low:.0%} to {high:.0%}; at half opacity {usual['share'][0]:.0%} to {usual['share'][2]:.0%}",
+            ["at least two thirds of the evidence for carton then lies at the strip"]
+            if usual["share"][0] >= 2 / 3
+            else [f"{usual['share'][0]:.0%} of the evidence for carton"],
         ),
     ]
 

@@ -15,7 +15,7 @@ DATA = Path("data")
 PHOTOS = sorted(DATA.glob("photos/*"))
 BOXES = json.loads((DATA / "boxes.json").read_text())
 PEAK_OUTSIDE = {
-    ("photos/rocket.jpg", "missile"): "31 pixels wide, a cell of the 7×7 map 54: the peak lies in the sky beside it",
+    ("photos/rocket.jpg", "missile"): "the cells beside the rocket have more evidence than the one that holds it",
     ("photos/camera.png", "dome"): "far domes 14 to 40 pixels high, a cell 64: the peak lies in the sky above",
     ("photos/china.jpg", "tile roof"): "four roofs, of which the lowest is missed by two pixels",
 }

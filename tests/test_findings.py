@@ -17,7 +17,7 @@ def test_the_table_is_that_of_the_stored_results():
 def test_every_script_has_its_result():
     for name in command.scripts():
         result = json.loads((findings.HERE / f"{name}.json").read_text(encoding="utf-8"))
-        assert result["findings"], name
+        assert result.get("findings") or "networks" in result, name
 
 
 def test_the_chapters_say_what_was_measured():

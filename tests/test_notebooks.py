@@ -608,3 +608,28 @@ def test_measurements_stay_until_their_cell_changes(tmp_path: Path) -> None:
         nbformat.read(path, as_version=4).cells[0].outputs
         != nbformat.reads(stored.decode(), as_version=4).cells[0].outputs
     )
+
+
+def test_an_explorer_is_compared_by_the_picture_below_it(tmp_path: Path) -> None:
+    """Its page may differ in the last digits on another CPU, so it is not compared as text; a wrong map is noticed."""
+
+    def output(level: int, page: str, alt: str = "Evidence for cat, 40 % on the photo") -> NotebookNode:
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(buffer, "png")
+        picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        html = f'<div><img src="{picture}" alt="{alt}" style="x"><iframe srcdoc="{page}" title="y"></iframe></div>'
+        return nbformat.v4.new_output("display_data", {"text/html": html})
+
+    def text(shown: NotebookNode) -> str:
+        value = shown.data["text/html"]
+        for pattern, replacement in figures.PICTURED.items():
+            value = pattern.sub(replacement, value)
+        return value
+
+    stored = output(100, "0.12345")
+    assert text(stored) == text(output(101, "0.12346")) != text(output(100, "0.12345", "Evidence for dog"))
+    assert figures.compare([stored], [output(101, "0.12346")], tmp_path, "cell") == []
+    (fault,) = figures.compare([stored], [output(160, "0.12345")], tmp_path, "cell")
+    assert "differs: by 60.00 of 255" in fault
+    (fault,) = figures.compare([stored], [output(100, "0.12345", "Evidence for dog")], tmp_path, "cell")
+    assert "another alt text: 'Evidence for cat, 40 % on the photo' stored" in fault

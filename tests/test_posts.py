@@ -188,6 +188,19 @@ def test_the_explorer_is_in_the_page_and_a_picture_beneath(made: Path) -> None:
     assert frame.parent.img["alt"].startswith("The photo, and heat maps")
 
 
+def test_an_explanation_is_an_explorer_in_both_forms(tmp_path: Path) -> None:
+    """Chapter 00 ends a cell with one: a figure with a hidden frame in HTML, a picture and a link in Markdown."""
+    folder = site(tmp_path / "posts", [CHAPTERS[0]])
+    page = BeautifulSoup((folder / "html" / f"{CHAPTERS[0].stem}.html").read_text(encoding="utf-8"), "html.parser")
+    (frame,) = page.select("figure.explorer iframe")
+    assert frame.get_attribute_list("sandbox") == ["allow-scripts"] and frame.has_attr("hidden")
+    assert frame["data-page"].startswith("<!doctype html>") and "postMessage" in frame["data-page"]
+    assert frame.parent.img["alt"].startswith("Evidence for espresso")
+    text = (folder / "markdown" / CHAPTERS[0].stem / "index.md").read_text(encoding="utf-8")
+    (name,) = re.findall(r"!\[Evidence for espresso[^\n]+\n\n\[Open the explorer\]\((\w+\.html)\)", text)
+    assert "postMessage" not in (folder / "markdown" / CHAPTERS[0].stem / name).read_text(encoding="utf-8")
+
+
 # Markdown
 
 

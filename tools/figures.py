@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FIGURE_TYPES = ("image/png", "image/jpeg")
+# An explanation as a cell's last line: the explorer's page in a frame, on top of a picture of the best class's map.
+EXPLORER = re.compile(
+    r'<img src="data:(?P<mime>image/\w+);base64,(?P<picture>[^"]*)" alt="(?P<alt>[^"]*)"[^>]*>'
+    r'<iframe srcdoc="(?P<page>[^"]*)"[^>]*></iframe>'
+)
+# What is compared as a picture and not as text: the page's numbers may differ in their last digits on another CPU.
+PICTURED = {re.compile(rf'(?<={start}")[^"]*'): "..." for start in ("<img src=", "<iframe srcdoc=")}
 MEAN_LIMIT = 1.0  # of 255, over all values
 FAR = 32  # of 255: a value off by more is seen with the naked eye
 FAR_LIMIT = 0.005  # share of the values that may be that far off
@@ -27,13 +36,22 @@ class Figure(NamedTuple):
 
 
 def figures(outputs: Iterable[Mapping[str, Any]]) -> list[Figure]:
-    """The PNG and JPEG pictures among a cell's outputs, in their order."""
-    return [
-        Figure(_pixels(output["data"][mime]), output.get("metadata", {}).get(mime, {}).get("alt", ""))
-        for output in outputs
-        for mime in FIGURE_TYPES
-        if mime in output.get("data", {})
-    ]
+    """The PNG and JPEG pictures among a cell's outputs, in their order, and those below explorers."""
+    found = []
+    for output in outputs:
+        data = output.get("data", {})
+        for mime in FIGURE_TYPES:
+            if mime in data:
+                alt = output.get("metadata", {}).get(mime, {}).get("alt", "")
+                found.append(Figure(_pixels(data[mime]), alt))
+        if shown := explorer(output):
+            found.append(Figure(_pixels(shown["picture"]), html.unescape(shown["alt"])))
+    return found
+
+
+def explorer(output: Mapping[str, Any]) -> re.Match[str] | None:
+    """The explorer that an output shows: its groups are the page, and the picture below it with mime and alt."""
+    return EXPLORER.search(str(output.get("data", {}).get("text/html", "")))
 
 
 def _pixels(encoded: str) -> NDArray[np.uint8]:

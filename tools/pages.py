@@ -34,7 +34,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from tools import address as web
-from tools import notebooks
+from tools import figures, notebooks
 
 if TYPE_CHECKING:
     from math_core import LatexToMathML
@@ -315,7 +315,18 @@ def explorer_page(text: str) -> str | None:
         raise Fault(f"shows an explorer that cannot be made again: {error}") from None
     finally:
         torch.set_num_threads(threads)
+    return with_height(page)
+
+
+def with_height(page: str) -> str:
+    """The explorer's page, which tells the page around it how high it is."""
     return page.replace("</body>", SAYS_ITS_HEIGHT + "</body>")
+
+
+def frame(page: str) -> str:
+    """The explorer's page in a frame that the script of a post shows."""
+    start = '<iframe hidden title="Class map explorer" sandbox="allow-scripts"'
+    return f'{start} data-page="{html.escape(page)}"></iframe>'
 
 
 # The exporters
@@ -330,7 +341,7 @@ class _Exporter(TemplateExporter):
 
     def default_filters(self) -> Iterable[tuple[str, Any]]:
         yield from super().default_filters()
-        for name in ("prose", "code", "picture", "markup", "explorer"):
+        for name in ("prose", "code", "picture", "markup", "explorer", "framed"):
             yield name, pass_context(self._guarded(getattr(self, name)))
 
     def _guarded(self, convert: Callable[[NotebookNode, Any], str]) -> Callable[[Any, Any], str]:
@@ -390,6 +401,15 @@ class PageExporter(_Exporter):
     def code(self, cell: NotebookNode, source: str) -> str:
         return code_box(source)
 
+    def framed(self, cell: NotebookNode, output: NotebookNode) -> str:
+        """An explanation as a cell's last line: its explorer, on top of the picture."""
+        if not (shown := figures.explorer(output)):
+            return ""
+        content = base64.b64decode(shown["picture"])
+        source = f"data:{shown['mime']};base64,{shown['picture']}"
+        picture = f'<img src="{source}" alt="{shown["alt"]}"{size_of(shown["mime"], content)}>'
+        return f'<figure class="explorer">{picture}{frame(with_height(html.unescape(shown["page"])))}</figure>'
+
     def picture(self, cell: NotebookNode, output: NotebookNode, mime: str) -> str:
         content = decoded(output, mime)
         source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
@@ -398,10 +418,7 @@ class PageExporter(_Exporter):
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
         page = explorer_page(output.data.get("text/plain", ""))
-        if page is None:
-            return ""
-        frame = '<iframe hidden title="Class map explorer" sandbox="allow-scripts"'
-        return f'{frame} data-page="{html.escape(page)}"></iframe>'
+        return "" if page is None else frame(page)
 
 
 class TextExporter(_Exporter):
@@ -442,12 +459,24 @@ class TextExporter(_Exporter):
 
     def picture(self, cell: NotebookNode, output: NotebookNode, mime: str) -> str:
         alt = str(output.metadata.get(mime, {}).get("alt", ""))
-        plain = re.sub(r"([\[\]\\`*_<>])", r"\\\1", " ".join(alt.split()))
-        return f"![{plain}]({self.store(decoded(output, mime), ending(mime))})"
+        return f"![{escaped(alt)}]({self.store(decoded(output, mime), ending(mime))})"
+
+    def framed(self, cell: NotebookNode, output: NotebookNode) -> str:
+        """An explanation as a cell's last line: the picture, and a link to its explorer."""
+        if not (shown := figures.explorer(output)):
+            return ""
+        name = self.store(base64.b64decode(shown["picture"]), ending(shown["mime"]))
+        page = self.store(html.unescape(shown["page"]).encode(), "html")
+        return f"![{escaped(html.unescape(shown['alt']))}]({name})\n\n[Open the explorer]({page})"
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
         page = explorer_page(output.data.get("text/plain", ""))
         return "" if page is None else f"[Open the explorer]({self.store(page.encode(), 'html')})"
+
+
+def escaped(alt: str) -> str:
+    """A picture's alt text in Markdown."""
+    return re.sub(r"([\[\]\\`*_<>])", r"\\\1", " ".join(alt.split()))
 
 
 def ending(mime: str) -> str:

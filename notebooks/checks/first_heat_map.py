@@ -53,7 +53,7 @@ def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
         except Exception as e:  # whatever a learner's code raises
             return f"With a map of {h} × {w} cells, your function raises {type(e).__name__}: {e}"
         if given is None or given is ...:
-            return "No answer yet: return one number in place of the three dots."
+            return "No answer yet: return one number in place of None."
         try:
             value = torch.as_tensor(given, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError):
