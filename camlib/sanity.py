@@ -106,6 +106,12 @@ def stamped(
     ((20, 40, 120, 60), [178, 178, 178], [100, 100, 100])
     """
     image = Image.fromarray(check_photo(photo))
+    if strip.ndim != 3 or strip.shape[2] != 4 or strip.dtype != np.uint8:
+        raise CamError(
+            f"The strip is an array {strip.shape} of {strip.dtype}; it must be (h, w, 4), uint8, as Pillow's RGBA."
+        )
+    if not (0 <= opacity <= 1 and 0 <= top <= 1):
+        raise CamError(f"opacity={opacity}, top={top}: both must be numbers from 0 to 1.")
     side = min(image.size)
     mark = Image.fromarray(strip, "RGBA").resize((side, round(side * strip.shape[0] / strip.shape[1])), LANCZOS)
     left, upper = (image.width - side) // 2, round((image.height - side) / 2 + top * side)

@@ -161,7 +161,7 @@ def drawn(titles, shape=(60, 80), **options):
     [
         ((60, 80), ["tiger cat, 38.1 %", "German shepherd, 12 %"], None),
         ((80, 60), ["tiger cat, 38.1 %", "two\nlines"], None),
-        ((80, 60), ["7 × 7 cells, naïve"], (5, 5, 50, 50)),
+        ((60, 80), ["7 × 7 cells, naïve"], (5, 5, 50, 50)),
         ((60, 80), ["$5, space shuttle against foxes"], (5, 5, 50, 50)),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from camlib import CamError, LayerError, explain, load_model
-from camlib.sanity import centre_map, edge_map, random_map, randomised, rank_correlation
+from camlib.sanity import centre_map, edge_map, random_map, randomised, rank_correlation, stamped
 from camlib.shapes import NORMALISATION, SHAPES, SIDE, network
 
 
@@ -103,3 +103,43 @@ def test_edge_map():
     assert (edges[:, 4:6] > 0).all()
     assert (edges[:, :4] == 0).all()
     assert (edges[:, 6:] == 0).all()
+
+
+# --- watermarks ------------------------------------------------------------------------------------------------------
+
+
+def test_a_strip_lies_across_the_central_square():
+    """White letters on nothing: each pixel by the formula of alpha blending."""
+    photo = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+    strip = np.zeros((30, 90, 4), np.uint8)
+    strip[..., :3], strip[5:25, 10:50, 3] = 255, 255
+    before = photo.copy()
+    picture, box = stamped(photo, strip, opacity=0.5, top=0.2)
+    assert box == (20, 18, 110, 48), "as wide as the square, whose side is 90, and 0.2 of it down"
+    expected = photo.astype(float)
+    alpha = strip[..., 3:] / 255 * 0.5
+    expected[18:48, 20:110] = expected[18:48, 20:110] * (1 - alpha) + 255 * alpha
+    assert np.abs(picture - expected).max() <= 1
+    assert np.array_equal(photo, before), "the photo is left alone"
+    assert np.array_equal(stamped(photo, strip, opacity=0)[0], photo)
+
+
+def test_a_strip_below_the_edge_is_cut_off():
+    photo, strip = np.zeros((50, 40, 3), np.uint8), np.full((10, 40, 4), 255, np.uint8)
+    picture, (_, upper, _, lower) = stamped(photo, strip, opacity=1, top=1)
+    assert (upper, lower) == (45, 55)
+    assert picture[45:].min() == 255 and picture[:45].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("strip", "options", "says"),
+    [
+        (np.zeros((3, 9, 3), np.uint8), {}, r"\(3, 9, 3\) of uint8; it must be \(h, w, 4\)"),
+        (np.zeros((3, 9, 4)), {}, "of float64"),
+        (np.zeros((3, 9, 4), np.uint8), {"opacity": 50}, "opacity=50"),
+        (np.zeros((3, 9, 4), np.uint8), {"top": -0.1}, "top=-0.1"),
+    ],
+)
+def test_a_wrong_strip_is_refused(strip, options, says):
+    with pytest.raises(CamError, match=says):
+        stamped(np.zeros((20, 20, 3), np.uint8), strip, **options)

@@ -164,7 +164,7 @@ class _Pen:
         extent = (x, x + width, y, y + height)
         colours = colormaps[cmap]
         self.ax.imshow(
-            values, extent=extent, aspect="auto", cmap=colours, zorder=3, interpolation="nearest",
+            values.numpy(), extent=extent, aspect="auto", cmap=colours, zorder=3, interpolation="nearest",
             vmin=-limit if low is None else low, vmax=limit,
         )  # fmt: skip
         frame = FancyBboxPatch((x, y), width, height, "square,pad=0", fc="none", ec=SOFT, lw=0.7, zorder=3)
