@@ -89,14 +89,15 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget, and a figure with alt text for places where no kernel runs."""
-        from camlib.plot import encode
+        from camlib.plot import sharp
 
         if self not in _live:
             return {"text/plain": repr(self)}, {}
         figure = self._shown[0].plot()
         view = self.widget._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
-        data = {"text/plain": repr(self), "image/jpeg": encode(figure)}
-        return data | {"application/vnd.jupyter.widget-view+json": view}, {"image/jpeg": {"alt": figure.get_label()}}
+        picture, width = sharp(figure)
+        data = {"text/plain": repr(self), "image/jpeg": picture, "application/vnd.jupyter.widget-view+json": view}
+        return data, {"image/jpeg": {"alt": figure.get_label(), "width": width}}
 
     # --- close -------------------------------------------------------------------------------------------------------
 

@@ -326,5 +326,11 @@ def show(fig: "Figure", alt: str | None = None) -> None:
     alt = alt or str(fig.get_label())
     if not alt:
         raise CamError("A figure needs alt text: show(fig, alt='what a reader who cannot see it should know').")
+    picture, width = sharp(fig)
+    display.display(display.Image(picture, alt=alt, width=width))
+
+
+def sharp(fig: "Figure") -> tuple[bytes, int]:
+    """The figure as a picture file for a notebook, and the width in pixels at which to show it."""
     picture = encode(fig, SHARP * fig.dpi, quality=82)  # at this resolution, the loss is invisible
-    display.display(display.Image(picture, alt=alt, width=round(fig.get_figwidth() * fig.dpi)))
+    return picture, round(fig.get_figwidth() * fig.dpi)
