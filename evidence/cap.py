@@ -1,0 +1,125 @@
+"""Is it the rest of the cap that turns Grace Hopper's "academic gown" into a "military uniform"?
+
+The network's crop ends in the middle of the cap. With the 32 rows above it, the network says "military uniform". These
+rows also hold a flag and a blue background, and the input is larger. So two controls of the same size: the cap painted
+out of these rows, and everything but the cap painted out. Both for several paints and for boxes of several widths. What
+is measured is the lead: the logit of "military uniform" minus that of "academic gown".
+
+Run it from the repository: python -m evidence.cap
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import camlib
+from evidence.findings import finding, store
+
+OUT = Path(__file__).with_suffix(".json")
+PHOTO = Path(__file__).parent.parent / "data" / "photos" / "grace_hopper.jpg"
+CHAPTER = "notebooks/01_what_the_network_says.ipynb"
+CLASSES = ("military uniform", "academic gown")
+TOP, ROWS = 38, 32  # where the recipe's window starts on the resized photo, and how many rows are added above it
+CAP = (71, 161)  # the columns of the window that the cap fills in these rows
+MARGINS = (0, 4, 8, 16)  # columns more on either side
+COLOURS = 10  # random ones, beside the named paints
+
+
+def window(clf: camlib.Classifier, photo: Any, top: int, rows: int) -> Tensor:
+    """(1, 3, rows, 224): the window of the resized photo that starts `top` pixels from its upper edge."""
+    view = camlib.View(photo.shape[:2], resized=(300, 256), offset=(top, 16), size=(rows, 224))
+    return clf.preprocess(photo, view)
+
+
+def answer(clf: camlib.Classifier, x: Tensor) -> dict[str, Any]:
+    """The lead, and the best class."""
+    with torch.no_grad():
+        logits = clf.module(x)[0]
+    first, second = (clf.index(name) for name in CLASSES)
+    return {"lead": round(float(logits[first] - logits[second]), 2), "best": clf.labels[int(logits.argmax())]}
+
+
+def paints(tall: Tensor, box: slice) -> Iterator[tuple[str, Tensor]]:
+    """Name and (1, 3, ROWS, 224) of everything that may cover the added rows."""
+    shape = (1, 3, ROWS, tall.shape[3])
+    yield "background", tall[:, :, :20, 190:215].mean((2, 3), keepdim=True).expand(shape)
+    yield "row below", tall[:, :, ROWS : ROWS + 1].expand(shape)
+    for name, value in (("gray", 0.0), ("black", -1.0), ("white", 1.0)):
+        yield name, torch.full(shape, value)
+    draw = torch.Generator().manual_seed(0)
+    for n in range(COLOURS):
+        yield f"colour {n}", (2 * torch.rand(1, 3, 1, 1, generator=draw) - 1).expand(shape)
+    across = tall[:, :, :ROWS].clone()  # from what is left of the box to what is right of it
+    left, right = across[..., box.start - 1 : box.start], across[..., box.stop : box.stop + 1]
+    part = torch.linspace(0, 1, box.stop - box.start)
+    across[..., box] = left * (1 - part) + right * part
+    yield "surroundings", across
+
+
+def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
+    """The lead in all settings."""
+    tall = window(clf, photo, TOP - ROWS, 224 + ROWS)
+    result: dict[str, Any] = {
+        "recipe": answer(clf, window(clf, photo, TOP, 224)),
+        "rows above": answer(clf, tall),
+        "rows below": answer(clf, window(clf, photo, TOP, 224 + ROWS)),
+        "painted": [],
+    }
+    for margin in tqdm(MARGINS, unit="box"):
+        box = slice(CAP[0] - margin, CAP[1] + margin)
+        for name, paint in paints(tall, box):
+            without, only = tall.clone(), tall.clone()
+            without[:, :, :ROWS, box] = paint[..., box]
+            row = {"paint": name, "margin": margin, "without": answer(clf, without)}
+            if name != "surroundings":  # which leaves the rest as it is
+                only[:, :, :ROWS] = paint
+                only[:, :, :ROWS, box] = tall[:, :, :ROWS, box]
+                row["only"] = answer(clf, only)
+            result["painted"].append(row)
+    return result
+
+
+def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What chapter 01 states, and the numbers for it."""
+    leads, summary = {}, {}
+    for name in ("without", "only"):
+        rows = [row[name] for row in result["painted"] if name in row]
+        leads[name] = [row["lead"] for row in rows]
+        uniform = sum(row["best"] == CLASSES[0] for row in rows)
+        summary[name] = {"tries": len(rows), "low": min(leads[name]), "high": max(leads[name]), "uniform": uniform}
+    without, only = summary["without"], summary["only"]
+    varied = f"{COLOURS + 5} paints and what is beside the cap, {len(MARGINS)} boxes"
+    rows = [
+        finding(
+            CHAPTER,
+            "On Hopper's portrait the rest of the cap, not the flag or the background, puts uniform before gown.",
+            varied,
+            f"cap alone: lead {only['low']} to {only['high']}, {only['tries']} tries; cap painted out: lead "
+            f"{without['low']} to {without['high']}, {without['tries']} tries",
+            [
+                f"{only['low']:.2f} to {only['high']:.2f} in {only['tries']} tries",
+                f"{without['low']:.2f} to {without['high']:.2f} in {without['tries']} tries",
+            ],
+        )
+    ]
+    return rows, summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    clf, photo = camlib.load_model(), camlib.read_image(PHOTO)
+    result = study(clf, photo)
+    rows, summary = findings(result)
+    store(options.out, rows, network=clf.name, summary=summary, **result)
+
+
+if __name__ == "__main__":
+    main()

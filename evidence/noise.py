@@ -1,0 +1,130 @@
+"""How sure is the bundled network of pictures with nothing on them?
+
+Twelve kinds of noise, twenty seeds each: the probability of the best answer, beside those of the course's twelve
+photos. And even gray, the input 0: how much of the feature map is zero, and how far the logits are from the biases.
+
+Run it from the repository: python -m evidence.noise
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import camlib
+from evidence.findings import finding, store
+
+OUT = Path(__file__).with_suffix(".json")
+DATA = Path(__file__).parent.parent / "data" / "photos"
+CHAPTER = "notebooks/01_what_the_network_says.ipynb"
+SEEDS = 20
+SHAPE = (1, 3, 224, 224)
+USUAL = "uniform"  # the one that the chapter draws
+
+
+def uniform(draw: torch.Generator) -> Tensor:
+    return torch.rand(SHAPE, generator=draw) * 2 - 1
+
+
+def normal(deviation: float) -> Callable[[torch.Generator], Tensor]:
+    return lambda draw: (torch.randn(SHAPE, generator=draw) * deviation).clamp(-1, 1)
+
+
+def black_and_white(draw: torch.Generator) -> Tensor:
+    return (torch.rand(1, 1, *SHAPE[2:], generator=draw) > 0.5).float().expand(SHAPE) * 2 - 1
+
+
+def squares(side: int) -> Callable[[torch.Generator], Tensor]:
+    """side × side squares of one colour each."""
+    return lambda draw: F.interpolate(torch.rand(1, 3, side, side, generator=draw) * 2 - 1, size=SHAPE[2:])
+
+
+def clouds(side: int) -> Callable[[torch.Generator], Tensor]:
+    """The same, blurred."""
+
+    def clouds(draw: torch.Generator) -> Tensor:
+        small = torch.rand(1, 3, side, side, generator=draw) * 2 - 1
+        return F.interpolate(small, size=SHAPE[2:], mode="bicubic").clamp(-1, 1)
+
+    return clouds
+
+
+KINDS = {USUAL: uniform, "black and white": black_and_white}
+KINDS |= {f"normal {deviation}": normal(deviation) for deviation in (0.1, 0.25, 0.5, 1)}
+KINDS |= {f"squares {side}": squares(side) for side in (14, 28, 56, 112)}
+KINDS |= {f"clouds {side}": clouds(side) for side in (14, 56)}
+
+
+def best(clf: camlib.Classifier, x: Tensor) -> tuple[float, str]:
+    """The largest probability in %, and its class."""
+    with torch.no_grad():
+        p = clf.module(x)[0].softmax(0)
+    return round(100 * float(p.max()), 1), clf.labels[int(p.argmax())]
+
+
+def study(clf: camlib.Classifier) -> dict[str, Any]:
+    """The best answers of all noise and of the photos."""
+    kinds = {}
+    for name, make in tqdm(KINDS.items(), unit="kind"):
+        answers = [best(clf, make(torch.Generator().manual_seed(seed))) for seed in range(SEEDS)]
+        percent = [p for p, _ in answers]
+        names = sorted({label for _, label in answers})
+        kinds[name] = {"low": min(percent), "high": max(percent), "names": names, "percent": percent}
+    photos = {}
+    for path in sorted(DATA.iterdir()):
+        first = camlib.explain(clf, path).top(1)[0]
+        photos[path.name] = round(100 * first.probability, 1)
+    highest = max(kind["high"] for kind in kinds.values())
+    summary = {
+        "kinds": len(kinds),
+        "pictures": SEEDS * len(kinds),
+        "low": min(kind["low"] for kind in kinds.values()),
+        "high": highest,
+        "photos above": sum(p > highest for p in photos.values()),
+    }
+    return {"summary": summary, "kinds": kinds, "photos": photos}
+
+
+def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What chapter 01 states."""
+    usual, every, photos = result["kinds"][USUAL], result["summary"], len(result["photos"])
+    low, high, above = every["low"], every["high"], every["photos above"]
+    return [
+        finding(
+            CHAPTER,
+            "The best answer to uniform noise is about as probable as that to the moose, a class that is not listed.",
+            f"{SEEDS} seeds",
+            f"{usual['low']} to {usual['high']} %, always {' or '.join(usual['names'])}; the moose "
+            f"{result['photos']['moose.webp']} %",
+            [f"{SEEDS} such pictures get {usual['low']} to {usual['high']} %"],
+        ),
+        finding(
+            CHAPTER,
+            "A low probability does not tell a hard photo from noise; a high one did.",
+            f"{len(KINDS)} kinds of noise, {SEEDS} seeds; {photos} photos",
+            f"noise {low} to {high} %; {above} of {photos} photos above all noise",
+            [
+                f"{every['pictures']} pictures of {len(KINDS)} kinds of noise get {low} to {high} %",
+                f"{above} of our {photos} photos get more",
+            ],
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    clf = camlib.load_model()
+    result = study(clf)
+    store(options.out, findings(result), network=clf.name, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Does the bundled network's answer give away that its input was prepared wrongly?
+
+Five common mistakes, on each of the twelve photos: does the best class stay the same, and how much does the map of the
+best class resemble the right one (the correlation over the 49 cells)?
+
+Run it from the repository: python -m evidence.wrong_input
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import camlib
+from evidence.findings import finding, store
+
+OUT = Path(__file__).with_suffix(".json")
+DATA = Path(__file__).parent.parent / "data" / "photos"
+CHAPTER = "notebooks/01_what_the_network_says.ipynb"
+MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+
+def mistakes(right: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The right input (1, 3, H, W), from -1 to 1, made wrong."""
+    yield "0 to 1", (right + 1) / 2
+    yield "BGR", right[:, [2, 1, 0]]
+    yield "reshape", right.permute(0, 2, 3, 1).reshape(right.shape)
+    yield "ImageNet mean and deviation", ((right + 1) / 2 - MEAN) / STD
+    yield "0 to 255", 255 * (right + 1) / 2
+
+
+def study(clf: camlib.Classifier, path: Path) -> dict[str, Any]:
+    """One photo: the best class for the right input and for each wrong one, and the correlation of their maps."""
+    right = camlib.explain(clf, path)
+    best = right.top(1)[0].index
+    row: dict[str, Any] = {"photo": path.name, "right": clf.labels[best]}
+    for name, given in mistakes(clf.preprocess(right.photo, right.view)):
+        wrong = camlib.explain(clf, given)
+        answer = wrong.top(1)[0].index
+        pair = torch.stack([right.map(best).flatten(), wrong.map(answer).flatten()])
+        row[name] = {"best": clf.labels[answer], "correlation": round(float(torch.corrcoef(pair)[0, 1]), 3)}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    clf, photos = camlib.load_model(), sorted(DATA.iterdir())
+    rows = [study(clf, photo) for photo in tqdm(photos, unit="photo")]
+    summary = {}
+    for name in (key for key in rows[0] if key not in ("photo", "right")):
+        same = sum(row[name]["best"] == row["right"] for row in rows)
+        summary[name] = {"same": same, "correlation": round(median(row[name]["correlation"] for row in rows), 2)}
+    kept = [summary[name]["same"] for name in ("0 to 1", "BGR")]
+    row = finding(
+        CHAPTER,
+        "An input that is scaled wrongly, or has blue first, often leaves the best class as it was.",
+        f"{len(rows)} photos, {len(summary)} mistakes",
+        "; ".join(
+            f"{name}: {s['same']} of {len(rows)}, maps' correlation {s['correlation']}" for name, s in summary.items()
+        ),
+        [f"on {kept[0]} and {kept[1]} of our {len(rows)} photos"],
+    )
+    store(options.out, [row], network=clf.name, summary=summary, photos=rows)
+
+
+if __name__ == "__main__":
+    main()
