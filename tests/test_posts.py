@@ -127,7 +127,7 @@ def assert_in_repository(link: str) -> None:
 def test_formulas_are_mathml(made: Path) -> None:
     page = BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser")
     (aligned,) = page.select("math mtable")
-    assert len(page.find_all("math")) == 13 and len(aligned.find_all("mtr")) == 2
+    assert len(page.find_all("math")) == 14 and len(aligned.find_all("mtr")) == 2
     for name, text in html_pages(made).items():
         soup = BeautifulSoup(text, "html.parser")
         for code in soup.select("script, style, pre, code, math"):
@@ -217,7 +217,7 @@ def test_markdown_has_front_matter_pictures_and_formulas(made: Path) -> None:
     assert summaries[1].startswith("1&#46; Replace the mean"), "a full stop would begin a list for pandoc"
     assert "`" not in "".join(summaries), "no Markdown: it is HTML"
     pictures = re.findall(r"^!\[(.+)\]\((\S+)\)$", body, re.M)
-    assert len(pictures) == 7
+    assert len(pictures) == 5
     for alt, name in pictures:
         assert len(alt) > 10
         digest = posts.hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -169,4 +169,4 @@ def test_a_button_enlarges_a_figure_by_keyboard(opened):
 
 def test_a_figure_in_its_own_size_has_no_button(opened):
     page = opened("03_gap_weights", viewport=WIDE)
-    assert page.locator("figure img").count() == 7 and page.get_by_role("button").count() == 0
+    assert page.locator("figure img").count() == 5 and page.get_by_role("button").count() == 0
