@@ -25,13 +25,20 @@ COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; percept
 ALPHA = 0.85
 # In OKLab, where lightness (0 black, 1 white) and chroma (0 gray) are as the eye sees them. B. Ottosson: A perceptual
 # color space for image processing, 2020, https://bottosson.github.io/posts/oklab/, which gives the two matrices.
-TO_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566))
-TO_LMS += ((0.0883024619, 0.2817188376, 0.6299787005),)
-TO_LAB = ((0.2104542553, 0.793617785, -0.0040720468), (1.9779984951, -2.428592205, 0.4505937099))
-TO_LAB += ((0.0259040371, 0.7827717662, -0.808675766),)
+TO_LMS = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+TO_LAB = (
+    (0.2104542553, 0.793617785, -0.0040720468),
+    (1.9779984951, -2.428592205, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.808675766),
+)
 PHOTO = (0.35, 0.93)  # the lightness of the photo's black and white below the evidence
 PALE = (0.8, 0.97)  # the same where the network never looked
 CHROMA, MIDDLE, PULL = 0.19, 0.55, 0.7  # of full evidence: its chroma, and the lightness to which it draws the photo
+BAR = 128  # the gray of the photo on which a colour bar shows the colours
 UNIT = "logit evidence per cell"
 FONT_SIZE, LINE = 11, 0.19  # of titles: points, and inches from line to line
 SHARP = 2  # pixels of a figure in a notebook for each pixel that is shown, so that it is sharp on any screen
@@ -297,11 +304,11 @@ def picture(fig: "Figure") -> Image.Image:
 
 
 def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "ScalarMappable":
-    """The argument for `Figure.colorbar` that shows an overlay's scale: its colours on light gray, -limit to limit."""
+    """The argument for `Figure.colorbar` that shows an overlay's scale: its colours on gray, -limit to limit."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    colours = _table(cmap, float(alpha))[200 : UNSEEN * 256 : 256] / 255
+    colours = _table(cmap, float(alpha))[BAR : UNSEEN * 256 : 256] / 255
     return ScalarMappable(Normalize(-limit, limit), ListedColormap(colours))
 
 
