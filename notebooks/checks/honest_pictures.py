@@ -1,56 +1,168 @@
-"""Check of chapter 06's exercise: one zero-centred colour scale for several maps."""
+"""Checks of chapter 06: each looks at an answer and says what is right, or which mistake it shows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-PLAIN = [np.array([[1.0, -2.0], [3.0, 4.0]]), np.array([[-9.0, 5.0], [0.0, 2.0]])]
-UNSEEN = [np.array([[np.nan, 2.0, -1.0]]), np.array([[np.nan, np.nan], [3.0, -7.0]])]
-AGAINST = [np.array([[-6.0, -2.0]]), np.array([[-3.0, -1.0]])]
+from camlib.plot import oklab
 
 
-def shared_limit(function: Callable[[Sequence[np.ndarray]], Any]) -> str:
-    """Chapter 06: the largest |value| of all maps, leaving out NaN."""
+def _array(answer: Any) -> np.ndarray | None:
+    """An answer as an array of numbers; None if it is none."""
+    if isinstance(answer, torch.Tensor):
+        answer = answer.detach().cpu().numpy()
     try:
-        got = function(PLAIN)
-    except Exception as e:
-        return f"Two maps of 2 × 2 cells, and your function raised {type(e).__name__}: {e}"
-    if got is None:
-        return "No answer yet: let shared_limit return one number."
-    if np.ndim(got) > 0:
+        return np.asarray(answer, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def one_limit(maps: Sequence[Any], answer: Any) -> str:
+    """One number for several maps with NaN: their largest |value|. A symmetric pair (-limit, limit) is as good."""
+    if answer is None or answer is ...:
+        return "No answer yet: compute one number in place of None."
+    given = _array(answer)
+    if given is None:
+        return f"A limit is one number; this is {answer!r}."
+    given = given.ravel()
+    values = [np.asarray(heat, dtype=float) for heat in maps]
+    limits = [float(np.nanmax(np.abs(v))) for v in values]
+    right, low, high = max(limits), min(map(np.nanmin, values)), max(map(np.nanmax, values))
+    if np.isnan(given).any():
+        return "NaN: outside the network's view a map is NaN, and one NaN makes the result NaN. Leave them out."
+    if len(given) == 2 and given[0] == -given[1]:
+        given = np.abs(given[1:])
+    if len(given) == len(values):
+        return "A limit per map is a scale per map, and you could not compare the colours. One number for all."
+    if len(given) == 2:
+        return f"From {given[0]:.1f} to {given[1]:.1f}, zero is not in the middle. One number: from -limit to limit."
+    if len(given) != 1:
+        return f"A limit is one number; yours has the shape {np.shape(answer)}."
+    value = float(given[0])
+    mistakes = {
+        "that is the maximum. Evidence against counts too: take the largest |value|": high,
+        "that is the minimum with its sign: take the largest |value|": low,
+        "that is maximum − minimum, the range of min-max. Take the largest |value|": high - low,
+        "that is the mean of the three limits, and the largest map would be cut off": float(np.mean(limits)),
+        "that is the sum of the limits: full colour would never occur": sum(limits),
+        "that is the smallest of the limits, and the other maps would be cut off": min(limits),
+    }
+    if abs(value - right) < 0.05:
+        return f"Right: from {-right:.1f} to {right:.1f}, all three maps fit, and zero is in the middle."
+    for text, wrong in mistakes.items():
+        if abs(value - wrong) < 0.05:
+            return f"{value:.1f}: {text}."
+    if value > right:
+        return f"{value:.1f} is fair, but more than you need: the largest |value| is smaller, and all colours get pale."
+    return f"{value:.1f} is too small: a map has a larger |value|, which would be cut off."
+
+
+def signed_rgb(function: Callable[[np.ndarray, float], Any]) -> str:
+    """Values (h, w) and a limit -> colours (h, w, 3), 0 to 1: gray at zero, red above, blue below, clipped, even."""
+    values, limit = np.array([[-6.0, -3.0, -1.5, 0.0, 1.5, 3.0, 9.0]]), 3.0
+    try:
+        answer = function(values.copy(), limit)
+        again = function(10 * values, 10 * limit)
+    except Exception as e:  # whatever a learner's code raises
+        return f"With values of the shape {values.shape}, your function raises {type(e).__name__}: {e}"
+    if answer is None or answer is ...:
+        return "No answer yet: let signed_rgb return an array (h, w, 3)."
+    rgb, scaled = _array(answer), _array(again)
+    if rgb is None or scaled is None:
+        return f"The answer is an array of colours; yours is a {type(answer).__name__}."
+    if rgb.shape == (1, 7, 4):
+        return "Four numbers per pixel: that is RGB and an opacity. Keep the first three, [..., :3]."
+    if rgb.shape == (3, 1, 7):
+        return "The shape is (3, h, w): in pictures, the colours come last, (h, w, 3)."
+    if rgb.shape != (1, 7, 3):
+        return f"For values of the shape (1, 7), the colours have the shape (1, 7, 3); yours have {rgb.shape}."
+    if not np.isfinite(rgb).all():
+        return "Some colours are NaN or infinite."
+    if rgb.max() > 10:  # written from 0 to 255
+        rgb, scaled = rgb / 255, scaled / 255
+    if rgb.min() < -0.01 or rgb.max() > 1.01:
+        return f"Colours from {rgb.min():.2f} to {rgb.max():.2f}: 9 is beyond the limit 3. Clip values / limit to ±1."
+    lab = oklab(255 * rgb[0])
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    if chroma[3] > 0.02:
+        return f"Zero has the colour {rgb[0, 3].round(2).tolist()}, not gray. Divide by limit: min-max moves zero."
+    if np.abs(rgb[0, 1] - rgb[0, 5]).max() < 0.02:
+        return "−3 and 3 have the same colour: the sign is lost."
+    if rgb[0, 1, 0] > rgb[0, 1, 2] and rgb[0, 5, 0] < rgb[0, 5, 2]:
+        return "The sides are swapped: red for, blue against."
+    if not (rgb[0, 1, 2] > rgb[0, 1, 0] and rgb[0, 5, 0] > rgb[0, 5, 2]):
+        return "Red for, blue against: −3 should be rather blue, 3 rather red."
+    if max(np.abs(rgb[0, 5] - rgb[0, 6]).max(), np.abs(rgb[0, 0] - rgb[0, 1]).max()) > 0.02:
+        return "3 is the limit, so 3 and 9 get the same colour. Did you use the maximum in place of limit, or not clip?"
+    distance = np.linalg.norm(rgb[0] - rgb[0, 3], axis=-1)
+    for half, full in ((2, 1), (4, 5)):
+        share = distance[half] / distance[full]
+        if share < 0.33:
+            return f"Half the evidence is only {share:.0%} as far from gray: weak evidence fades twice."
+        if share > 0.8:
+            return f"Half the evidence is {share:.0%} as far from gray: the colour should grow with the evidence."
+    if np.abs(rgb - scaled).max() > 0.02:
+        return "Ten times the values with ten times the limit give other colours: use the limit that you are given."
+    return "Right: gray at zero, red for, blue against, and the limit is the limit."
+
+
+GRAYS = [0, 64, 128, 192, 255]
+EVIDENCE = [0.0, 5.0, 10.0, 20.0, -5.0, -10.0]  # on a scale to 10
+
+
+def sparing_overlay(function: Callable[[np.ndarray, np.ndarray, float], Any]) -> str:
+    """An overlay with equal chroma for equal evidence, and the photo's lightness the same with and without evidence."""
+    columns = [[g, g, g] for g in GRAYS] + [[200, 30, 30]]
+    photo = np.array([columns] * len(EVIDENCE), np.uint8)
+    heat = np.array(EVIDENCE)[:, None].repeat(len(columns), 1)
+    try:
+        answer = function(photo.copy(), heat.copy(), 10.0)
+    except Exception as e:  # whatever a learner's code raises
+        return f"With a photo {photo.shape} and a map {heat.shape}, your function raises {type(e).__name__}: {e}"
+    if answer is None or answer is ...:
+        return "No answer yet: let my_overlay return a picture (H, W, 3)."
+    rgb = _array(answer)
+    if rgb is None or rgb.shape != photo.shape:
+        shape = type(answer).__name__ if rgb is None else rgb.shape
+        return f"The picture has the shape of the photo, {photo.shape}; yours is {shape}."
+    if not np.isfinite(rgb).all():
+        return "Some colours are NaN or infinite."
+    if rgb.max() <= 1.01:
+        rgb = 255 * rgb
+    lab = oklab(np.clip(rgb, 0, 255))
+    light, chroma = lab[:, :5, 0], np.hypot(lab[..., 1], lab[..., 2])
+    full, half = chroma[[2, 5]], chroma[[1, 4]]
+    contrast = light[:, -1] - light[:, 0]
+    if chroma[0, :5].max() > 0.02:
+        return "Without evidence, a gray photo should be gray."
+    if chroma[0, 5] > 0.02:
+        return "Without evidence, the photo still has colours of its own: show its lightness only."
+    if contrast[0] < 0.2:
+        return f"Black and white differ in lightness by only {contrast[0]:.2f}; at least 0.2, please."
+    if full.mean() < 0.075:  # 0.08, rounded to 255 steps
+        return f"Full evidence has a chroma of {full.mean():.2f}; it needs 0.08."
+    spread = 1 - np.array([chroma[row, :5].min() / chroma[row, :5].max() for row in (1, 2, 4, 5)])
+    if (spread > 0.1).any():
+        row = [1, 2, 4, 5][int(spread.argmax())]
+        low, high = chroma[row, :5].min(), chroma[row, :5].max()
+        values = f"Over black to white, evidence {EVIDENCE[row]:g} of 10 has a chroma from {low:.2f} to {high:.2f}"
+        middle = half[:, 1:4]  # where a screen has most colours
+        if (middle.min(1) > 0.9 * middle.max(1)).all():
+            return f"{values}: not every colour exists on a screen. Less chroma, or lightness nearer the middle."
+        return f"{values}: it should depend on the evidence only. Mix in OKLab, not in RGB."
+    if np.abs(half.mean(1) / full.mean(1) - 0.5).max() > 0.07:
+        return f"Half the evidence has {(half.mean(1) / full.mean(1)).mean():.0%} of the chroma; it should have half."
+    if np.abs(chroma[3] / chroma[2] - 1).max() > 0.1:
+        return "Evidence 20 on a scale to 10 should look like 10: clip it."
+    a, b = lab[2, :5, 1:].mean(0), lab[5, :5, 1:].mean(0)
+    if a @ b > 0.5 * np.linalg.norm(a) * np.linalg.norm(b):
+        return "Evidence for and against have nearly the same tint: the sign is lost."
+    worst = contrast[[2, 5]].min()
+    if worst < 0.9 * contrast[0]:
         return (
-            f"For two maps it returns {np.shape(got)[0]} values. A limit per map is a scale per map, and colours "
-            "that cannot be compared: return one number for all."
+            f"Black and white differ in lightness by {contrast[0]:.2f} without evidence, but only by {worst:.2f} under "
+            "full evidence. Let the lightness depend on the photo only."
         )
-    if not np.isclose(got, 9):
-        return f"The values of {_list(PLAIN)} give {got}; {_why(float(got))}"
-    try:
-        got = function(UNSEEN)
-    except ValueError as e:
-        return f"Maps of two photos have different sizes (here 1 × 3 and 2 × 2): reduce each by itself first. ({e})"
-    if got is None or np.isnan(got):
-        return "NaN forgotten: outside the network's view a map is NaN, and one NaN makes your limit NaN."
-    if not np.isclose(got, 7):
-        return f"The values of {_list(UNSEEN)} give {got}; the largest |value| that is not NaN is 7."
-    if not np.isclose(got := function(AGAINST), 6):
-        return f"Two maps without a positive value, {_list(AGAINST)}, give {got}; the largest |value| is 6."
-    return "Right: one limit for all maps, from both signs, without the pixels that the network never saw."
-
-
-def _why(got: float) -> str:
-    if got == 5:
-        return "that is the maximum. Evidence against counts too: take the largest |value|."
-    if got == -9:
-        return "that is the minimum with its sign: take the largest |value|."
-    if got == 14:
-        return "that is maximum − minimum, the range of min-max. From -limit to limit, max |value| is enough."
-    if got == 4:
-        return "that is the first map's scale alone: all maps have a say."
-    if got == 6.5:
-        return "that is the mean of the two maps' limits: the second map would be cut off at the ends."
-    return "the largest |value| of all of them is 9."
-
-
-def _list(maps: Sequence[np.ndarray]) -> str:
-    return " and ".join(str(m.tolist()) for m in maps)
+    return f"Right: equal chroma for equal evidence, and {contrast[0]:.2f} of the photo's lightness everywhere."
