@@ -1,24 +1,73 @@
-"""Checks of the exercises: each looks at an answer and says what is right or which mistake it shows."""
+"""Checks of chapter 02: each looks at an answer and says what is right, or which mistake it shows."""
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+import camlib
 
 
 class Breakdown(Exception):
     """Raised in the middle of a forward pass, on purpose."""
 
 
+class _Stopped(KeyboardInterrupt):
+    """The stop button, pressed in the middle of a forward pass."""
+
+
 class _Broken(nn.Module):
+    def __init__(self, error: type[BaseException] = Breakdown) -> None:
+        super().__init__()
+        self.error = error
+
     def forward(self, x: Tensor) -> Tensor:
-        raise Breakdown("this layer fails on purpose")
+        raise self.error("this layer fails on purpose")
+
+
+def output_shape(net: nn.Module, layer: str, x: Tensor, answer: Any) -> str:
+    """The shape of what a layer gives for x, as a torch.Size, tuple, list, array or tensor; no hook left on the net."""
+    if answer is None:
+        return "No answer yet: put the shape in place of None."
+    clean = copy.deepcopy(net)
+    for module in clean.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    with torch.no_grad():
+        with camlib.capture(clean, layer) as outputs:
+            clean(x)
+        with camlib.capture(clean, layer, inputs=True) as inputs:
+            clean(x)
+    right = tuple(outputs[layer].shape)
+    while isinstance(answer, Sequence) and not isinstance(answer, str) and len(answer) == 1:
+        answer = answer[0]  # a list of what the hook stored
+    if isinstance(answer, Tensor) and tuple(answer.shape) == right:
+        return "That is the output itself. Its shape is in output.shape."
+    try:
+        given = tuple(int(v) for v in answer)
+    except (TypeError, ValueError, RuntimeError):
+        return f"The shape is four whole numbers, like (1, 3, 224, 224); this is {_short(answer)}."
+    if given == right:
+        left = len(_hooks(net))
+        if not left:
+            return f"Right: {right}, that is one photo, {right[1]} channels, {right[2]} rows and {right[3]} columns."
+        still = "a hook is" if left == 1 else f"{left} hooks are"
+        return f"The shape is right, but {still} still on the network. Make a new copy of it, and call handle.remove()."
+    if given == right[1:]:
+        return f"The number of photos is missing in {given}: the first axis."
+    if given == tuple(inputs[layer].shape):
+        return f"{given} is the shape of the layer's input. The output is the hook's third argument."
+    return f"Not yet: {given} is not what {layer} gives. Is your hook on that layer?"
 
 
 def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
-    """Chapter 02: function(module, layer, x) -> (B, C), the mean over the cells of what the layer gave."""
+    """function(net, layer, x) -> (B, C), the mean over the cells of what the layer gave, and no hook left behind."""
     net, x = _network(lambda: nn.Conv2d(4, 2, 1)), _noise(2, 3, 7, 9)
     with torch.no_grad():
         features, logits = net.conv(x), net(x)
@@ -27,10 +76,10 @@ def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
     net.relu.register_forward_hook(lambda _module, _args, _output: None)  # somebody else's
     before = _hooks(net)
     try:
-        means = function(net, "conv", x)
+        means = function(net, "conv", x.clone())
     except Exception as e:
         return f"Your function raised {type(e).__name__}: {e}"
-    if means is None and not outputs:
+    if (means is None or means is ...) and not outputs:
         return "No answer yet: channel_means never called the network and returned None."
     if left := _hooks(net) - before:
         return (
@@ -40,36 +89,38 @@ def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
     if before - _hooks(net):
         return "You removed a hook that is not yours. Remove your own through its handle, and no other."
     if not outputs:
-        return "The network was never called: a hook runs only in the forward pass of module(x)."
+        return "The network was never called: a hook runs only in the forward pass, net(x)."
     if not torch.allclose(outputs[-1], logits, atol=1e-5):
         return (
             "The network's own output has changed. A hook that returns a value puts it in the place of the layer's "
             "output: let yours return nothing."
         )
-    return _wrong_value(means, features) or _wrong_after_exception(function) or _right(means)
+    return _wrong_means(means, features) or _wrong_after_exception(function) or _right(features)
 
 
-def _wrong_value(means: Any, features: Tensor) -> str | None:
+def _wrong_means(means: Any, features: Tensor) -> str | None:
     """The mistake that the answer shows; None where the values are right and stand alone."""
     right = features.mean((2, 3))
     if means is None:
         return "channel_means returned None: does it end with a return?"
-    if not isinstance(means, Tensor):
+    value = _numbers(means)
+    if value is None:
         return f"The answer is one tensor (B, C); this is a {type(means).__name__}."
-    value = means.detach()
-    if value.shape == right.shape and torch.allclose(value, right, atol=1e-5):
-        if means.requires_grad:
+    if value.shape == (1, *right.shape):
+        value = value[0]  # a list of what the hook stored
+    if _near(value, right):
+        if any(isinstance(v, Tensor) and v.requires_grad for v in (means if isinstance(means, list) else [means])):
             return (
                 "The values are right, but the tensor is live: it keeps the graph of the whole forward pass in memory. "
                 "Detach it."
             )
         return None
-    if value.shape == right.shape and torch.allclose(value, features.clamp(min=0).mean((2, 3)), atol=1e-5):
+    if _near(value, features.clamp(min=0).mean((2, 3))):
         return (
             "The stored map was overwritten: these are the means after the in-place ReLU that follows the layer. "
             "Clone the map in the hook, or take the mean there."
         )
-    if value.shape == right.shape and torch.allclose(value, features.sum((2, 3)), atol=1e-4):
+    if _near(value, features.sum((2, 3))):
         return "These are sums over the cells; divide by their number, or take the mean."
     if value.shape == features.shape:
         return f"This is the whole feature map, {tuple(value.shape)}. Take the mean over its rows and columns."
@@ -82,23 +133,161 @@ def _wrong_value(means: Any, features: Tensor) -> str | None:
 
 
 def _wrong_after_exception(function: Callable[[nn.Module, str, Tensor], Any]) -> str | None:
-    net = _network(_Broken)
+    for error in (Breakdown, _Stopped):
+        net = _network(partial(_Broken, error))
+        try:
+            function(net, "conv", _noise(2, 3, 7, 9))
+        except error:
+            if _hooks(net):
+                return _left_after(error)
+        except Exception as e:
+            return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
+        else:
+            return "The network raised an exception, and your function swallowed it. Clean up, and let it pass."
+    return None
+
+
+def _left_after(error: type[BaseException]) -> str:
+    if error is Breakdown:
+        return (
+            "Right for a network that runs. One that raises in the middle of its forward pass keeps your hook: "
+            "remove it in a finally block, or with a context manager."
+        )
+    return "The stop button (KeyboardInterrupt) leaves your hook behind: except Exception misses it, finally does not."
+
+
+def _right(features: Tensor) -> str:
+    shape = tuple(features.shape[:2])
+    return f"Right: {shape}, detached, as it was at that moment; no hook left, even after an exception."
+
+
+def record(function: Callable[..., Any]) -> str:
+    """`with function(net, *names) as outputs:` -> {name: a detached copy of what the layer gave}, and no hook left."""
+    net, x, names = _network(lambda: nn.Conv2d(4, 2, 1)), _noise(2, 3, 7, 9), ("conv", "last")
+    with torch.no_grad():
+        rights = {"conv": net.conv(x), "last": net(x)}
+    net.relu.register_forward_hook(lambda _module, _args, _output: None)  # somebody else's
+    before = _hooks(net)
     try:
-        function(net, "conv", _noise(2, 3, 7, 9))
-    except Breakdown:
-        if _hooks(net):
+        manager = function(net, *names)
+    except Exception as e:
+        return f"record(net, 'conv', 'last') raised {type(e).__name__}: {e}"
+    if manager is None or manager is ...:
+        return "No answer yet: record returned None."
+    if not isinstance(manager, AbstractContextManager):
+        return _no_manager(manager)
+    try:
+        with manager as outputs:
+            logits = net(x)
+    except Exception as e:
+        return f"A with block with two layers raised {type(e).__name__}: {e}"
+    if not torch.allclose(logits, rights["last"], atol=1e-5):
+        return "The network's own output has changed: let your hooks return nothing."
+    return (
+        _wrong_recording(outputs, rights)
+        or _wrong_hooks(_hooks(net), before)
+        or _wrong_after_error(function)
+        or _wrong_after_typo(function)
+        or "Right: a copy from each layer, and no hook left: not after an exception, not after a misspelt name."
+    )
+
+
+def _no_manager(manager: Any) -> str:
+    if isinstance(manager, Iterator):
+        return "This is a generator. Write @contextmanager above the function, and it works in a with statement."
+    return f"A with statement needs a context manager; record returned a {type(manager).__name__}."
+
+
+def _wrong_recording(outputs: Any, rights: dict[str, Tensor]) -> str | None:
+    if not isinstance(outputs, dict):
+        return f"Yield a dictionary, name: copy; this is a {type(outputs).__name__}."
+    if not outputs:
+        return "No answer yet: after the forward pass, the dictionary is empty."
+    *_, last = rights
+    if set(outputs) == {last}:
+        return (
+            "Only the last name is in the dictionary. A hook that is made in a loop reads the loop's variable when it "
+            "runs, and then that is the last name for all. Make each hook in a function that gets the name."
+        )
+    if set(outputs) != set(rights):
+        keys = ", ".join(_short(key) for key in outputs)
+        return f"The keys should be the names, {', '.join(map(repr, rights))}; yours are {keys}."
+    for name, right in rights.items():
+        value = _numbers(outputs[name])
+        if value is None:
+            return f"The value of {name!r} is a {type(outputs[name]).__name__}; store a copy of the output."
+        if value.shape == (1, *right.shape):
+            value = value[0]  # a list of one output
+        if name == "conv" and _near(value, right.clamp(min=0)):
+            return f"What you stored of {name!r} was overwritten by the in-place ReLU that follows it: clone it."
+        if not _near(value, right):
+            return f"The value of {name!r} is not what this layer gave."
+        if isinstance(outputs[name], Tensor) and outputs[name].requires_grad:
+            return f"The copy of {name!r} is live: it keeps the graph of the forward pass in memory. Detach it, too."
+    return None
+
+
+def _wrong_hooks(after: set, before: set) -> str | None:
+    if left := after - before:
+        return f"After the with block, {_count(left)} left. Remove every handle in finally."
+    if before - after:
+        return "You removed a hook that is not yours. Remove your own through their handles, and no other."
+    return None
+
+
+def _wrong_after_error(function: Callable[..., Any]) -> str | None:
+    for error in (Breakdown, _Stopped):
+        net = _network(partial(_Broken, error))
+        try:
+            with function(net, "conv", "relu"):
+                net(_noise(2, 3, 7, 9))
+        except error:
+            if left := _hooks(net):
+                what = "an exception" if error is Breakdown else "the stop button"
+                return f"After {what} in the network, {_count(left)} left: use finally."
+        except Exception as e:
+            return f"The network raised a Breakdown, and record turned it into {type(e).__name__}: {e}"
+        else:
+            return "The network raised an exception, and record swallowed it. Clean up, and let it pass."
+    return None
+
+
+def _wrong_after_typo(function: Callable[..., Any]) -> str | None:
+    net = _network(lambda: nn.Conv2d(4, 2, 1))
+    try:
+        with function(net, "conv", "rleu"):
+            pass
+    except Exception:
+        if left := _hooks(net):
             return (
-                "Right for a network that runs. One that raises in the middle of its forward pass keeps your hook: "
-                "remove it in a finally block, or with a context manager."
+                f"Right for names that exist. If the second is misspelt, {_count(left)} left from the first: "
+                "register inside try, or find all layers before you register."
             )
         return None
-    except Exception as e:
-        return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
-    return "The network raised an exception, and your function swallowed it. Clean up, and let the exception pass."
+    return "No layer is called 'rleu', but record raised no error. Let the error of get_submodule pass."
 
 
-def _right(means: Tensor) -> str:
-    return f"Right: {tuple(means.shape)}, detached, as it was at that moment; no hook left, even after an exception."
+def _count(hooks: set) -> str:
+    return "a hook is" if len(hooks) == 1 else f"{len(hooks)} hooks are"
+
+
+def _numbers(answer: Any) -> Tensor | None:
+    """The answer as a tensor of its own, float32; None where it is no numbers."""
+    try:
+        if isinstance(answer, (list, tuple)):
+            return torch.stack([torch.as_tensor(part).detach().float() for part in answer])
+        return torch.as_tensor(answer).detach().float().clone()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _near(value: Tensor, right: Tensor) -> bool:
+    return value.shape == right.shape and torch.allclose(value, right, atol=1e-4)
+
+
+def _short(value: Any) -> str:
+    text = type(value).__name__ if isinstance(value, (Tensor, np.ndarray, nn.Module)) else repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _network(last: Callable[[], nn.Module]) -> Any:

@@ -1,25 +1,78 @@
-"""Chapter 02's check names the mistake, and its folded solution passes."""
+"""Chapter 02's checks name the mistake, accept any right form, and the folded solutions pass."""
 
+import copy
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 import torch
 from checks import hooks as check
 from torch import nn
 
 import camlib
-from tests.checks.solutions import run_solution
+from tests.checks.solutions import solutions
+
+RIGHT = (1, 4, 5, 7)
 
 
-def record(module, layer, x, keep, finish=lambda kept: kept, tidy=True):
+@pytest.fixture
+def small():
+    """A network, its input, and the shapes (1, 3, 7, 9) -> (1, 4, 5, 7) of its layer "conv"."""
+    return check._network(lambda: nn.Conv2d(4, 2, 1)), check._noise(1, 3, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "No answer yet"),
+        (RIGHT, "Right: (1, 4, 5, 7)"),
+        (list(RIGHT), "Right"),
+        (torch.Size(RIGHT), "Right"),
+        ([torch.Size(RIGHT)], "Right"),
+        (np.array(RIGHT), "Right"),
+        (torch.tensor(RIGHT), "Right"),
+        (torch.zeros(RIGHT), "the output itself"),
+        ([torch.zeros(RIGHT)], "the output itself"),
+        (RIGHT[1:], "The number of photos is missing"),
+        ((1, 3, 7, 9), "the shape of the layer's input"),
+        ((1, 2, 5, 7), "Is your hook on that layer?"),
+        (7, "four whole numbers"),
+        (torch.tensor(7), "four whole numbers"),
+        ("wide", "four whole numbers"),
+        ([], "() is not what conv gives"),
+        (..., "four whole numbers"),
+        (torch.zeros(2, 2), "four whole numbers"),
+    ],
+)
+def test_output_shape(small, answer, says):
+    net, x = small
+    assert says in check.output_shape(net, "conv", x, answer)
+    assert not check._hooks(net)
+
+
+def test_output_shape_sees_a_hook_that_stays(small):
+    net, x = small
+    net.conv.register_forward_hook(lambda module, args, output: None)
+    assert "a hook is still on the network" in check.output_shape(net, "conv", x, RIGHT)
+    net.conv.register_forward_hook(lambda module, args: None)  # a learner's hook that fails when it runs
+    assert "2 hooks are still on" in check.output_shape(net, "conv", x, RIGHT)
+
+
+def stored(module, layer, x, keep, finish=lambda value: value, tidy=True):
     """A hook that stores keep(output); what an answer makes of it, by hand and without a `finally`."""
-    kept = []
-    handle = module.get_submodule(layer).register_forward_hook(lambda m, args, output: kept.append(keep(output)))
+    values = []
+    handle = module.get_submodule(layer).register_forward_hook(lambda m, args, output: values.append(keep(output)))
     module(x)
     if tidy:
         handle.remove()
-    return finish(kept[-1])
+    return finish(values[-1])
 
 
 def blank(module, layer, x): ...
+
+
+def dots(module, layer, x):
+    return ...
 
 
 def no_return(module, layer, x):
@@ -31,68 +84,91 @@ def never_called(module, layer, x):
 
 
 def hook_left(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().mean((2, 3)), tidy=False)
+    return stored(module, layer, x, lambda t: t.detach().mean((2, 3)), tidy=False)
 
 
 def all_hooks_cleared(module, layer, x):
-    means = record(module, layer, x, lambda t: t.detach().mean((2, 3)))
+    means = stored(module, layer, x, lambda t: t.detach().mean((2, 3)))
     for m in module.modules():
         m._forward_hooks.clear()
     return means
 
 
 def live(module, layer, x):
-    return record(module, layer, x, lambda t: t.mean((2, 3)))
+    return stored(module, layer, x, lambda t: t.mean((2, 3)))
 
 
 def overwritten(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach(), lambda t: t.mean((2, 3)))
+    return stored(module, layer, x, lambda t: t.detach(), lambda t: t.mean((2, 3)))
+
+
+def overwritten_array(module, layer, x):
+    return stored(module, layer, x, lambda t: t.detach().cpu().numpy(), lambda t: t.mean((2, 3)))
 
 
 def overwritten_and_live(module, layer, x):
-    return record(module, layer, x, lambda t: t, lambda t: t.mean((2, 3)))
+    return stored(module, layer, x, lambda t: t, lambda t: t.mean((2, 3)))
 
 
 def summed(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().sum((2, 3)))
+    return stored(module, layer, x, lambda t: t.detach().sum((2, 3)))
 
 
 def whole_map(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().clone())
+    return stored(module, layer, x, lambda t: t.detach().clone())
 
 
 def wrong_axes(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().mean((0, 2)))
+    return stored(module, layer, x, lambda t: t.detach().mean((0, 2)))
 
 
-def a_list(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().mean((2, 3)).tolist())
+def a_word(module, layer, x):
+    return stored(module, layer, x, lambda t: "done")
 
 
 def wrong_layer(module, layer, x):
-    return record(module, "relu", x, lambda t: t.detach().mean((2, 3)) * 2)
+    return stored(module, "relu", x, lambda t: t.detach().mean((2, 3)) * 2)
 
 
 def returns_from_the_hook(module, layer, x):
-    kept = {}
+    values = {}
     target = module.get_submodule(layer)
-    handle = target.register_forward_hook(lambda m, args, output: kept.setdefault("map", output.detach() * 0))
+    handle = target.register_forward_hook(lambda m, args, output: values.setdefault("map", output.detach() * 0))
     module(x)
     handle.remove()
-    return kept["map"].mean((2, 3))
+    return values["map"].mean((2, 3))
 
 
 def left_after_exception(module, layer, x):
-    return record(module, layer, x, lambda t: t.detach().mean((2, 3)))
+    return stored(module, layer, x, lambda t: t.detach().mean((2, 3)))
+
+
+def left_after_the_stop_button(module, layer, x):
+    means = []
+    handle = module.get_submodule(layer).register_forward_hook(
+        lambda m, args, output: means.append(output.detach().mean((2, 3)))
+    )
+    try:
+        module(x)
+    except Exception:
+        handle.remove()
+        raise
+    handle.remove()
+    return means[0]
 
 
 def swallows(module, layer, x):
     try:
-        with camlib.capture(module, layer) as seen:
-            module(x)
+        return with_camlib(module, layer, x)
     except Exception:
         return None
-    return seen[layer].mean((2, 3))
+
+
+def turns(module, layer, x):
+    try:
+        return with_camlib(module, layer, x)
+    except Exception as e:
+        raise ValueError("no") from e
 
 
 def raises(module, layer, x):
@@ -100,45 +176,232 @@ def raises(module, layer, x):
 
 
 def with_camlib(module, layer, x):
-    with camlib.capture(module, layer) as seen:
+    with camlib.capture(module, layer) as captured:
         module(x)
-    return seen[layer].mean((2, 3))
+    return captured[layer].mean((2, 3))
+
+
+def as_array(module, layer, x):
+    return with_camlib(module, layer, x).numpy().astype(np.float64)
+
+
+def as_lists(module, layer, x):
+    return with_camlib(module, layer, x).tolist()
+
+
+def in_a_list(module, layer, x):
+    return [with_camlib(module, layer, x)]
+
+
+def live_in_a_list(module, layer, x):
+    return [live(module, layer, x)]
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
         (blank, "No answer yet"),
+        (dots, "No answer yet"),
         (no_return, "does it end with a return?"),
         (never_called, "never called"),
         (hook_left, "A hook was left behind"),
         (all_hooks_cleared, "a hook that is not yours"),
         (live, "the tensor is live"),
+        (live_in_a_list, "the tensor is live"),
         (overwritten, "was overwritten"),
+        (overwritten_array, "was overwritten"),
         (overwritten_and_live, "was overwritten"),
         (summed, "sums over the cells"),
         (whole_map, "the whole feature map"),
         (wrong_axes, "axes 2 and 3"),
-        (a_list, "this is a list"),
+        (a_word, "this is a str"),
         (wrong_layer, "the values are not"),
         (returns_from_the_hook, "output has changed"),
         (left_after_exception, "in a finally block"),
+        (left_after_the_stop_button, "The stop button"),
         (swallows, "swallowed it"),
+        (turns, "turned it into ValueError"),
         (raises, "Your function raised AttributeError"),
         (with_camlib, "Right: (2, 4)"),
+        (as_array, "Right: (2, 4)"),
+        (as_lists, "Right: (2, 4)"),
+        (in_a_list, "Right: (2, 4)"),
     ],
 )
 def test_channel_means(answer, says):
     assert says in check.channel_means(answer)
 
 
-def test_the_check_leaves_the_random_numbers_alone():
+def recorder(
+    keep=lambda t: t.detach().clone(),
+    registered_inside=True,
+    tidy="finally",
+    per_name=True,
+    returns=False,
+    key=lambda net, name: name,
+):
+    """A `record` with one part of the right answer exchanged."""
+
+    @contextmanager
+    def record(net, *names):
+        outputs, handles = {}, []
+
+        def hook_for(name):
+            def hook(module, args, output):
+                outputs[key(net, name)] = keep(output)
+                return output * 2 if returns else None
+
+            return hook
+
+        def register():
+            for name in names:
+                hook = hook_for(name) if per_name else (lambda m, a, output: outputs.update({name: keep(output)}))  # noqa: B023
+                handles.append(net.get_submodule(name).register_forward_hook(hook))
+
+        def remove():
+            for handle in handles[:1] if tidy == "first" else handles:
+                handle.remove()
+
+        if not registered_inside:
+            register()
+        try:
+            if registered_inside:
+                register()
+            yield outputs
+            if tidy == "end":
+                remove()
+        except Exception:
+            if tidy == "except":
+                remove()
+            if tidy != "swallow":
+                raise
+        finally:
+            if tidy in ("finally", "first", "swallow"):
+                remove()
+        if tidy == "except":
+            remove()
+
+    return record
+
+
+class Recorder:
+    """The right answer as a class; it finds all layers before it registers."""
+
+    def __init__(self, net, *names):
+        self.layers = [(name, net.get_submodule(name)) for name in names]
+
+    def __enter__(self):
+        self.outputs = {}
+        self.handles = [layer.register_forward_hook(self.hook_for(name)) for name, layer in self.layers]
+        return self.outputs
+
+    def hook_for(self, name):
+        def hook(module, args, output):
+            self.outputs[name] = output.detach().clone()
+
+        return hook
+
+    def __exit__(self, *error):
+        for handle in self.handles:
+            handle.remove()
+
+
+def generator(net, *names):
+    yield {}
+
+
+@contextmanager
+def stub(net, *names):
+    yield {}
+
+
+@contextmanager
+def ignores_a_typo(net, *names):
+    known = [name for name in names if name in dict(net.named_modules())]
+    with recorder()(net, *known) as outputs:
+        yield outputs
+
+
+@contextmanager
+def clears_all(net, *names):
+    with recorder()(net, *names) as outputs:
+        yield outputs
+        for m in net.modules():
+            m._forward_hooks.clear()
+
+
+@contextmanager
+def a_list(net, *names):
+    with recorder()(net, *names) as outputs:
+        yield list(outputs)
+
+
+@contextmanager
+def turns_the_error(net, *names):
+    try:
+        with recorder()(net, *names) as outputs:
+            yield outputs
+    except Exception as e:
+        raise ValueError("no") from e
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (stub, "No answer yet"),
+        (lambda net, *names: None, "No answer yet"),
+        (lambda net, *names: {}[names], "raised KeyError"),
+        (lambda net, names: None, "raised TypeError"),
+        (generator, "Write @contextmanager"),
+        (lambda net, *names: {}, "returned a dict"),
+        (contextmanager(lambda net, *names: iter(())), "raised"),
+        (recorder(keep=lambda t: 1 / 0), "raised ZeroDivisionError"),
+        (a_list, "this is a list"),
+        (recorder(per_name=False), "Only the last name"),
+        (recorder(key=lambda net, name: net.get_submodule(name)), "yours are Conv2d, Conv2d"),
+        (recorder(keep=lambda t: "a map"), "is a str"),
+        (recorder(keep=lambda t: t.detach()), "overwritten by the in-place ReLU"),
+        (recorder(keep=lambda t: t.detach().numpy()), "overwritten by the in-place ReLU"),
+        (recorder(keep=lambda t: t.detach().mean()), "not what this layer gave"),
+        (recorder(keep=lambda t: t.clone()), "is live"),
+        (recorder(tidy="first"), "After the with block, a hook is left"),
+        (recorder(tidy="never"), "After the with block, 2 hooks are left"),
+        (clears_all, "a hook that is not yours"),
+        (recorder(returns=True), "output has changed"),
+        (recorder(tidy="end"), "After an exception in the network, 2 hooks are left"),
+        (recorder(tidy="except"), "After the stop button in the network"),
+        (recorder(tidy="swallow"), "swallowed it"),
+        (turns_the_error, "turned it into ValueError"),
+        (recorder(registered_inside=False), "If the second is misspelt, a hook is left"),
+        (ignores_a_typo, "No layer is called 'rleu'"),
+        (recorder(), "Right"),
+        (Recorder, "Right"),
+        (camlib.capture, "Right"),
+        (recorder(keep=lambda t: t.detach().clone().double()), "Right"),
+        (recorder(keep=lambda t: t.detach().numpy().copy()), "Right"),
+        (recorder(keep=lambda t: [t.detach().clone()]), "Right"),
+        (recorder(keep=lambda t: t.detach().tolist()), "Right"),
+    ],
+)
+def test_record(answer, says):
+    assert says in check.record(answer)
+
+
+def test_the_checks_leave_the_random_numbers_alone(small):
+    net, x = small
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
+    check.output_shape(net, "conv", x, RIGHT)
     check.channel_means(with_camlib)
+    check.record(recorder())
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_solution_passes(capsys):
-    assert "Right: (2, 4)" in run_solution("02_hooks", capsys, check=check, nn=nn, torch=torch)
+def test_solutions_pass(clf, capsys):
+    net = copy.deepcopy(clf.module)
+    names = {"check": check, "net": net, "x": torch.zeros(1, 3, 224, 224), "contextmanager": contextmanager}
+    for code in solutions("02_hooks"):
+        exec(code, names)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3 and all(line.startswith("Right") for line in printed)
