@@ -22,15 +22,15 @@ from PIL import Image
 from tqdm import tqdm
 
 import camlib
-from camlib.plot import ALPHA, oklab
+from camlib.plot import ALPHA, BAR, oklab
 from evidence.findings import finding, store
 from notebooks.drawings.honest_pictures import cielab
 
 OUT = Path(__file__).with_suffix(".json")
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/06_honest_pictures.ipynb"
-USUAL = {"alpha": ALPHA, "bar": 200}  # the opacity of full evidence, and the gray below the bar
-SETTINGS = [USUAL, {**USUAL, "alpha": 0.5}, {**USUAL, "bar": 128}]
+USUAL = {"alpha": ALPHA, "bar": BAR}  # the opacity of full evidence, and the gray below the bar
+SETTINGS = [USUAL, {**USUAL, "alpha": 0.5}, {**USUAL, "bar": 200}]
 CHOICES = {"first": 0, "fifth": 4}  # of the network's answers
 READERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "colour": cielab,

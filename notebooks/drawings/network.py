@@ -43,39 +43,39 @@ def network(exp: camlib.Explanation, target: str, lit: Sequence[str] = ()) -> Fi
     ax.axis("off")
     draw = _Pen(ax, set(lit))
 
-    draw.light("photo", 1, 30, 14, 20)
+    draw.light("photo", 1, 27, 14, 23)
     draw.picture(photo, 2, 33, 12)
     draw.text(8, 31.5, f"photo\n3 × {x.shape[2]} × {x.shape[3]}")
-    draw.light("stages", 16.5, 30, 31.5, 20)
+    draw.light("stages", 16.5, 27, 31.5, 23)
     for name, start, side in zip(STAGES, (17.5, 28.5, 38.5), (9.0, 8.0, 7.0), strict=True):
         value = captured[name][0]
         draw.stack(value, start, 39 - side / 2, side)
         draw.text(start + side / 2, 31.5, f"{value.shape[0]}×{value.shape[1]}×{value.shape[2]}", size=9)
     draw.text(32.5, 48.6, "convolutions, stage by stage", size=11)
     draw.arrow(14.3, 39, 17.2, 39)
-    draw.light("features", 49.5, 30, 13, 20)
+    draw.light("features", 49.5, 27, 13, 23)
     draw.stack(features, 51, 34.5, 9)
     draw.text(56, 31.5, " × ".join(map(str, features.shape)))
     draw.text(56, 48.6, "feature map", size=11)
     draw.arrow(47.7, 39, 50.8, 39)
 
     largest = (means * weights).abs().topk(SHOWN).indices.sort().values
-    draw.light("means", 64, 30, 13, 20)
+    draw.light("means", 64, 27, 13, 23)
     draw.arrow(62.2, 39, 68.7, 39)
     draw.strip(means[largest, None], 69.5, 33.5, 2.4, 10.7, "Greys", 0.0)
     draw.text(70.7, 31.5, f"{len(means)} means")
     draw.text(70.5, 49.2, "mean of each\nchannel (GAP)", size=11)
     draw.text(77.6, 39, "×", size=18, va="center")
-    draw.light("weights", 78.5, 30, 13.5, 20)
+    draw.light("weights", 78.5, 27, 13.5, 23)
     draw.strip(weights[largest, None], 84, 33.5, 2.4, 10.7, COLORMAP)
     draw.text(85.2, 31.5, f"{len(weights)} weights")
     draw.text(85.2, 49.2, f"weights of\n{target}", size=11)
-    draw.light("logit", 93, 30, 16.5, 20)
+    draw.light("logit", 93, 27, 16.5, 23)
     draw.arrow(87, 39, 95, 39, "sum")
     draw.text(101.3, 39, f"{_number(logit - bias)}\n{_number(bias, True)}\n= {_number(logit)}", size=13, va="center")
     draw.text(101.3, 48.6, "+ bias = logit", size=11)
 
-    draw.arrow(56, 29.4, 56, 20.9)
+    draw.arrow(56, 28.4, 56, 20.9)
     draw.text(
         54.6,
         25.2,
