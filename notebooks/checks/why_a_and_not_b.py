@@ -1,4 +1,4 @@
-"""Checks of chapter 07's exercise: each looks at an answer and says what is right or which mistake it shows."""
+"""Checks of chapter 07's exercises: each looks at an answer and says what is right or which mistake it shows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,66 +7,62 @@ import torch
 from torch import Tensor
 
 SHAPES = ((5, 3, 4, 6), (8, 2, 5, 3))  # channels, rows, columns, classes
+A, B = 2, 0
 
 
 def contrast_logit(function: Callable[..., Any]) -> str:
-    """Chapter 07: function(features, weight, bias, a, b) gives the contrast map (h, w) and log(p_a / p_b)."""
+    """function(features, weight, bias, a, b) gives the contrast map (h, w) and log(p_a / p_b), on random networks."""
     for seed, (channels, h, w, classes) in enumerate(SHAPES):
         generator = torch.Generator().manual_seed(seed)
         features = torch.rand(channels, h, w, generator=generator)
         weight, bias = torch.randn(classes, channels, generator=generator), torch.arange(1.0, classes + 1) ** 2
-        inputs = tuple(t.clone() for t in (features, weight, bias))
-        try:
-            answer = function(*inputs, 2, 0)
-        except Exception as e:  # whatever a learner's code raises
-            return f"With features {tuple(features.shape)} and weight {tuple(weight.shape)} it raises: {e}"
-        if any(not torch.equal(t, old) for t, old in zip(inputs, (features, weight, bias), strict=True)):
-            return "The function changes its inputs in place; whoever calls it again gets something else. Use copies."
-        message = _mistake(answer, features, weight, bias)
+        answer, message = _called(function, (features, weight, bias), A, B)
+        message = message or _contrast_mistake(answer, features, weight, bias)
         if message:
             return message
     return "Right: the contrast map, and a mean plus bias difference that is log(p_a / p_b)."
 
 
-def _mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tensor) -> str:
-    """What is wrong with an answer for class 2 against class 0; nothing where it is right."""
-    if answer is None:
-        return "No answer yet: return two things, the contrast map and the logarithm of the ratio."
+def _contrast_mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tensor) -> str:
+    """What is wrong with an answer for class 2 against class 0; nothing if it is right."""
+    if answer is None or answer is ...:
+        return "No answer yet: return two results, the contrast map and the logarithm of the ratio."
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        return f"Two things are asked for, (map, number); this is one {type(answer).__name__}."
-    cells, ratio = answer
-    if not isinstance(ratio, (int, float, Tensor)):
-        return f"The second thing is a number, or a tensor with one; this is {type(ratio).__name__}."
+        return f"Return two results, (map, number); this is one {type(answer).__name__}."
+    cells, ratio = (_tensor(part) for part in answer)
+    if ratio is None:
+        return f"The second result is a number, or a tensor with one; this is {type(answer[1]).__name__}."
     h, w = features.shape[1:]
-    if not isinstance(cells, Tensor) or cells.shape != (h, w):
-        found = tuple(cells.shape) if isinstance(cells, Tensor) else type(cells).__name__
-        return f"The map of features {tuple(features.shape)} has shape {(h, w)}; this is {found}."
+    if cells is None or cells.shape != (h, w):
+        got = type(answer[0]).__name__ if cells is None else tuple(cells.shape)
+        return f"The map of features {tuple(features.shape)} has shape {(h, w)}; this is {got}."
     maps = torch.einsum("kc,chw->khw", weight, features)
-    right = maps[2] - maps[0]
-    message = _wrong_map(cells.detach().float(), right, maps)
-    return message or _wrong_number(torch.as_tensor(ratio).detach().float(), right, bias, maps)
+    right = maps[A] - maps[B]
+    return _wrong_map(cells, right, maps) or _wrong_number(ratio, right, bias, maps)
 
 
 def _wrong_map(cells: Tensor, right: Tensor, maps: Tensor) -> str:
     if _same(cells, right):
         return ""
     if _same(cells, -right):
-        return "The sign is swapped: that map speaks for b against a. Take the row of a minus the row of b."
-    if _same(cells, _stretch(maps[2]) - _stretch(maps[0])):
+        return "The sign is swapped: that is the map of b against a. Take the row of a minus the row of b."
+    if _same(cells, _stretch(maps[A]) - _stretch(maps[B])):
         return "Each map was stretched to 0..1 before the subtraction: its scale, and so the sign of cells, is lost."
     if _same(cells, _stretch(right)) or _same(cells, right / right.abs().max()):
         return "The contrast map was rescaled: its mean is no longer the lead in logits. Scale when you draw."
-    if _same(cells, maps[2].clamp(min=0) - maps[0].clamp(min=0)):
+    if _same(cells, maps[A].clamp(min=0) - maps[B].clamp(min=0)):
         return "Negative cells were cut off before the subtraction: evidence against b is a reason for a."
     if _same(cells, right.clamp(min=0)):
-        return "Negative cells of the contrast were cut off: they are what speaks for b."
-    if _same(cells, maps[2]):
+        return "Negative cells of the contrast were cut off: they are the evidence for b."
+    if _same(cells, right.abs()):
+        return "That is the absolute value: without its sign, a cell no longer says which class it favours."
+    if _same(cells, maps[A]):
         return "That is the map of class a alone; the row of b is not subtracted."
-    return "The map is not (w_a - w_b) · F. Subtract two rows, then one einsum over the channels."
+    return "The map is not (w_a - w_b) · A. Subtract two rows, then one einsum over the channels."
 
 
 def _wrong_number(ratio: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> str:
-    lead, biases = right.mean(), bias[2] - bias[0]
+    lead, biases = right.mean(), bias[A] - bias[B]
     probability = (maps.mean((1, 2)) + bias).softmax(0)
     if ratio.numel() != 1:
         return f"The map is right. The logarithm of the ratio is one number; this has shape {tuple(ratio.shape)}."
@@ -81,14 +77,151 @@ def _wrong_number(ratio: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> s
     if _same(ratio, right.sum() + biases) or _same(ratio, right.sum()):
         return "The map is right; the cells were summed. Global average pooling takes their mean."
     if _same(ratio, (lead + biases).exp()):
-        return "The map is right; the number is the ratio p_a / p_b. Its logarithm is asked for."
-    if _same(ratio, probability[2] - probability[0]):
+        return "The map is right; the number is the ratio p_a / p_b. Take its logarithm."
+    if _same(ratio, probability[A] - probability[B]):
         return "The map is right; the number is p_a - p_b. The contrast adds up to log(p_a / p_b)."
     return "The map is right; the number is not log(p_a / p_b) = logit_a - logit_b."
 
 
+def against_the_rest(function: Callable[..., Any]) -> str:
+    """function(maps, logits, a): the map of a minus the mean of the other maps, weighted by p_j / (1 - p_a)."""
+    for seed, (classes, h, w) in enumerate(((4, 3, 5), (6, 4, 2))):
+        draw = torch.Generator().manual_seed(seed)
+        maps, logits = torch.randn(classes, h, w, generator=draw), torch.randn(classes, generator=draw)
+        logits[A] += 1
+        answer, message = _called(function, (maps, logits), A)
+        message = message or _rest_mistake(answer, maps, logits)
+        if message:
+            return message
+    return "Right: class a against the others, each as far as it is in the running."
+
+
+def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
+    if answer is None or answer is ...:
+        return "No answer yet: return one map (h, w)."
+    cells = _tensor(answer)
+    if cells is None or cells.shape != maps.shape[1:]:
+        got = type(answer).__name__ if cells is None else tuple(cells.shape)
+        return f"The answer is one map of shape {tuple(maps.shape[1:])}; this is {got}."
+    p = logits.softmax(0)
+    q = p.clone()
+    q[A] = 0
+    q = q / q.sum()
+    others = torch.arange(len(p)) != A
+    best = int(logits.masked_fill(~others, -torch.inf).argmax())
+    mean = torch.einsum("k,khw->hw", q, maps)
+    raw = logits.clone()
+    raw[A] = 0
+    mistakes = {
+        "": maps[A] - mean,
+        "the sign is swapped: that is the others against a": mean - maps[A],
+        "a itself is among the others, so the map is too faint by 1 - p_a: set p[a] to 0, then divide by the sum": (
+            maps[A] - torch.einsum("k,khw->hw", p, maps)
+        ),
+        "the shares do not add up to 1: divide them by their sum, 1 - p_a": (
+            maps[A] - torch.einsum("k,khw->hw", q * (1 - p[A]), maps)
+        ),
+        "all the others count alike: weight each by its share": maps[A] - maps[others].mean(0),
+        "all classes count alike, and a is among them": maps[A] - maps.mean(0),
+        "only the best of the others counts": maps[A] - maps[best],
+        "the other maps were added up, without shares": maps[A] - maps[others].sum(0),
+        "the weights are logits: take probabilities": maps[A] - torch.einsum("k,khw->hw", raw, maps),
+        "that is the mean of the others alone: subtract it from the map of a": mean,
+        "that is the map of a alone: subtract the mean of the others": maps[A],
+        "the negative cells are gone: they are the evidence for the others": (maps[A] - mean).clamp(min=0),
+    }
+    return _named(cells, mistakes, "The map is not map_a minus the sum of q_j · map_j. Are the shares q right?")
+
+
+def without_shared(function: Callable[..., Any]) -> str:
+    """function(weight, bias): the same answers, and nothing in them that all classes share; on random networks."""
+    zeros = []
+    for seed, (classes, channels) in enumerate(((4, 6), (7, 3), (2, 5))):
+        draw = torch.Generator().manual_seed(seed)
+        weight, bias = torch.randn(classes, channels, generator=draw) + 1, torch.randn(classes, generator=draw) + 2
+        shift, constant = 3 * torch.randn(channels, generator=draw), 5.0
+        answer, message = _called(function, (weight, bias))
+        message = message or _pair_mistake(answer, weight, bias)
+        if message:
+            return message
+        again, message = _called(function, (weight + shift, bias + constant))
+        message = message or _pair_mistake(again, weight, bias)
+        if message:
+            return message
+        rows, numbers = (_tensor(part) for part in answer)
+        other_rows, other_numbers = (_tensor(part) for part in again)
+        if not _same(rows, other_rows):
+            if _same(rows, weight - weight.mean()):
+                return "You subtract one number. The rows share a vector: take the mean over the classes, dim 0."
+            return "A vector u added to every row is still in your rows: f(weight + u) is not f(weight)."
+        if not _same(numbers, other_numbers):
+            return "The rows are right. The biases share a number, too: adding it to all of them changes no answer."
+        zeros.append(_same(rows.sum(0), torch.zeros(channels)))
+    if all(zeros):
+        return "Right: on three random networks. Your zero is the mean of all classes."
+    return "Right: on three random networks. Your zero is another one than the mean of all classes; both are fair."
+
+
+def _pair_mistake(answer: Any, weight: Tensor, bias: Tensor) -> str:
+    """Whether an answer is a weight and a bias that give the same answers as these."""
+    if answer is None or answer is ...:
+        return "No answer yet: return two results, the new weight and the new bias."
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        return f"Return two results, (weight, bias); this is one {type(answer).__name__}."
+    rows, numbers = (_tensor(part) for part in answer)
+    for name, given, right in (("weight", rows, weight), ("bias", numbers, bias)):
+        if given is None or given.shape != right.shape:
+            got = "no tensor" if given is None else tuple(given.shape)
+            return f"The new {name} has the shape of the old one, {tuple(right.shape)}; this is {got}."
+    if not _same(rows - rows[:1], weight - weight[:1]):
+        if _same(rows - rows[:1], _less_own(weight) - _less_own(weight)[:1]):
+            return "Each row lost a number of its own, so the answers change. Take the mean over the classes, dim 0."
+        lengths = weight.norm(dim=1, keepdim=True)
+        if _same(rows, weight / lengths) or _same(rows, (weight - weight.mean(0)) / (weight - weight.mean(0)).norm()):
+            return "The rows were rescaled, so the probabilities change. Only subtract."
+        return "The differences of the rows have changed, and with them the answers: subtract the same from every row."
+    if not _same(numbers - numbers[:1], bias - bias[:1]):
+        return "The differences of the biases have changed, and with them the answers."
+    return ""
+
+
+def _less_own(weight: Tensor) -> Tensor:
+    return weight - weight.mean(1, keepdim=True)
+
+
+def _called(function: Callable[..., Any], inputs: tuple[Tensor, ...], *more: int) -> tuple[Any, str]:
+    """What a function returns for copies of the inputs, and what is wrong with the call itself."""
+    copies = tuple(t.clone() for t in inputs)
+    try:
+        answer = function(*copies, *more)
+    except Exception as e:  # whatever a learner's code raises
+        shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
+        return None, f"With inputs of the shapes {shapes} it raises: {e}"
+    if any(not torch.equal(t, old) for t, old in zip(copies, inputs, strict=True)):
+        return None, "The function changes its inputs in place, so that a second call gives another result. Use copies."
+    return answer, ""
+
+
+def _named(given: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> str:
+    """The first of the mistakes that gives these values; "" is the right answer."""
+    for text, values in mistakes.items():
+        if _same(given, values):
+            return f"Not yet: {text}." if text else ""
+    return otherwise
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """Tensors, arrays, lists and numbers as a float tensor; None for anything else."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
+        value = [part.tolist() if isinstance(part, Tensor) else part for part in value]
+    try:
+        return torch.as_tensor(value).detach().float()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one.reshape(other.shape), other, atol=1e-4)
+    return one.numel() == other.numel() and torch.allclose(one.reshape(other.shape), other, atol=1e-4)
 
 
 def _stretch(m: Tensor) -> Tensor:

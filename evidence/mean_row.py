@@ -1,0 +1,77 @@
+"""How large is the part that all maps of a network share, and is it small in every network?
+
+The mean of a classifier's weight rows gives a map that every class shares. Its length, relative to the mean length of a
+row, is measured in the bundled network and in ten small networks trained on shapes with AdamW, as chapter 10 does it;
+and so is the largest cell of the shared map, relative to the largest cell of the best class's map.
+
+Run it from the repository: python -m evidence.mean_row
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import camlib
+from camlib import shapes
+from evidence.findings import finding, store
+
+OUT = Path(__file__).with_suffix(".json")
+SEEDS = range(10)
+CHAPTER = "notebooks/07_why_a_and_not_b.ipynb"
+
+
+def share(weight: torch.Tensor) -> float:
+    """The length of the mean row, as a part of the mean length of a row."""
+    return float(weight.mean(0).norm() / weight.norm(dim=1).mean())
+
+
+def study(seed: int, data: shapes.Pictures, test: shapes.Pictures) -> dict[str, float]:
+    """One seed: the share before and after training, and what it does to the maps of the test pictures."""
+    net = shapes.network("gap", seed)
+    start = share(net[-1].weight.detach())
+    shapes.train(net, data, seed=seed, threads=1, progress=False)
+    weight = net[-1].weight.detach()
+    with torch.no_grad():
+        maps = camlib.class_activation_maps(net[0](shapes.centred(test.images)), weight)
+        best = net(shapes.centred(test.images)).argmax(1)
+    own = maps[torch.arange(len(best)), best].abs().amax((1, 2))
+    common = maps.mean(1).abs().amax((1, 2))
+    return {
+        "start": round(start, 3),
+        "row": round(share(weight), 3),
+        "map": round(float((common / own).median()), 3),
+        "accuracy": round(shapes.accuracy(net, test), 3),
+    }
+
+
+def findings(bundled: float, seeds: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """What chapter 07 states."""
+    rows = [s["row"] for s in seeds]
+    return [
+        finding(
+            CHAPTER,
+            "The mean row is next to nothing in the bundled network, but not in small networks.",
+            f"{len(seeds)} trainings with AdamW of chapter 10's network with global average pooling, five classes",
+            f"{bundled:.3f} of a row's length; {len(seeds)} small networks: {min(rows):.2f} to {max(rows):.2f}",
+            [f"{min(rows):.2f} to {max(rows):.2f} of a row's length"],
+        )
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    clf = camlib.load_model()
+    data, test = shapes.pictures(2000, 0), shapes.pictures(200, 1)
+    seeds = [study(seed, data, test) for seed in tqdm(SEEDS, unit="seed")]
+    bundled = share(clf.head.weight)
+    store(options.out, findings(bundled, seeds), network=clf.name, bundled=round(bundled, 4), seeds=seeds)
+
+
+if __name__ == "__main__":
+    main()
