@@ -3,97 +3,253 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn import functional as F
+
 from camlib import View
 
-PHOTOS = ((400, 600), (600, 512), (300, 451))  # height, width: landscape, portrait, and the cat
-CELLS = ((2, 3), (0, 0), (5, 1))
+VIEW = View(photo=(512, 768), resized=(256, 384), offset=(16, 80), size=(224, 224))  # of exercise 1
+GRID, CELL = 14, (2, 3)
+VALUES = (2.0, 10.0, 4.0, 6.0)  # of exercise 2
+POSITIONS = (0.0, 1.0, 0.5, 1.25, 2.75, 3.0, -0.4, 3.4)
+SIZES = ((7, 7, 224, 224), (3, 5, 17, 8), (4, 2, 6, 31), (1, 6, 9, 6), (6, 4, 3, 4))  # of exercise 3
 
 
-def photo_position(function: Callable[[View, int, int], Any]) -> str:
-    """The exercise: the centre (y, x) of a cell of a 7×7 map on the photo, to within half a pixel."""
-    views = [View.crop(photo, resize=256, size=224) for photo in PHOTOS]
-    asked = [(view, row, column) for view in views for row, column in CELLS]
-    answers = []
-    for view, row, column in asked:
-        answer = function(view, row, column)
-        if answer is None:
-            return "No answer yet: photo_position returns None. Return the pair (y, x)."
-        try:
-            y, x = (float(v) for v in answer)
-        except (TypeError, ValueError):
-            return f"The answer is a pair of numbers (y, x); this is {answer!r}."
-        answers.append((y, x))
-    if _fits(answers, [_right(*a) for a in asked]):
-        y, x = _right(views[0], 2, 3)
-        return f"Right: on a photo of 600 × 400 pixels cell (2, 3) lies at y = {y:.1f}, x = {x:.1f}."
-    for wrong, message in MISTAKES:
-        if _fits(answers, [wrong(*a) for a in asked]):
+# Exercise 1: where is that?
+
+
+def cell_centre(answer: Any) -> str:
+    """The centre (y, x) of cell (2, 3) of a 14 × 14 map on a photo, to within half a pixel."""
+    if answer is None:
+        return "No answer yet: put your (y, x) in place of None, in pixels of the photo."
+    numbers = _numbers(answer)
+    if numbers is None or numbers.size != 2:
+        return f"The answer is a pair of numbers (y, x); this is {answer!r}."
+    y, x = numbers.flatten()
+    if _close((y, x), _on_photo(*_in_window())):
+        return "Right: y = 112, x = 272. First the crop, then the resize: the way back."
+    for wrong, message in CENTRE_MISTAKES:
+        if _close((y, x), wrong):
             return message
-    (view, row, column), (y, x) = next(
-        (a, b) for a, b in zip(asked, answers, strict=True) if not _fits([b], [_right(*a)])
-    )
-    expected = _right(view, row, column)
     return (
-        f"Not yet: on a photo of {view.photo[1]} × {view.photo[0]} pixels cell ({row}, {column}) lies at "
-        f"({expected[0]:.1f}, {expected[1]:.1f}); you say ({y:.1f}, {x:.1f})."
+        f"Not yet: y = {y:.1f}, x = {x:.1f}. Go step by step: the size of a cell, its centre in the window, then add "
+        "the crop's offset, then undo the resize."
     )
 
 
-def _fits(answers: list[tuple[float, float]], expected: list[tuple[float, float]]) -> bool:
-    pairs = zip(answers, expected, strict=True)
-    return all(abs(a - b) <= 0.51 for answer, right in pairs for a, b in zip(answer, right, strict=True))
+def _in_window(grid: int = GRID, half: float = 0.5, first: int = 0) -> tuple[float, float]:
+    side = VIEW.size[0] / grid
+    return (CELL[0] - first + half) * side, (CELL[1] - first + half) * side
 
 
-def _undo(view: View, y: float, x: float, crop: bool = True) -> tuple[float, float]:
-    """A position in the window, as one on the photo."""
-    top, left = view.offset if crop else (0, 0)
-    return (y + top) * view.photo[0] / view.resized[0], (x + left) * view.photo[1] / view.resized[1]
+def _on_photo(y: float, x: float, offset: tuple[float, float] = VIEW.offset) -> tuple[float, float]:
+    scale = VIEW.photo[0] / VIEW.resized[0]
+    return (y + offset[0]) * scale, (x + offset[1]) * scale
 
 
-def _right(view: View, row: int, column: int) -> tuple[float, float]:
-    return _undo(view, (row + 0.5) * 32, (column + 0.5) * 32)
+def _close(given: Any, expected: tuple[float, float]) -> bool:
+    return all(abs(a - b) <= 0.51 for a, b in zip(given, expected, strict=True))
 
 
-def _swapped(view: View, row: int, column: int) -> tuple[float, float]:
-    y, x = _right(view, row, column)
-    return x, y
-
-
-MISTAKES: tuple[tuple[Callable[[View, int, int], tuple[float, float]], str], ...] = (
-    (_swapped, "Nearly: that is (x, y). The row gives y, the distance from the top, and y comes first."),
+CENTRE_MISTAKES: tuple[tuple[tuple[float, float], str], ...] = (
     (
-        lambda v, r, c: _undo(v, r * 32, c * 32),
-        "You forgot the half: row × 32 is the cell's upper edge. Its centre is half a cell further: (row + 0.5) × 32.",
+        _on_photo(*_in_window())[::-1],
+        "Nearly: that is (x, y). The row gives y, the distance from the top, and y comes first.",
     ),
     (
-        lambda v, r, c: _undo(v, (r + 0.5) * 32, (c + 0.5) * 32, crop=False),
-        "You forgot the crop: a position in the window is view.offset = (top, left) further down and right in the "
-        "resized photo. Add it before you undo the resize.",
+        _on_photo(*_in_window(half=0)),
+        "You forgot the half: row × 16 is the cell's upper edge. Its centre is half a cell further.",
     ),
     (
-        lambda v, r, c: _undo(v, r * 224 / 6, c * 224 / 6),
-        "You used 224 / 6: that puts the first and last centre on the window's edges (align_corners=True). Seven cells "
-        "of 224 / 7 = 32 pixels tile the window.",
+        _on_photo(*_in_window(first=1)),
+        "That is the second row and the third column. Rows and columns count from 0, so cell (2, 3) is one further.",
+    ),
+    (_on_photo(*_in_window(7)), "That is for 7 × 7 cells of 32 pixels. This map has 14 × 14: how wide is a cell?"),
+    (
+        _on_photo(*_in_window(), (0, 0)),
+        "You forgot the crop: a position in the window is (top, left) = (16, 80) further down and right in the resized "
+        "photo. Add it before you undo the resize.",
     ),
     (
-        lambda v, r, c: _undo(v, r * 223 / 6, c * 223 / 6),
-        "You used 223 / 6: that puts the first and last centre on the corner pixels (align_corners=True). Seven cells "
-        "of 224 / 7 = 32 pixels tile the window.",
+        _on_photo(*_in_window(), VIEW.offset[::-1]),
+        "You added the offset the wrong way round: (16, 80) is (top, left), so 16 belongs to y.",
+    ),
+    (_in_window(), "That is the position in the network's window. Undo the crop, then the resize."),
+    (
+        (_in_window()[0] + VIEW.offset[0], _in_window()[1] + VIEW.offset[1]),
+        "That is the position in the resized photo. One step is left: undo the resize.",
     ),
     (
-        lambda v, r, c: ((r + 0.5) * 32, (c + 0.5) * 32),
-        "That is the position in the network's window. Undo the crop (view.offset), then the resize "
-        "(view.photo / view.resized).",
+        (_on_photo(*_in_window(), (0, 0))[0] + VIEW.offset[0], _on_photo(*_in_window(), (0, 0))[1] + VIEW.offset[1]),
+        "The order is wrong: the offset counts pixels of the resized photo. Add it first, then undo the resize.",
     ),
     (
-        lambda v, r, c: ((r + 0.5) / 7 * v.photo[0], (c + 0.5) / 7 * v.photo[1]),
+        ((CELL[0] + 0.5) / GRID * VIEW.photo[0], (CELL[1] + 0.5) / GRID * VIEW.photo[1]),
         "That stretches the map over the whole photo. The network saw only a window of it: undo the crop too.",
     ),
+)
+
+
+# Exercise 2: between the cells
+
+
+def between(function: Callable[[Any, float], Any]) -> str:
+    """Linear interpolation in a row of four values at eight positions, some beyond the outermost centres."""
+    answers = []
+    for position in POSITIONS:
+        try:
+            answer = function(np.array(VALUES), position)
+        except Exception as e:  # whatever a learner's code raises
+            return f"At position {position} in a row of {len(VALUES)} cells, your function raises {_said(e)}." + (
+                " Beyond the last centre, and on it, there is no right neighbour." if isinstance(e, IndexError) else ""
+            )
+        if answer is None or answer is ...:
+            return "No answer yet: between returns None. Return the value at the position."
+        number = _numbers(answer)
+        if number is None or number.size != 1:
+            return f"A value is one number; at position {position}, yours is {answer!r}."
+        answers.append(float(number.item()))
+    expected = [_line(p) for p in POSITIONS]
+    if np.allclose(answers, expected, atol=1e-3):
+        return "Right: linear between the centres, and beyond the outermost centres the value stays."
+    for wrong, message in LINE_MISTAKES:
+        if np.allclose(answers, [wrong(p) for p in POSITIONS], atol=1e-3):
+            return message
+    n = next(n for n, pair in enumerate(zip(answers, expected, strict=True)) if not np.isclose(*pair, atol=1e-3))
+    return (
+        f"Not yet: in the row {', '.join(f'{v:g}' for v in VALUES)}, the value at position {POSITIONS[n]} is "
+        f"{expected[n]:g}; yours is {answers[n]:g}."
+    )
+
+
+def _line(position: float) -> float:
+    return float(np.interp(position, range(len(VALUES)), VALUES))
+
+
+def _share(position: float, left: float, right: float, beyond: float | None = None) -> float:
+    """Between the two cells round a position: left and right say how much each takes of the distance."""
+    if beyond is not None and not 0 <= position <= len(VALUES) - 1:
+        return beyond
+    low = int(np.clip(np.floor(position), 0, len(VALUES) - 2))
+    share = position - low
+    return VALUES[low] * (left + (1 - 2 * left) * share) + VALUES[low + 1] * (right + (1 - 2 * right) * share)
+
+
+def _nearest(position: float) -> float:
+    return VALUES[int(np.clip(np.floor(position + 0.5), 0, len(VALUES) - 1))]
+
+
+LINE_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (
     (
-        lambda v, r, c: (
-            (r + 0.5) * 32 * v.photo[0] / v.resized[0] + v.offset[0],
-            (c + 0.5) * 32 * v.photo[1] / v.resized[1] + v.offset[1],
-        ),
-        "The order is wrong: view.offset counts pixels of the resized photo. Add it first, then undo the resize.",
+        lambda p: _share(float(np.clip(p, 0, len(VALUES) - 1)), 0, 1),
+        "The weights are swapped: close to the left cell, the left cell counts more. Its weight is 1 minus the "
+        "distance from it.",
+    ),
+    (
+        lambda p: _share(p, 1, 0),
+        "Between the cells it is right, but beyond the outermost centres your line goes on with its slope. There the "
+        "value stays: limit the position to 0 … len(values) - 1 first.",
+    ),
+    (
+        lambda p: _share(p, 1, 0, beyond=0.0),
+        "Between the cells it is right. Beyond the outermost centres you return 0, but there the value stays.",
+    ),
+    (_nearest, "That takes the nearest cell. Between two cells, mix both: each counts 1 minus its distance."),
+    (
+        lambda p: VALUES[int(np.clip(np.floor(p), 0, len(VALUES) - 1))],
+        "That takes the cell on the left only. Mix it with the one on its right.",
+    ),
+    (
+        lambda p: sum(VALUES[int(np.clip(n, 0, len(VALUES) - 1))] for n in (np.floor(p), np.floor(p) + 1)) / 2,
+        "That is the mean of the two neighbours wherever you are between them. The nearer one counts more.",
     ),
 )
+
+
+# Exercise 3: two products
+
+
+def by_matrices(function: Callable[[np.ndarray, int, int], Any]) -> str:
+    """Bilinear upsampling of maps of five shapes, beside F.interpolate(align_corners=False)."""
+    for h, w, height, width in SIZES:
+        cells = torch.randn(h, w, generator=torch.Generator().manual_seed(h * w))
+        case = f"from {h} × {w} cells to {height} × {width} pixels"
+        before = cells.clone()
+        try:
+            answer = function(cells.numpy(), height, width)
+        except Exception as e:  # whatever a learner's code raises
+            return f"{case[0].upper()}{case[1:]}, your function raises {_said(e)}."
+        if answer is None or answer is ...:
+            return "No answer yet: by_matrices returns None. Return the picture, (height, width)."
+        given = _numbers(answer)
+        if given is None:
+            return f"The picture is an array or a tensor of numbers; yours is a {type(answer).__name__}."
+        if not torch.equal(cells, before):
+            return "Your function changes the map that it was given. Make a new array."
+        if given.shape != (height, width):
+            turned = " Which matrix belongs to the rows?" if given.shape == (width, height) else ""
+            return f"{case[0].upper()}{case[1:]}, the picture has the shape {given.shape}.{turned}"
+        right = F.interpolate(cells[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+        if not np.allclose(given, right, atol=1e-3):
+            for wrong, message in MATRIX_MISTAKES:
+                if np.allclose(given, wrong(height, h) @ cells.numpy() @ wrong(width, w).T, atol=1e-3):
+                    return message
+            off = np.nanmax(np.abs(given - right)) if not np.isnan(given).all() else np.nan
+            return f"Not yet: {case}, you are off by up to {off:.2f}."
+    return "Right: the same picture as F.interpolate, for five sizes. Two matrix products are all there is to it."
+
+
+def _weights(position: np.ndarray, cells: int) -> np.ndarray:
+    """(pixels, cells): what each pixel takes from each cell, when it lies at this position, counted in cells."""
+    return (1 - np.abs(position[:, None] - np.arange(cells))).clip(min=0)
+
+
+def _half_pixel(pixels: int, cells: int) -> np.ndarray:
+    return (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+
+
+MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
+    (
+        lambda p, c: _weights(np.arange(p) * (c - 1) / max(p - 1, 1), c),
+        "That goes from corner to corner (align_corners=True). Use half-pixel centres: pixel n lies at "
+        "(n + 0.5) × cells / pixels - 0.5.",
+    ),
+    (
+        lambda p, c: _weights((np.arange(p) * c / p).clip(0, c - 1), c),
+        "You forgot both halves, as TensorFlow 1 did: pixel n has its centre at n + 0.5, and cell n at n + 0.5 cells.",
+    ),
+    (
+        lambda p, c: _weights(((np.arange(p) + 0.5) * c / p).clip(0, c - 1), c),
+        "You forgot the second half: the centre of cell 0 lies half a cell from the edge, so subtract 0.5.",
+    ),
+    (
+        lambda p, c: _weights(_half_pixel(p, c), c),
+        "At the edges, the rows of your matrix add up to less than 1. Beyond the outermost centres the value stays: "
+        "limit the position to 0 … cells - 1 first.",
+    ),
+    (
+        lambda p, c: _weights(np.floor(_half_pixel(p, c) + 0.5).clip(0, c - 1), c),
+        "That takes the nearest cell for each pixel. Between two cells, both count: 1 minus the distance.",
+    ),
+)
+
+
+# What they share
+
+
+def _numbers(answer: Any) -> np.ndarray | None:
+    """Tensors, arrays, lists and numbers as an array of floats; None for everything else."""
+    try:
+        if isinstance(answer, torch.Tensor):
+            return answer.detach().cpu().double().numpy()
+        if isinstance(answer, (list, tuple)):
+            parts = [_numbers(part) for part in answer]
+            return None if any(part is None for part in parts) else np.array(parts, dtype=float)
+        return None if answer is None or isinstance(answer, str) else np.asarray(answer, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().rstrip('.')}"

@@ -1,52 +1,178 @@
-"""Chapter 05's check names the mistake, and its folded solution passes."""
+"""Chapter 05's checks name the mistake, and its folded solutions pass."""
 
+import numpy as np
 import pytest
+import torch
 from checks import bilinear_upsampling as check
+from torch.nn import functional as F
 
-from tests.checks.solutions import run_solution
-
-
-def undo(view, y, x):
-    (top, left), (h, w), (rh, rw) = view.offset, view.photo, view.resized
-    return (y + top) * h / rh, (x + left) * w / rw
+from tests.checks.solutions import solutions
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda view, row, column: None, "No answer yet"),
-        (lambda view, row, column: "middle", "pair of numbers"),
-        (lambda view, row, column: 5.0, "pair of numbers"),
-        (lambda view, row, column: undo(view, 32 * row + 16, 32 * column + 16), "Right: "),
-        (lambda view, row, column: undo(view, 32 * row + 16, 32 * column + 16)[::-1], "that is (x, y)"),
-        (lambda view, row, column: undo(view, 32 * row, 32 * column), "forgot the half"),
-        (
-            lambda view, row, column: (
-                (32 * row + 16) * view.photo[0] / view.resized[0],
-                (32 * column + 16) * view.photo[1] / view.resized[1],
-            ),
-            "forgot the crop",
-        ),
-        (lambda view, row, column: undo(view, row * 224 / 6, column * 224 / 6), "used 224 / 6"),
-        (lambda view, row, column: undo(view, row * 223 / 6, column * 223 / 6), "used 223 / 6"),
-        (lambda view, row, column: (32 * row + 16, 32 * column + 16), "network's window"),
-        (
-            lambda view, row, column: ((row + 0.5) * view.photo[0] / 7, (column + 0.5) * view.photo[1] / 7),
-            "stretches the map",
-        ),
-        (
-            lambda view, row, column: (
-                (32 * row + 16) * view.photo[0] / view.resized[0] + view.offset[0],
-                (32 * column + 16) * view.photo[1] / view.resized[1] + view.offset[1],
-            ),
-            "order is wrong",
-        ),
-        (lambda view, row, column: (100, 100), "Not yet"),
+        (None, "No answer yet"),
+        ((112, 272), "Right: "),
+        ([112.0, 272.0], "Right: "),
+        (np.array([112, 272]), "Right: "),
+        (torch.tensor([112.0, 272.0]), "Right: "),
+        ((torch.tensor(112), np.float32(272)), "Right: "),
+        ((111.5, 271.5), "Right: "),  # counted from the centre of pixel 0
+        ((272, 112), "that is (x, y)"),
+        ((96, 256), "forgot the half"),
+        ((80, 240), "count from 0"),
+        ((192, 384), "how wide is a cell"),
+        ((80, 112), "forgot the crop"),
+        ((240, 144), "wrong way round"),
+        ((40, 56), "network's window"),
+        ((56, 136), "One step is left"),
+        ((96, 192), "order is wrong"),
+        ((91.4, 192), "stretches the map"),
+        ((1, 2), "Not yet"),
+        (5, "pair of numbers"),
+        ("112, 272", "pair of numbers"),
+        ((1, 2, 3), "pair of numbers"),
+        ({"y": 112}, "pair of numbers"),
+        ((None, None), "pair of numbers"),
     ],
 )
-def test_photo_position(answer, says):
-    assert says in check.photo_position(answer)
+def test_cell_centre(answer, says):
+    assert says in check.cell_centre(answer)
 
 
-def test_solution_passes(capsys):
-    assert "Right: " in run_solution("05_bilinear_upsampling", capsys, check=check)
+def low_share(values, position, clip=True):
+    position = min(max(position, 0), len(values) - 1) if clip else position
+    low = min(max(int(np.floor(position)), 0), len(values) - 2)
+    return low, position - low
+
+
+def line(values, position, clip=True):
+    low, share = low_share(values, position, clip)
+    return (1 - share) * values[low] + share * values[low + 1]
+
+
+def swapped(values, position):
+    low, share = low_share(values, position)
+    return share * values[low] + (1 - share) * values[low + 1]
+
+
+def wrapping(values, position):
+    low = int(np.floor(position))
+    return (1 - position + low) * values[low] + (position - low) * values[low + 1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda values, position: None, "No answer yet"),
+        (line, "Right: "),
+        (lambda values, position: np.interp(position, range(len(values)), values), "Right: "),
+        (lambda values, position: torch.tensor(line(values, position)), "Right: "),
+        (lambda values, position: [line(values, position)], "Right: "),
+        (
+            lambda values, position: (
+                values @ (1 - abs(min(max(position, 0), len(values) - 1) - np.arange(len(values)))).clip(min=0)
+            ),
+            "Right: ",
+        ),
+        (swapped, "weights are swapped"),
+        (lambda values, position: line(values, position, clip=False), "goes on with its slope"),
+        (
+            lambda values, position: line(values, position) if 0 <= position <= len(values) - 1 else 0,
+            "you return 0",
+        ),
+        (
+            lambda values, position: values @ (1 - abs(position - np.arange(len(values)))).clip(min=0),
+            "the value at position -0.4 is 2",
+        ),
+        (
+            lambda values, position: values[min(max(int(np.floor(position + 0.5)), 0), len(values) - 1)],
+            "takes the nearest cell",
+        ),
+        (
+            lambda values, position: values[min(max(int(np.floor(position)), 0), len(values) - 1)],
+            "cell on the left only",
+        ),
+        (
+            lambda values, position: (
+                sum(values[min(max(int(np.floor(position)) + n, 0), len(values) - 1)] for n in (0, 1)) / 2
+            ),
+            "mean of the two neighbours",
+        ),
+        (wrapping, "raises IndexError"),
+        (wrapping, "no right neighbour"),
+        (lambda values, position: values, "one number"),
+        (lambda values, position: "high", "one number"),
+        (lambda values, position: 3.0, "Not yet"),
+        (lambda values, position: float("nan"), "Not yet"),
+    ],
+)
+def test_between(answer, says):
+    assert says in check.between(answer)
+
+
+def matrices(rule):
+    """The answer that follows from where it puts pixel n of so many, counted in cells."""
+
+    def answer(cells, height, width):
+        h, w = cells.shape
+        rows, columns = (
+            (1 - np.abs(rule(np.arange(pixels), pixels, n)[:, None] - np.arange(n))).clip(min=0)
+            for pixels, n in ((height, h), (width, w))
+        )
+        return rows @ cells @ columns.T
+
+    return answer
+
+
+right = matrices(lambda n, pixels, cells: ((n + 0.5) * cells / pixels - 0.5).clip(0, cells - 1))
+
+
+def changed(cells, height, width):
+    cells *= 2
+    return right(cells, height, width)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda cells, height, width: None, "No answer yet"),
+        (right, "Right: "),
+        (lambda *given: torch.as_tensor(right(*given)), "Right: "),
+        (lambda *given: right(*given).astype(np.float32), "Right: "),
+        (lambda *given: right(*given).tolist(), "Right: "),
+        (
+            lambda cells, height, width: F.interpolate(
+                torch.as_tensor(cells)[None, None], (height, width), mode="bilinear"
+            ).squeeze(),
+            "Right: ",
+        ),
+        (matrices(lambda n, pixels, cells: n * (cells - 1) / (pixels - 1)), "corner to corner"),
+        (matrices(lambda n, pixels, cells: (n * cells / pixels).clip(0, cells - 1)), "both halves"),
+        (matrices(lambda n, pixels, cells: ((n + 0.5) * cells / pixels).clip(0, cells - 1)), "second half"),
+        (matrices(lambda n, pixels, cells: (n + 0.5) * cells / pixels - 0.5), "add up to less than 1"),
+        (
+            matrices(lambda n, pixels, cells: np.floor((n + 0.5) * cells / pixels).clip(0, cells - 1)),
+            "takes the nearest cell",
+        ),
+        (lambda cells, height, width: right(cells, width, height), "Which matrix belongs to the rows"),
+        (lambda cells, height, width: right(cells, height, width)[:, 1:], "has the shape (224, 223)"),
+        (lambda cells, height, width: np.zeros((height, width)), "off by up to"),
+        (lambda cells, height, width: np.full((height, width), np.nan), "Not yet"),
+        (lambda cells, height, width: cells @ cells[:3], "raises ValueError"),
+        (lambda cells, height, width: "picture", "array or a tensor"),
+        (lambda cells, height, width: 3.0, "has the shape ()"),
+        (changed, "changes the map"),
+    ],
+)
+def test_by_matrices(answer, says):
+    assert says in check.by_matrices(answer)
+
+
+def test_solutions_pass(capsys):
+    codes = solutions("05_bilinear_upsampling")
+    assert len(codes) == 3
+    for code in codes:
+        exec(code, {"check": check, "np": np})
+        assert "Right: " in capsys.readouterr().out
