@@ -147,7 +147,7 @@ def test_chapters_lead_to_their_neighbours(made: Path) -> None:
 def test_the_contents_have_questions_minutes_and_every_word(made: Path) -> None:
     soup = BeautifulSoup(html_pages(made)["index.html"], "html.parser")
     listed = {a["href"]: a.find_parent("li").get_text(" ", strip=True) for a in soup.select(".list a")}
-    assert "Where on the photo does cell (2, 3) lie? 50 minutes" in listed["05_bilinear_upsampling.html"]
+    assert "Where on the photo does cell (2, 3) lie? 35 minutes" in listed["05_bilinear_upsampling.html"]
     assert set(listed) == set(html_pages(made)) - {"index.html"}
     found = yaml.safe_load(soup.find(id="texts").get_text())  # JSON is YAML
     assert any("receptive_field_offset" in text for page in found for _, _, text in page["sections"])
