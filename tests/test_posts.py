@@ -94,7 +94,10 @@ def test_every_picture_has_an_alt_text_and_can_be_decoded(made: Path) -> None:
             assert len(picture["alt"]) > 10, name
             image = Image.open(io.BytesIO(base64.b64decode(picture["src"].split(",")[1])))
             image.load()
-            assert (str(image.width), str(image.height)) == (picture["width"], picture["height"])
+            width, height = int(picture["width"]), int(picture["height"])
+            assert abs(image.height * width / image.width - height) <= 0.5, "the proportion is kept"
+            if picture.find_parent("figure"):
+                assert width <= image.width <= 2 * width, "a figure is as sharp as its screen, or twice"
             count += 1
     assert count > 10
 

@@ -268,13 +268,13 @@ def coded(summary: re.Match[str]) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", summary[0])
 
 
-def size_of(mime: str, content: bytes) -> str:
-    """width and height, so that nothing jumps when the picture is there. 200 dots per inch are shown at half size."""
+def size_of(mime: str, content: bytes, width: int | None = None) -> str:
+    """width and height, so that nothing jumps when the picture is there. width: of a picture sharper than it is shown."""
     if mime == "image/svg+xml":
         return ""
     with Image.open(io.BytesIO(content)) as image:
-        sharp = max(round(image.info.get("dpi", (100, 100))[0] / 100), 1)
-        return f' width="{round(image.width / sharp)}" height="{round(image.height / sharp)}"'
+        shown = width or image.width
+        return f' width="{shown}" height="{round(image.height * shown / image.width)}"'
 
 
 def code_box(source: str, language: str = "python") -> str:
@@ -413,8 +413,9 @@ class PageExporter(_Exporter):
     def picture(self, cell: NotebookNode, output: NotebookNode, mime: str) -> str:
         content = decoded(output, mime)
         source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
-        alt = html.escape(str(output.metadata.get(mime, {}).get("alt", "")))
-        return f'<img src="{source}" alt="{alt}"{size_of(mime, content)}>'
+        said = output.metadata.get(mime, {})
+        alt = html.escape(str(said.get("alt", "")))
+        return f'<img src="{source}" alt="{alt}"{size_of(mime, content, said.get("width"))}>'
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
         page = explorer_page(output.data.get("text/plain", ""))
