@@ -1,74 +1,281 @@
-"""Checks of the exercises: each looks at an answer and says what is right or which mistake it shows."""
+"""Checks of chapter 04: each looks at an answer and says what is right, or which mistake it shows."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 B, K, C, H, W = 2, 4, 6, 3, 5  # all different: an exchanged axis shows in the shape
 
+Maps = Callable[[Tensor, Tensor], Any]
 
-def channels_last(cams: Callable[[Tensor, Tensor], Any]) -> str:
-    """Chapter 04: features (B, h, w, C) and weight (K, C) -> maps (B, K, h, w)."""
-    generator = torch.Generator().manual_seed(4)
-    features = torch.randn(B, H, W, C, generator=generator)
-    weight = torch.randn(K, C, generator=generator)
+
+def _draw(*shape: int, seed: int = 4) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _answer(function: Callable[..., Any], *inputs: Any) -> Tensor | str:
+    """What a learner's function returns, as a float tensor; in words where that is not possible."""
+    shapes = " and ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))
     try:
-        maps = cams(features.clone(), weight.clone())
-    except Exception as error:
+        given = function(*(value.clone() if isinstance(value, Tensor) else value for value in inputs))
+    except Exception as error:  # whatever a learner's code raises
         reason = str(error).splitlines()[0] if str(error) else "no message"
-        return (
-            f"With features {(B, H, W, C)} and weight {(K, C)} your function stops: {type(error).__name__}: {reason} "
-            "Does every axis have its letter, in the order (B, h, w, C) and (K, C)?"
-        )
-    if maps is None:
-        return "No answer yet: put your einsum in place of None, and return its result."
-    if not isinstance(maps, Tensor):
-        return f"The answer is a tensor (B, K, h, w); this is a {type(maps).__name__}."
+        return f"With inputs of shapes {shapes}, your function stops: {type(error).__name__}: {reason}"
+    if given is None or given is ...:
+        return "No answer yet: your function returns nothing."
+    try:
+        if isinstance(given, (list, tuple)):
+            given = np.array([np.asarray(torch.as_tensor(part).detach()) for part in given])
+        return torch.as_tensor(given).detach().float()
+    except (TypeError, ValueError, RuntimeError):
+        return f"The answer is a tensor of numbers; this is a {type(given).__name__}."
+
+
+def _same(given: Tensor, other: Tensor) -> bool:
+    return given.shape == other.shape and torch.allclose(given, other, atol=1e-4)
+
+
+def _named(given: Tensor, mistakes: dict[str, Tensor]) -> str:
+    """The first mistake that gives these values; empty if none does."""
+    return next((text for text, other in mistakes.items() if _same(given, other)), "")
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+# Exercise 1
+
+
+def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
+    """features (C, h, w), weight (K, C) and a class -> its map (h, w)."""
+    features, weight = _draw(C, H, W), _draw(K, C, seed=5)
+    for k in (2, 0):
+        given = _answer(function, features, weight, k)
+        if isinstance(given, str):
+            return given
+        right = torch.einsum("c,chw->hw", weight[k], features)
+        products = weight[k][:, None, None] * features
+        if _same(given, right):
+            continue
+        mistakes = {
+            "The channels are weighted, but not yet added up": products,
+            "These are the maps of all classes; return that of class k": torch.einsum("kc,chw->khw", weight, features),
+            "Height and width are exchanged": right.T,
+            "The map is still one long list; give it back its rows and columns": right.flatten(),
+            "There is one axis too many, of size 1; return (h, w)": right[None],
+            "There are two axes too many, of size 1; return (h, w)": right[None, None],
+            "The cells are added up, too; add up over the channels only": products.sum(),
+            "The cells are averaged, too; add up over the channels only": right.mean(),
+            "One number per channel is left: you added up the cells, not the channels": products.sum((1, 2)),
+            "The values are C times too small: add up the channels, do not average them": right / C,
+            "The channels are added up without their weights": features.sum(0),
+            "Only the last channel is left: does the loop overwrite the sum?": products[-1],
+            "Only the first channel is there: does the function return inside the loop?": products[0],
+            "The last channel is missing": products[:-1].sum(0),
+            "The first channel is missing": products[1:].sum(0),
+            "The evidence against the class is gone: no ReLU here, a map has both signs": right.relu(),
+            "The map is stretched to 0..1, so it is no longer in logits": _stretched(right),
+        }
+        others = {
+            f"This is the map of class {j}; the check asked for class {k}": torch.einsum(
+                "c,chw->hw", weight[j], features
+            )
+            for j in range(K)
+            if j != k
+        }
+        if reason := _named(given, others | mistakes):
+            return f"Not yet. {reason}{'' if reason.endswith('?') else '.'}"
+        if given.shape != right.shape:
+            return f"Not yet. The shape is {tuple(given.shape)}; a map of {(H, W)} cells has the shape {(H, W)}."
+        return "Not yet. The shape is right, the values are not: each cell is the sum of weight times feature."
+    return f"Right: features {(C, H, W)} become a map {(H, W)}, and every value agrees."
+
+
+# Exercise 2
+
+
+def channels_last(cams: Maps) -> str:
+    """features (B, h, w, C) and weight (K, C) -> maps (B, K, h, w)."""
+    features, weight = _draw(B, H, W, C), _draw(K, C, seed=5)
+    given = _answer(cams, features, weight)
+    if isinstance(given, str):
+        return given
     right = torch.einsum("bhwc,kc->bkhw", features, weight)
-    if maps.shape != right.shape:
-        return _wrong_shape(tuple(maps.shape))
-    if torch.allclose(maps, right, atol=1e-5):
+    if _same(given, right):
         return f"Right: features {(B, H, W, C)}, weight {(K, C)}, maps {(B, K, H, W)}, and every value agrees."
-    return _wrong_values(maps, right, features, weight)
+    if given.shape != right.shape:
+        return _wrong_shape(tuple(given.shape))
+    mistakes = {
+        "The evidence against the classes is gone: no ReLU here, a map has both signs.": right.relu(),
+        "Each map is stretched to 0..1: then it is no longer in logits. Leave the values as they are.": _stretched(
+            right
+        ),
+        "The values are C times too small: sum over the channels, do not average.": right / C,
+        "Weights and channels are summed apart: the channel axis needs one and the same letter in both.": (
+            torch.einsum("kd,bhwc->bkhw", weight, features)
+        ),
+        "reshape does not move axes, it cuts the list of numbers anew: name the axes in their order, b, h, w, c.": (
+            torch.einsum("kc,bchw->bkhw", weight, features.reshape(B, C, H, W))
+        ),
+        "Height and width are exchanged, and a reshape hides it: rows and columns are in the wrong places.": (
+            torch.einsum("bhwc,kc->bkwh", features, weight).reshape(B, K, H, W)
+        ),
+        "Every photo of the batch has the map of the first: use all of features, not features[0].": (
+            right[:1].expand_as(right)
+        ),
+    }
+    return _named(given, mistakes) or (
+        "The shape is right, the values are not: for each cell, the sum over the channels of weight times feature."
+    )
 
 
 def _wrong_shape(shape: tuple[int, ...]) -> str:
     known = {
-        (K, H, W): "the batch axis is missing: keep b behind the arrow, and use all photos, not features[0]",
-        (B, H, W): "the classes are missing: keep k behind the arrow",
+        (K, H, W): "the batch axis is missing: put b behind the arrow, and use all photos, not features[0]",
+        (B, H, W): "the classes are missing: put k behind the arrow",
         (B, H, W, K): "the classes come last: that is the layout of the features; write b, k, h, w behind the arrow",
         (B, K, W, H): "height and width are exchanged: on a 7 × 7 grid nobody would notice",
         (K, B, H, W): "batch and classes are exchanged",
-        (B, K): "the cells are summed too: a letter that is missing behind the arrow is summed, so keep h and w",
+        (B, K): "the cells are summed too: a letter that is missing behind the arrow is summed, so write h and w",
         (B, K, H): "w is summed: a letter that is missing behind the arrow is summed",
         (B, K, W): "h is summed: a letter that is missing behind the arrow is summed",
         (B, K, H * W): "the cells are still one list: give them back their rows and columns",
         (B, C, H, W): "these are the channels in another order: they are not yet weighted and summed",
     }
     reason = known.get(shape, "name the axes of your result one by one: which is too much, or missing?")
-    return f"The shape is {shape}, not (B, K, h, w) = {(B, K, H, W)}: {reason}."
+    end = "" if reason.endswith("?") else "."
+    return f"The shape is {shape}, not (B, K, h, w) = {(B, K, H, W)}: {reason}{end}"
 
 
-def _wrong_values(maps: Tensor, right: Tensor, features: Tensor, weight: Tensor) -> str:
-    def is_(other: Tensor) -> bool:
-        return torch.allclose(maps.float(), other, atol=1e-5)
+# Exercise 3
 
-    low, high = right.amin((2, 3), keepdim=True), right.amax((2, 3), keepdim=True)
-    if is_(right.relu()):
-        return "The evidence against the classes is gone: no ReLU here, a map keeps its sign."
-    if is_((right - low) / (high - low)):
-        return "Each map is stretched to 0..1: then it is no longer in logits. Leave the values as they are."
-    if is_(right / C):
-        return "The values are C times too small: sum over the channels, do not average."
-    if is_(torch.einsum("kd,bhwc->bkhw", weight, features)):
-        return "Weights and channels are summed apart: the channel axis needs one and the same letter in both."
-    if is_(torch.einsum("kc,bchw->bkhw", weight, features.reshape(B, C, H, W))):
-        return "reshape does not move axes, it cuts the list of numbers anew: name the axes as they lie, b, h, w, c."
-    mirrored = torch.einsum("bhwc,kc->bkwh", features, weight).reshape(B, K, H, W)
-    if is_(mirrored):
-        return "Height and width are exchanged, and a reshape hides it: rows and columns do not lie where they should."
-    if is_(right[:1].expand_as(right)):
-        return "Every photo of the batch has the map of the first: use all of features, not features[0]."
-    return "The shape is right, the values are not: for each cell, the sum over the channels of weight times feature."
+
+def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
+    """features (B, C, h, w), weight (K, C) and bias (K,) -> the logits of every cell (B, K, h, w)."""
+    features, weight, bias = _draw(B, C, H, W), _draw(K, C, seed=5), _draw(K, seed=6) + 3
+    given = _answer(function, features, weight, bias)
+    if isinstance(given, str):
+        hint = " The kernel has four axes: (out, in, height, width)." if "stops" in given else ""
+        return given + hint
+    maps = torch.einsum("kc,bchw->bkhw", weight, features)
+    right = maps + bias[:, None, None]
+    if _same(given, right):
+        return f"Right: a classifier with {K} logits in each of the {H} × {W} cells of {B} photos."
+    mistakes = {
+        "These are the maps: the bias is missing": maps,
+        "The bias is subtracted; add it": maps - bias[:, None, None],
+        "The bias is added twice": maps + 2 * bias[:, None, None],
+        "These are the logits of the whole photo: you took the mean over the cells": right.mean((2, 3)),
+        "The mean over the cells is taken already": right.mean((2, 3), keepdim=True),
+        "These are probabilities: no softmax, the logits were asked for": right.softmax(1),
+        "The evidence against the classes is gone: no ReLU here": right.relu(),
+        "The logits of the first photo only; use all of features": right[0],
+        "The first photo only: the batch has two": right[:1],
+        "Height and width are exchanged": right.transpose(2, 3),
+        "The classes come last; write (B, K, h, w)": right.movedim(1, -1),
+        "The cells are still one list": right.flatten(2),
+    }
+    if reason := _named(given, mistakes):
+        return f"Not yet. {reason}."
+    if given.shape != right.shape:
+        return f"Not yet. The shape is {tuple(given.shape)}, not (B, K, h, w) = {(B, K, H, W)}."
+    return "Not yet. The shape is right, the values are not: weight times feature, summed over the channels, plus bias."
+
+
+# Exercise 4
+
+
+def _einsum(features: Tensor, weight: Tensor) -> Tensor:
+    return torch.einsum("kc,bchw->bkhw", weight, features)
+
+
+def _last_channel_first(features: Tensor, weight: Tensor) -> Tensor:
+    return sum(weight[:, c, None, None] * features[:, c, None] for c in reversed(range(features.shape[1])))
+
+
+RIGHT: dict[str, Maps] = {
+    "einsum": _einsum,
+    "a 1×1 convolution": lambda f, w: F.conv2d(f, w[:, :, None, None]),
+    "a loop that starts with the last channel": _last_channel_first,
+}
+WRONG: dict[str, tuple[Maps, str]] = {
+    "one that sums weights and channels apart": (
+        lambda f, w: torch.einsum("kc,bdhw->bkhw", w, f),
+        "Compare values, not only shapes, and use more than one channel.",
+    ),
+    "one that averages the channels": (
+        lambda f, w: _einsum(f, w) / f.shape[1],
+        "Compare values, not only shapes, and use more than one channel.",
+    ),
+    "one that puts the mean of the map into every cell": (
+        lambda f, w: _einsum(f, w).mean((2, 3), keepdim=True).expand(-1, -1, *f.shape[2:]).clone(),
+        "Compare every cell, not only means, and use features that differ from cell to cell.",
+    ),
+    "one that moves each cell to the next place": (
+        lambda f, w: _einsum(f, w).flatten(2).roll(1, 2).reshape(len(f), len(w), *f.shape[2:]),
+        "Compare every cell, not only means, and use features that differ from cell to cell.",
+    ),
+    "one that mirrors the maps": (
+        lambda f, w: _einsum(f, w).flip(3),
+        "Compare every cell, and use features that are not symmetric.",
+    ),
+    "one that exchanges height and width": (
+        lambda f, w: torch.einsum("kc,bchw->bkwh", w, f),
+        "Try sides that differ, or values that do.",
+    ),
+    "one that exchanges height and width and hides it by a reshape": (
+        lambda f, w: torch.einsum("kc,bchw->bkwh", w, f).reshape(len(f), len(w), *f.shape[2:]),
+        "Compare every cell, not only the shape.",
+    ),
+    "one with a ReLU": (
+        lambda f, w: _einsum(f, w).relu(),
+        "Use features or weights of both signs, so that some evidence is negative.",
+    ),
+    "one that gives every photo the maps of the first": (
+        lambda f, w: _einsum(f, w)[:1].expand(len(f), -1, -1, -1).clone(),
+        "Try more than one photo.",
+    ),
+    "one that gives the classes in reverse order": (
+        lambda f, w: _einsum(f, w).flip(1),
+        "Try more than one class, and compare each.",
+    ),
+}
+
+
+def _verdict(passes: Callable[[Maps], Any], program: Maps) -> tuple[bool | None, Exception | None]:
+    """What a learner's test says of a program; None where it says nothing. An exception counts as a no."""
+    try:
+        given = passes(program)
+        return (None, None) if given is None or given is ... else (bool(given), None)
+    except Exception as error:  # an assert of the test, or shapes that do not fit
+        return False, error
+
+
+def notices(passes: Callable[[Maps], Any]) -> str:
+    """A test of programs (features, weight) -> maps: it must accept the right ones and refuse the wrong ones."""
+    wrong = {name: _verdict(passes, program)[0] for name, (program, _) in WRONG.items()}
+    for name, program in RIGHT.items():
+        answer, error = _verdict(passes, program)
+        if answer is None and False not in wrong.values():
+            return "No answer yet: return True where the maps are right, otherwise False."
+        if error is not None:
+            reason = str(error).splitlines()[0] if str(error) else "no message"
+            return f"Your test stops at a right program, {name}: {type(error).__name__}: {reason}"
+        if answer is False:
+            return (
+                f"Your test refuses a right program, {name}. Programs add in different orders, so compare with a "
+                "tolerance. If you do, look for a mistake in the maps that you expect."
+            )
+    missed = [name for name, answer in wrong.items() if answer is not False]
+    if not missed:
+        return f"Right: your test accepts {len(RIGHT)} right programs and refuses {len(WRONG)} wrong ones."
+    hint = WRONG[missed[0]][1]
+    return (
+        f"Your test notices {len(WRONG) - len(missed)} of {len(WRONG)} wrong programs. It accepts {missed[0]}. {hint}"
+    )
