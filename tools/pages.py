@@ -269,7 +269,7 @@ def coded(summary: re.Match[str]) -> str:
 
 
 def size_of(mime: str, content: bytes, width: int | None = None) -> str:
-    """width and height, so that nothing jumps when the picture is there. width: of a picture sharper than it is shown."""
+    """width and height, so that nothing jumps when the picture is there. width: of a picture sharper than shown."""
     if mime == "image/svg+xml":
         return ""
     with Image.open(io.BytesIO(content)) as image:

@@ -16,6 +16,10 @@ def _numbers(answer: Any) -> Any:
     return [_numbers(part) for part in answer] if isinstance(answer, (list, tuple)) else answer
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, float)) and float(value).is_integer()
+
+
 def strongest_cell(exp: camlib.Explanation, target: str, answer: Any) -> str:
     """The (row, column) of the largest value of a class's map, as numbers, a list, an array or a tensor."""
     cells = exp.map(target)
@@ -27,9 +31,11 @@ def strongest_cell(exp: camlib.Explanation, target: str, answer: Any) -> str:
     given = _numbers(answer)
     while isinstance(given, list) and len(given) == 1:  # as nonzero() gives it
         given = given[0]
+    if isinstance(given, list):  # as where() gives it
+        given = [part[0] if isinstance(part, list) and len(part) == 1 else part for part in given]
     if given == flat:
         return f"{flat} counts along the rows: the row is {flat} // {columns}, the column is {flat} % {columns}."
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(v, (int, float)) for v in given):
+    if not isinstance(given, list) or len(given) != 2 or not all(_whole(v) for v in given):
         return f"The answer is a pair (row, column); this is {answer!r}."
     row, column = (int(v) for v in given)
     if not (0 <= row < rows and 0 <= column < columns):
@@ -45,6 +51,8 @@ def strongest_cell(exp: camlib.Explanation, target: str, answer: Any) -> str:
 
 def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
     """The mean of a map (h, w) plus a bias, on random maps of three sizes."""
+    if not callable(function):
+        return "Pass the function itself, without calling it: check.logit_from(logit_from)."
     draw = torch.Generator().manual_seed(0)
     for h, w in ((7, 7), (3, 5), (14, 2)):
         cells, bias = torch.randn(h, w, generator=draw) + 2, float(torch.randn((), generator=draw)) + 3
@@ -73,6 +81,8 @@ def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
         found = [text for text, number in mistakes.items() if abs(float(number) - float(value)) < 1e-4]
         if not found:
             right, yours = float(mistakes[""]), float(value)
+            if abs(right - yours) < 0.06:
+                return f"Nearly: {yours} in place of {right:.6f}. Do not round."
             return f"Not yet: for a map of {h} × {w} cells, the logit is {right:.3f}; yours is {yours:.3f}."
         if found[0]:
             return f"Not yet: {found[0]}."
@@ -84,13 +94,20 @@ def strongest_classes(exp: camlib.Explanation, cell: tuple[int, int], answer: An
     if answer is None:
         return "No answer yet: put four names or indices in place of None."
     given = _numbers(answer)
+    if isinstance(given, (set, frozenset)):
+        return "A set has no order: use a list, the strongest class first."
+    here = exp.maps[:, cell[0], cell[1]]
+    largest = here.topk(4).values.tolist()
+    values = given[0] if isinstance(given, list) and len(given) == 2 and isinstance(given[0], list) else given
+    floats = isinstance(values, list) and len(values) == 4 and all(isinstance(v, float) for v in values)
+    if floats and all(abs(v - w) < 0.5 for v, w in zip(values, largest, strict=True)):
+        return "Those are the values. topk gives values and indices: take .indices."
     if not isinstance(given, list) or len(given) != 4:
         return f"Four classes are needed; this is {answer!r}."
     try:
         indices = [exp.classifier.index(int(c) if isinstance(c, float) else c) for c in given]
     except camlib.CamError as e:
         return str(e)
-    here = exp.maps[:, cell[0], cell[1]]
     rights = [here.topk(4).indices.tolist(), (here + exp.bias).topk(4).indices.tolist()]
     names = ", ".join(exp.classifier.labels[k] for k in indices)
     if indices in rights:

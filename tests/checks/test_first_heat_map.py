@@ -26,6 +26,9 @@ def astronaut(clf):
         (torch.tensor([[1, 5]]), "Right: cell (1, 5)"),
         (np.array([1, 5]), "Right: cell (1, 5)"),
         ((torch.tensor(1), torch.tensor(5)), "Right: cell (1, 5)"),
+        ((torch.tensor([1]), torch.tensor([5])), "Right: cell (1, 5)"),  # as where() gives it
+        ((np.array([1]), np.array([5])), "Right: cell (1, 5)"),
+        ((1.2, 5.0), "pair (row, column)"),
         ((5, 1), "that is (column, row)"),
         (12, "counts along the rows"),
         (torch.tensor(12), "counts along the rows"),
@@ -61,6 +64,8 @@ def test_strongest_cell(astronaut, answer, says):
         (lambda cells, bias: "much", "returns a str"),
         (lambda cells, bias: cells.average(), "raises AttributeError"),
         (lambda cells, bias: 1.5, "yours is 1.500"),
+        (lambda cells, bias: round(float(cells.mean() + bias), 2), "Do not round"),
+        (torch.tensor(3.0), "the function itself"),
     ],
 )
 def test_logit_from(function, says):
@@ -82,6 +87,9 @@ def test_strongest_classes(astronaut):
         "row comes first": astronaut.maps[:, 5, 1].topk(4).indices,
         "1 of your four classes": ["missile", "tench", "goldfish", "hen"],
         "Four classes are needed": names[:3],
+        "take .indices": here.topk(4).values,
+        "values and indices": here.topk(4),
+        "has no order": set(names),
         "no class": ["rocketship", *names[1:]],
     }
     for says, answer in wrong.items():
