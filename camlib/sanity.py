@@ -97,8 +97,8 @@ def stamped(
     """A photo (H, W, 3) uint8 with a strip (h, w, 4) RGBA uint8 across its central square, and the strip's box.
 
     A strip that a network's training pictures carry can be a shortcut to a class: see whether its logit rises, and
-    where its evidence lies. The strip is as wide as the square. opacity: of the strip. top: where its upper edge is, as a
-    part of the square's height. (The defaults follow ImageNet-W, from Z. Li and others: A Whac-A-Mole Dilemma, CVPR
+    where its evidence lies. The strip is as wide as the square. opacity: of the strip. top: where its upper edge is, as
+    a part of the square's height. (The defaults follow ImageNet-W, from Z. Li and others: A Whac-A-Mole Dilemma, CVPR
     2023.) The box is (left, top, right, bottom) in pixels.
 
     >>> gray, strip = np.full((100, 140, 3), 100, np.uint8), np.full((20, 100, 4), 255, np.uint8)

@@ -112,4 +112,4 @@ def test_a_chapter_becomes_slides(tmp_path: Path) -> None:
     assert len(re.findall(r"<section\b", text)) == 2 * slides + below  # a slide is a stack with itself on top
     assert len(re.findall(r'class="fragment"', text)) == fragments
     assert "var scroll = true" in text
-    assert "Exercise: why" in text and "<summary>Solution" not in text
+    assert "Exercise 1: one row" in text and "<summary>Solution" not in text
