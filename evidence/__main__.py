@@ -17,6 +17,7 @@ from evidence import findings
 HERE = Path(__file__).parent
 NOT_SCRIPTS = {"__init__", "__main__", "findings"}
 SHARED_NETWORKS = {"frozen_layer", "frozen_beside_others"}  # they train the same ones: --weights keeps them
+KEEP_ROWS = {"frozen_breadth", "frozen_beside_others"}  # unless they are told to measure all of them again
 
 
 def scripts() -> list[str]:
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             start = time.perf_counter()
             print(f"{name} ...", file=sys.stderr, flush=True)
             weights = ["--weights", folder] if name in SHARED_NETWORKS else []
-            command = [sys.executable, "-m", f"evidence.{name}", *weights]
+            again = ["--again"] if name in KEEP_ROWS else []
+            command = [sys.executable, "-m", f"evidence.{name}", *weights, *again]
             if subprocess.run(command, cwd=findings.ROOT, env=os.environ, check=False).returncode:
                 failed.append(name)
             took = (time.perf_counter() - start) / 60

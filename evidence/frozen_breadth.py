@@ -245,9 +245,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="such as resnet18 or timm/vgg11 (default: all without a row so far)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    parser.add_argument("--again", action="store_true", help="measure also what the stored result already holds")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    todo = options.names or [name for name in names() if name not in read()["networks"]]
+    todo = options.names or [name for name in names() if options.again or name not in read()["networks"]]
     for name in (bar := tqdm(todo, unit="network")):
         bar.set_postfix_str(name)
         row = run(name)

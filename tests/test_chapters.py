@@ -133,6 +133,25 @@ def test_every_cell_twice(chapter):
     assert all(c.execution_count for c in notebook.cells if not notebooks.why_not_here(c))
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("chapter", EDITED, ids=lambda p: p.stem)
+def test_solutions_pasted_into_their_cells_break_nothing_after_them(chapter):
+    """A learner pastes a folded solution below the stub and goes on: the check says that it is right, the rest runs."""
+    notebook, stub, pasted = nbformat.read(chapter, as_version=4), None, []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "check." in cell.source:
+            stub = cell
+        elif cell.cell_type == "markdown" and "<summary>Solution" in cell.source:
+            code = "\n\n".join(re.findall(r"```python\n(.*?)```", cell.source, re.S))
+            stub.source = f"{stub.source}\n{code}"
+            pasted.append(stub)
+    assert len(pasted) >= 3
+    notebooks.execute(notebook, chapter.parent)
+    for cell in pasted:
+        said = "".join(output.get("text", "") for output in cell.outputs)
+        assert re.search(r"(?m)^Right", said), said
+
+
 def test_the_first_chapter_links_all_others():
     links = re.findall(r"\]\(([^)]+\.ipynb)\)", source(CHAPTERS[0], "markdown"))
     assert set(links) >= {c.name for c in CHAPTERS[1:]}

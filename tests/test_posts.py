@@ -217,7 +217,8 @@ def test_markdown_has_front_matter_pictures_and_formulas(made: Path) -> None:
     assert said["author"] and said["categories"]
     assert "$$\\text{logit}_k = b_k + \\sum_c" in body and '<details markdown="1"><summary>' in body
     summaries = re.findall(r"<summary>(.*?)</summary>", body, re.S)
-    assert [s for s in summaries if s.startswith("1&#46; Replace the mean")], "a full stop would begin a list for pandoc"
+    first = [s for s in summaries if s.startswith("1&#46; Replace the mean")]
+    assert first, "a full stop would begin a list for pandoc"
     assert "`" not in "".join(summaries), "no Markdown: it is HTML"
     pictures = re.findall(r"^!\[(.+)\]\((\S+)\)$", body, re.M)
     assert len(pictures) == 5
