@@ -51,3 +51,24 @@ def test_nothing_is_cut_off_and_the_figure_has_alt_text(cat):
             box = text.get_window_extent(renderer)
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= edge.x1 and box.y1 <= edge.y1, text.get_text()
     assert "Egyptian cat" in fig.get_label()
+
+
+def test_the_strips_say_what_they_show_and_keep_clear_of_the_texts(cat):
+    fig = drawing.network(cat, "tiger cat", drawing.PARTS)
+    (ax,) = fig.axes
+    assert [t.splitlines() for t in texts(fig) if "shown" in t] == [
+        ["1280 means", f"({drawing.SHOWN} shown: the", "largest products)"],
+        ["1280 weights", f"({drawing.SHOWN} shown: the", "largest products)"],
+    ]
+    strips = [image.get_extent() for image in ax.images if image.get_array().shape == (drawing.SHOWN, 1)]
+    assert len(strips) == 2
+    for text in ax.texts:
+        box = text.get_window_extent().transformed(ax.transData.inverted())
+        for left, right, bottom, top in strips:
+            apart = box.x1 < left or box.x0 > right or box.y1 < bottom - 0.2 or box.y0 > top + 0.2
+            assert apart, f"{text.get_text()!r} touches a strip"
+    boxes = [p.get_window_extent() for p in ax.patches if p.get_facecolor() == to_rgba(drawing.LIT)]
+    for text in ax.texts:
+        if "shown" in text.get_text():
+            box = text.get_window_extent()
+            assert any(b.x0 + 3 < box.x0 and box.x1 < b.x1 - 3 and b.y0 < box.y0 for b in boxes), "inside its lit box"

@@ -407,7 +407,9 @@ def _two_layer_fault(given: Any, features: Tensor, hidden: nn.Linear, last: nn.L
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         return "Return two things: the cells (h, w) and the constant b."
     try:
-        cells, b = torch.as_tensor(given[0]).detach().float(), float(torch.as_tensor(given[1]).detach())
+        cells, b = given[0], float(torch.as_tensor(given[1]).detach())
+        cells = cells.copy() if isinstance(cells, np.ndarray) else cells  # torch takes no negative strides
+        cells = torch.as_tensor(cells).detach().float()
     except (TypeError, ValueError, RuntimeError):
         return f"The cells are a tensor (h, w), b is one number; you return {given[0]!r} and {given[1]!r}."
     if cells.shape != features.shape[1:]:

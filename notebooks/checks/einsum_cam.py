@@ -29,10 +29,16 @@ def _answer(function: Callable[..., Any], *inputs: Any) -> Tensor | str:
         return "No answer yet: your function returns nothing."
     try:
         if isinstance(given, (list, tuple)):
-            given = np.array([np.asarray(torch.as_tensor(part).detach()) for part in given])
-        return torch.as_tensor(given).detach().float()
+            given = np.array([np.asarray(_tensor(part)) for part in given])
+        return _tensor(given).float()
     except (TypeError, ValueError, RuntimeError):
         return f"The answer is a tensor of numbers; this is a {type(given).__name__}."
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # torch takes no negative strides, as from [::-1]
+    return torch.as_tensor(value).detach()
 
 
 def _same(given: Tensor, other: Tensor) -> bool:

@@ -5,6 +5,7 @@ from copy import deepcopy
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +59,8 @@ def _fault(given: Any, means: Tensor, weight: Tensor, bias: Tensor, k: int) -> s
     if value.numel() != 1:
         if value.shape == logits.shape and torch.allclose(value, logits, atol=1e-4):
             return "These are the logits of all classes at once. Return the logit of class k."
+        if value.shape == bias.shape and torch.allclose(value, weight[k] @ means + bias, atol=1e-4):
+            return "Not yet: you add the biases of all classes, each by itself; add only bias[k]."
         if value.shape == means.shape:
             return "A logit is one number; this is a value per channel. Add the products up, then add bias[k] once."
         return f"A logit is one number; this has the shape {tuple(value.shape)}."
@@ -171,7 +174,7 @@ def fold(function: Callable[[nn.BatchNorm1d, nn.Linear], Any]) -> str:
 def _head(seed: int, channels: int, classes: int) -> tuple[nn.BatchNorm1d, nn.Linear]:
     """A BatchNorm and a linear layer with random numbers, in evaluation mode."""
     g = torch.Generator().manual_seed(seed)
-    norm, linear = nn.BatchNorm1d(channels, eps=0.1).eval(), nn.Linear(channels, classes)
+    norm, linear = nn.BatchNorm1d(channels, eps=0.05).eval(), nn.Linear(channels, classes)
     with torch.no_grad():
         norm.weight.copy_(torch.rand(channels, generator=g) + 0.5)
         norm.running_var.copy_(torch.rand(channels, generator=g) * 4 + 0.2)
@@ -211,7 +214,14 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
         "the norm also divides, by √(running_var + eps)": w * gamma,
         "the norm also multiplies by its own weight": w / (variance + norm.eps).sqrt(),
         "the norm divides by the square root of running_var + eps": w * gamma / (variance + norm.eps),
-        "eps is missing: the norm divides by √(running_var + eps)": w * gamma / variance.sqrt(),
+        "eps belongs under the root: the norm divides by √(running_var + eps)": w
+        * gamma
+        / (variance.sqrt() + norm.eps),
+        "the norm divides by √(running_var + norm.eps); your eps is missing or another number": w
+        * gamma
+        / variance.sqrt(),
+        "eps is norm.eps; norm.momentum belongs to the training": w * gamma / (variance + norm.momentum).sqrt(),
+        "running_var is a variance already; do not square it": w * gamma / (variance**2 + norm.eps).sqrt(),
         "you divide by the norm's factor; multiply by it": w / scale,
     }
     if len(w) == w.shape[1]:
@@ -236,6 +246,8 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
         "the shift reaches the bias through the linear layer's own weight; yours is scaled a second time": b
         + (w * scale) @ (beta - mean * scale),
     }
+    if len(beta) == len(b):
+        biases["the norm shifts channels; what that adds reaches the classes through the linear layer"] = b + beta
     what = next((text for text, values in biases.items() if torch.allclose(bias, values, atol=1e-4)), None)
     if what is None:
         return "Not yet: the weight is right, the bias is not. What comes out for means that are all zero?"
@@ -252,6 +264,8 @@ def _tensor(answer: Any) -> Tensor | None:
         if not parts or any(part is None or part.shape != parts[0].shape for part in parts):
             return None
         return torch.stack(parts)
+    if isinstance(answer, np.ndarray):
+        answer = answer.copy()  # torch takes no negative strides, as from order[::-1]
     try:
         return torch.as_tensor(answer).detach().cpu().float()
     except (TypeError, ValueError, RuntimeError):

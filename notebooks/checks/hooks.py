@@ -3,15 +3,19 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
 import camlib
+
+GLOBAL = (global_hooks._global_forward_hooks, global_hooks._global_forward_pre_hooks)  # these run in every network
+RESTORE = "Leave it as it was."
 
 
 class Breakdown(Exception):
@@ -62,43 +66,56 @@ def output_shape(net: nn.Module, layer: str, x: Tensor, answer: Any) -> str:
     if given == right[1:]:
         return f"The number of photos is missing in {given}: the first axis."
     if given == tuple(inputs[layer].shape):
-        return f"{given} is the shape of the layer's input. The output is the hook's third argument."
+        return (
+            f"{given} is the shape of the layer's input, and of what the layer before it gives. Is your hook on "
+            f"{layer}, and do you store its third argument, the output?"
+        )
+    if not given:
+        return "Nothing was stored: a hook runs only in a forward pass after it was registered. Call net(x) after that."
+    if len(given) == 4 and given[:2] == right[:2]:
+        return f"For the input x, {layer} gives other numbers of rows and columns than {given}. Did you call net(x)?"
     return f"Not yet: {given} is not what {layer} gives. Is your hook on that layer?"
 
 
 def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
-    """function(net, layer, x) -> (B, C), the mean over the cells of what the layer gave, and no hook left behind."""
+    """function(net, layer, x) -> (B, C), the mean over the cells of what the layer gave, and nothing left behind."""
     net, x = _network(lambda: nn.Conv2d(4, 2, 1)), _noise(2, 3, 7, 9)
     with torch.no_grad():
         features, logits = net.conv(x), net(x)
     outputs: list[Tensor] = []
     net.register_forward_hook(lambda _module, _args, output: outputs.append(output.detach().clone()))
-    net.relu.register_forward_hook(lambda _module, _args, _output: None)  # somebody else's
-    before = _hooks(net)
-    try:
-        means = function(net, "conv", x.clone())
-    except Exception as e:
-        return f"Your function raised {type(e).__name__}: {e}"
-    if (means is None or means is ...) and not outputs:
-        return "No answer yet: channel_means never called the network and returned None."
-    if left := _hooks(net) - before:
-        return (
-            f"A hook was left behind: {len(left)} after one call, one more with every further call. "
-            "Keep the handle that register_forward_hook returns, and remove it."
-        )
-    if before - _hooks(net):
-        return "You removed a hook that is not yours. Remove your own through its handle, and no other."
-    if not outputs:
-        return "The network was never called: a hook runs only in the forward pass, net(x)."
-    if not torch.allclose(outputs[-1], logits, atol=1e-5):
-        return (
-            "The network's own output has changed. A hook that returns a value puts it in the place of the layer's "
-            "output: let yours return nothing."
-        )
-    return _wrong_means(means, features) or _wrong_after_exception(function) or _right(features)
+    calls, replaced = _watch(net)
+    before, state = _hooks(net), _state(net)
+    with _put_back():
+        try:
+            means = function(net, "conv", x.clone())
+        except Exception as e:
+            hint = " Your hook returned a value, which replaced the layer's output." if replaced else ""
+            return f"Your function raised {type(e).__name__}: {e}{hint}"
+        if (means is None or means is ...) and not calls:
+            return "No answer yet: channel_means never called the network and returned None."
+        if left := _hooks(net) - before:
+            return (
+                f"A hook was left behind: {len(left)} after one call, one more with every further call. "
+                "Keep the handle that the registration returns, and remove it."
+            )
+        if before - _hooks(net):
+            return "You removed a hook that is not yours. Remove your own through its handle, and no other."
+        if not calls:
+            return "The network was never called: a hook runs only in the forward pass, net(x)."
+        if not outputs:
+            return "The forward pass did not reach its end: let the network run through."
+        if not torch.allclose(outputs[-1], logits, atol=1e-5):
+            return (
+                "The network's own output has changed. A hook that returns a value puts it in the place of the layer's "
+                "output: let yours return nothing."
+            )
+        if fault := _wrong_means(means, features, bool(replaced)) or _left_on(net, state):
+            return fault
+    return _wrong_after_exception(function) or _right(features)
 
 
-def _wrong_means(means: Any, features: Tensor) -> str | None:
+def _wrong_means(means: Any, features: Tensor, replaced: bool) -> str | None:
     """The mistake that the answer shows; None where the values are right and stand alone."""
     right = features.mean((2, 3))
     if means is None:
@@ -106,16 +123,24 @@ def _wrong_means(means: Any, features: Tensor) -> str | None:
     value = _numbers(means)
     if value is None:
         return f"The answer is one tensor (B, C); this is a {type(means).__name__}."
-    if value.shape == (1, *right.shape):
-        value = value[0]  # a list of what the hook stored
+    if _near(value, right[None]):
+        return (
+            f"The values are right, but there is an axis too many: {tuple(value.shape)} for (B, C) = "
+            f"{tuple(right.shape)}. The hook's list has one entry; return that entry."
+        )
     if _near(value, right):
-        if any(isinstance(v, Tensor) and v.requires_grad for v in (means if isinstance(means, list) else [means])):
+        if _live(means):
             return (
                 "The values are right, but the tensor is live: it keeps the graph of the whole forward pass in memory. "
                 "Detach it."
             )
         return None
     if _near(value, features.clamp(min=0).mean((2, 3))):
+        if replaced:
+            return (
+                "Your hook returns what it stores. That replaces the layer's output, so the in-place ReLU that follows "
+                "overwrites it: let the hook return nothing."
+            )
         return (
             "The stored map was overwritten: these are the means after the in-place ReLU that follows the layer. "
             "Clone the map in the hook, or take the mean there."
@@ -135,15 +160,20 @@ def _wrong_means(means: Any, features: Tensor) -> str | None:
 def _wrong_after_exception(function: Callable[[nn.Module, str, Tensor], Any]) -> str | None:
     for error in (Breakdown, _Stopped):
         net = _network(partial(_Broken, error))
+        before, state = _hooks(net), _state(net)
         try:
-            function(net, "conv", _noise(2, 3, 7, 9))
-        except error:
-            if _hooks(net):
-                return _left_after(error)
+            with _put_back():
+                try:
+                    function(net, "conv", _noise(2, 3, 7, 9))
+                except error:
+                    if _hooks(net) - before:
+                        return _left_after(error)
+                    if what := _left_on(net, state):
+                        return f"After an error in the network: {what}"
+                    continue
         except Exception as e:
             return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
-        else:
-            return "The network raised an exception, and your function swallowed it. Clean up, and let it pass."
+        return "The network raised an exception, and your function swallowed it. Clean up, and let it pass."
     return None
 
 
@@ -158,16 +188,32 @@ def _left_after(error: type[BaseException]) -> str:
 
 def _right(features: Tensor) -> str:
     shape = tuple(features.shape[:2])
-    return f"Right: {shape}, detached, as it was at that moment; no hook left, even after an exception."
+    return f"Right: {shape}, detached, from before the ReLU; no hook left, even after an exception."
 
 
 def record(function: Callable[..., Any]) -> str:
     """`with function(net, *names) as outputs:` -> {name: a detached copy of what the layer gave}, and no hook left."""
-    net, x, names = _network(lambda: nn.Conv2d(4, 2, 1)), _noise(2, 3, 7, 9), ("conv", "last")
+    net, x = _network(lambda: nn.Conv2d(4, 2, 1)), _noise(2, 3, 7, 9)
     with torch.no_grad():
         rights = {"conv": net.conv(x), "last": net(x)}
-    net.relu.register_forward_hook(lambda _module, _args, _output: None)  # somebody else's
-    before = _hooks(net)
+    _, replaced = _watch(net)
+    before, state = _hooks(net), _state(net)
+    with _put_back():
+        return (
+            _wrong_block(function, net, x, rights, replaced)
+            or _wrong_hooks(_hooks(net), before)
+            or _left_on(net, state)
+            or _wrong_after_error(function)
+            or _wrong_after_typo(function)
+            or "Right: a copy from each layer, and no hook left: not after an exception, not after a misspelt name."
+        )
+
+
+def _wrong_block(
+    function: Callable[..., Any], net: Any, x: Tensor, rights: dict[str, Tensor], replaced: list[bool]
+) -> str | None:
+    """What is wrong with a with block in which nothing fails; None if nothing is."""
+    before, names = _hooks(net), list(rights)
     try:
         manager = function(net, *names)
     except Exception as e:
@@ -179,17 +225,18 @@ def record(function: Callable[..., Any]) -> str:
     try:
         with manager as outputs:
             logits = net(x)
+            registered = _hooks(net) - before
     except Exception as e:
-        return f"A with block with two layers raised {type(e).__name__}: {e}"
+        hint = " Your hook returned a value, which replaced the layer's output." if replaced else ""
+        return f"A with block with two layers raised {type(e).__name__}: {e}{hint}"
     if not torch.allclose(logits, rights["last"], atol=1e-5):
         return "The network's own output has changed: let your hooks return nothing."
-    return (
-        _wrong_recording(outputs, rights)
-        or _wrong_hooks(_hooks(net), before)
-        or _wrong_after_error(function)
-        or _wrong_after_typo(function)
-        or "Right: a copy from each layer, and no hook left: not after an exception, not after a misspelt name."
-    )
+    if isinstance(outputs, dict) and not outputs and registered:
+        return (
+            "After the forward pass, the dictionary that you yield is empty, although your hooks ran. Yield the "
+            "dictionary that they fill, not a copy of it."
+        )
+    return _wrong_recording(outputs, rights, bool(replaced))
 
 
 def _no_manager(manager: Any) -> str:
@@ -198,7 +245,7 @@ def _no_manager(manager: Any) -> str:
     return f"A with statement needs a context manager; record returned a {type(manager).__name__}."
 
 
-def _wrong_recording(outputs: Any, rights: dict[str, Tensor]) -> str | None:
+def _wrong_recording(outputs: Any, rights: dict[str, Tensor], replaced: bool) -> str | None:
     if not isinstance(outputs, dict):
         return f"Yield a dictionary, name: copy; this is a {type(outputs).__name__}."
     if not outputs:
@@ -216,13 +263,18 @@ def _wrong_recording(outputs: Any, rights: dict[str, Tensor]) -> str | None:
         value = _numbers(outputs[name])
         if value is None:
             return f"The value of {name!r} is a {type(outputs[name]).__name__}; store a copy of the output."
-        if value.shape == (1, *right.shape):
+        if value.shape == (1, *right.shape) and isinstance(outputs[name], (list, tuple)):
             value = value[0]  # a list of one output
         if name == "conv" and _near(value, right.clamp(min=0)):
+            if replaced:
+                return (
+                    f"Your hook returns what it stores of {name!r}. That replaces the layer's output, so the in-place "
+                    "ReLU that follows overwrites it: let the hook return nothing."
+                )
             return f"What you stored of {name!r} was overwritten by the in-place ReLU that follows it: clone it."
         if not _near(value, right):
             return f"The value of {name!r} is not what this layer gave."
-        if isinstance(outputs[name], Tensor) and outputs[name].requires_grad:
+        if _live(outputs[name]):
             return f"The copy of {name!r} is live: it keeps the graph of the forward pass in memory. Detach it, too."
     return None
 
@@ -238,11 +290,12 @@ def _wrong_hooks(after: set, before: set) -> str | None:
 def _wrong_after_error(function: Callable[..., Any]) -> str | None:
     for error in (Breakdown, _Stopped):
         net = _network(partial(_Broken, error))
+        before = _hooks(net)
         try:
             with function(net, "conv", "relu"):
                 net(_noise(2, 3, 7, 9))
         except error:
-            if left := _hooks(net):
+            if left := _hooks(net) - before:
                 what = "an exception" if error is Breakdown else "the stop button"
                 return f"After {what} in the network, {_count(left)} left: use finally."
         except Exception as e:
@@ -254,11 +307,12 @@ def _wrong_after_error(function: Callable[..., Any]) -> str | None:
 
 def _wrong_after_typo(function: Callable[..., Any]) -> str | None:
     net = _network(lambda: nn.Conv2d(4, 2, 1))
+    before = _hooks(net)
     try:
         with function(net, "conv", "rleu"):
             pass
     except Exception:
-        if left := _hooks(net):
+        if left := _hooks(net) - before:
             return (
                 f"Right for names that exist. If the second is misspelt, {_count(left)} left from the first: "
                 "register inside try, or find all layers before you register."
@@ -275,10 +329,23 @@ def _numbers(answer: Any) -> Tensor | None:
     """The answer as a tensor of its own, float32; None where it is no numbers."""
     try:
         if isinstance(answer, (list, tuple)):
-            return torch.stack([torch.as_tensor(part).detach().float() for part in answer])
-        return torch.as_tensor(answer).detach().float().clone()
+            return torch.stack([_float(part) for part in answer])
+        return _float(answer).clone()
     except (TypeError, ValueError, RuntimeError):
         return None
+
+
+def _float(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # torch takes no negative strides, as from [::-1]
+    return torch.as_tensor(value).detach().float()
+
+
+def _live(answer: Any) -> bool:
+    """Whether a tensor of the answer belongs to a graph."""
+    if isinstance(answer, (list, tuple)):
+        return any(_live(part) for part in answer)
+    return isinstance(answer, Tensor) and answer.requires_grad
 
 
 def _near(value: Tensor, right: Tensor) -> bool:
@@ -294,7 +361,7 @@ def _network(last: Callable[[], nn.Module]) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = OrderedDict(conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(inplace=True), last=last())
-        return nn.Sequential(layers)
+        return nn.Sequential(layers).eval()
 
 
 def _noise(*shape: int) -> Tensor:
@@ -302,6 +369,68 @@ def _noise(*shape: int) -> Tensor:
 
 
 def _hooks(net: nn.Module) -> set[tuple[str, int]]:
-    """Every hook of the network: its module's name and its number."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks")
-    return {(name, number) for name, m in net.named_modules() for kind in kinds for number in getattr(m, kind)}
+    """Every hook of the network, as its module's name and its number, and the global ones."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    own = {(name, number) for name, m in net.named_modules() for kind in kinds for number in getattr(m, kind)}
+    return own | {("every network", number) for table in GLOBAL for number in table}
+
+
+def _watch(net: Any) -> tuple[list[bool], list[bool]]:
+    """Two lists that fill: with each call of the network, and each time that a hook replaces the output of conv.
+
+    Its own hooks on conv and relu are also somebody else's, which must stay.
+    """
+    calls: list[bool] = []
+    replaced: list[bool] = []
+    given: list[Tensor] = []
+
+    def compare(_module: nn.Module, args: tuple) -> None:
+        if args[0] is not given.pop():
+            replaced.append(True)
+
+    net.register_forward_pre_hook(lambda _module, _args: calls.append(True))
+    net.conv.register_forward_hook(lambda _module, _args, output: given.append(output))
+    net.relu.register_forward_pre_hook(compare)
+    return calls, replaced
+
+
+def _state(net: nn.Module) -> dict[str, Any]:
+    """What a function must leave as it was: attributes, modes, weights."""
+    state: dict[str, Any] = {"gradients": torch.is_grad_enabled()}
+    for name, module in net.named_modules():
+        state |= {f"{name}.{attribute}": True for attribute in vars(module)}
+        state[f"{name}.training"] = module.training
+    for name, weight in net.named_parameters():
+        state |= {f"{name}.requires_grad": weight.requires_grad, f"{name}.values": weight.detach().clone()}
+    return state
+
+
+def _left_on(net: nn.Module, before: dict[str, Any]) -> str | None:
+    """What a function left behind on the network or switched off, in words."""
+    after = _state(net)
+    if after["gradients"] != before["gradients"]:
+        return "Gradients are now switched off everywhere. Write `with torch.no_grad():`, which switches them on again."
+    for name in [*after, *(name for name in before if name not in after)]:
+        new, old = after.get(name), before.get(name)
+        if torch.equal(new, old) if isinstance(new, Tensor) and isinstance(old, Tensor) else new is old:
+            continue
+        where = name.lstrip(".")
+        if where.endswith("training"):
+            return f"The network is in training mode now. {RESTORE}"
+        if where.endswith((".requires_grad", ".values")):
+            return f"You have changed {where.removesuffix('.values')} of the network. {RESTORE}"
+        return f"You left {where} on the network. Store what you need in a variable of your own."
+    return None
+
+
+@contextmanager
+def _put_back() -> Iterator[None]:
+    """Gradients and global hooks as they were, whatever a learner's function does to them."""
+    enabled, tables = torch.is_grad_enabled(), [dict(table) for table in GLOBAL]
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(enabled)
+        for table, old in zip(GLOBAL, tables, strict=True):
+            table.clear()
+            table.update(old)

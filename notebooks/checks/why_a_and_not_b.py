@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -212,8 +213,10 @@ def _named(given: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> str:
 
 def _tensor(value: Any) -> Tensor | None:
     """Tensors, arrays, lists and numbers as a float tensor; None for anything else."""
-    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
-        value = [part.tolist() if isinstance(part, Tensor) else part for part in value]
+    if isinstance(value, (list, tuple)):
+        value = [part.tolist() if isinstance(part, (Tensor, np.ndarray)) else part for part in value]
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # torch takes no negative strides, as from [::-1]
     try:
         return torch.as_tensor(value).detach().float()
     except (TypeError, ValueError, RuntimeError):

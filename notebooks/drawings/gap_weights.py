@@ -11,6 +11,7 @@ from torch import Tensor
 
 import camlib
 
+OUTPUT = "PuOr_r"  # orange, as in chapter 02: what a channel gives is no evidence for a class, which is red
 RED, BLUE, INK, SOFT = "#b40426", "#3b4cc0", "#1f1f1f", "#6f6f6f"
 
 
@@ -22,7 +23,7 @@ def three_by_three(a: Tensor, b: Tensor, weights: tuple[float, float]) -> Figure
     panels = (12, _times(u), a, "channel a"), (40, _times(v, True), b, "channel b"), (68, "=", cells, "map")
     for x, sign, values, name in panels:
         ax.text(x + 8, 20, sign, fontsize=18, ha="right", va="center", color=INK)
-        _numbers(fig, values, x + 10, 12.5, 15)
+        _numbers(fig, values, x + 10, 12.5, 15, camlib.plot.COLORMAP if name == "map" else OUTPUT)
         ax.text(x + 17.5, 28.4, name, fontsize=12, ha="center", va="bottom", color=INK)
         _arrow(ax, x + 17.5, 12, x + 17.5, 6.7)
         ax.text(x + 18.5, 9.3, "mean", fontsize=11, va="center", color=SOFT)
@@ -47,7 +48,7 @@ def equation(exp: camlib.Explanation, target: str, channels: Sequence[int]) -> F
     for n, c in enumerate(channels):
         ax.text(x + 8.6, 26.2, _times(float(weight[c]), n > 0), fontsize=12, ha="right", va="center", color=INK)
         ax.text(x + 8.6, 11.5, _times(float(weight[c]), n > 0), fontsize=12, ha="right", va="center", color=INK)
-        _picture(fig, _overlay(square, features[c], limit), x + 9.2, 18.7, 15)
+        _picture(fig, _overlay(square, features[c], limit, OUTPUT), x + 9.2, 18.7, 15)
         ax.text(x + 16.7, 34.5, f"channel {c}", fontsize=12, ha="center", va="bottom", color=INK)
         _arrow(ax, x + 16.7, 18.1, x + 16.7, 13.7)
         ax.text(x + 17.5, 15.9, "mean", fontsize=11, va="center", color=SOFT)
@@ -64,12 +65,13 @@ def equation(exp: camlib.Explanation, target: str, channels: Sequence[int]) -> F
     ax.text(
         x + 20, 11.5, f"{_signed(bias)} (bias)\n= {mean + bias:.2f}", fontsize=12, ha="left", va="center", color=INK
     )
-    _bar(fig, limit, (9.2, 6.5, 63.8, 1.3), "activation of these channels", "horizontal").set_xlim(0, limit)
+    _bar(fig, limit, (9.2, 6.5, 63.8, 1.3), "output of these channels", "horizontal", OUTPUT).set_xlim(0, limit)
     _bar(fig, float(heat.abs().max()), (x + 24, 18.7, 1.3, 15), "logits per cell", "vertical")
     terms = ", ".join(f"{float(weight[c]):.3f} times channel {c}" for c in channels)
     fig.set_label(
-        f"An equation of pictures: {terms} and so on for all channels is the class map of {target} on the photo. "
-        f"Below, the same equation with the means: it gives {mean:.2f}, and with the bias the logit {mean + bias:.2f}."
+        f"An equation of pictures, with channels in orange and evidence in red: {terms} and so on for all channels is "
+        f"the class map of {target} on the photo. Below, the same equation with the means: it gives {mean:.2f}, and "
+        f"with the bias the logit {mean + bias:.2f}."
     )
     return fig
 
@@ -149,18 +151,25 @@ def _picture(fig: Figure, values: np.ndarray, x: float, y: float, side: float) -
     ax.axis("off")
 
 
-def _numbers(fig: Figure, values: Tensor, x: float, y: float, side: float) -> None:
+def _numbers(fig: Figure, values: Tensor, x: float, y: float, side: float, cmap: str) -> None:
     """A small grid with its numbers."""
     ax = _place(fig, x, y, side, side)
-    ax.imshow(values, cmap=camlib.plot.COLORMAP, vmin=-15, vmax=15)
+    ax.imshow(values, cmap=cmap, vmin=-15, vmax=15)
     ax.set(xticks=[], yticks=[])
     for (i, j), value in np.ndenumerate(values.numpy()):
         ax.text(j, i, _plain(float(value)), ha="center", va="center", fontsize=14, color=INK)
 
 
-def _bar(fig: Figure, limit: float, place: tuple[float, float, float, float], label: str, orientation: str) -> Axes:
+def _bar(
+    fig: Figure,
+    limit: float,
+    place: tuple[float, float, float, float],
+    label: str,
+    orientation: str,
+    cmap: str = camlib.plot.COLORMAP,
+) -> Axes:
     ax = _place(fig, *place)
-    bar = fig.colorbar(camlib.plot.mappable(limit), cax=ax, orientation=orientation)
+    bar = fig.colorbar(camlib.plot.mappable(limit, cmap=cmap), cax=ax, orientation=orientation)
     bar.set_label(label, fontsize=11)
     bar.ax.tick_params(labelsize=11)
     bar.locator = MaxNLocator(4, symmetric=True)
@@ -177,8 +186,8 @@ def _square(exp: camlib.Explanation) -> np.ndarray:
     return exp.photo[top:bottom, left:right]
 
 
-def _overlay(square: np.ndarray, heat: Tensor, limit: float) -> np.ndarray:
-    return camlib.overlay(square, camlib.upsample(heat, square.shape[:2]), limit)
+def _overlay(square: np.ndarray, heat: Tensor, limit: float, cmap: str = camlib.plot.COLORMAP) -> np.ndarray:
+    return camlib.overlay(square, camlib.upsample(heat, square.shape[:2]), limit, cmap=cmap)
 
 
 def _plain(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures of chapter 02 and its deep dive: channels and stages on the photo, a view beside a copy, memory."""
+"""Figures of chapter 02 and its deep dive: channels and stages on the photo, a view beside a clone, memory."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,8 @@ def channels(exp: camlib.Explanation, features: Tensor, count: int = 12) -> Figu
     _bar(fig, list(axes.flat), TOP, "output of the channel in a cell", OUTPUT)
     fig.set_label(
         f"The {count} channels with the largest mean, as 7 by 7 squares on the gray photo, on one scale from 0 to 6. "
-        "Each is bright on other parts of the cat, many of them on the eyes, the ears and the face."
+        "Most are orange on some part of the face, such as an eye, the forehead or the nose; the first almost "
+        "everywhere."
     )
     return fig
 
@@ -56,18 +57,19 @@ def stages(exp: camlib.Explanation, captured: Mapping[str, Tensor], names: tuple
     bar.ax.set_yticklabels([f"{LOW}nd percentile", f"{HIGH}th percentile"], fontsize=TITLE)
     bar.set_label("mean of |output|, each panel on a scale of its own", fontsize=TITLE)
     fig.set_label(
-        "The cat, and five stages as grids: fine outlines of fur and eyes at 112 by 112 cells, then fewer and larger "
-        "squares, bright on the eyes and the face, and a coarse grid of 7 by 7 cells at the end."
+        "The cat, and five stages as grids, high values white: fine outlines of fur and eyes at 112 by 112 cells, then "
+        "fewer and larger squares, bright on the eyes and the nose. In the last grid, of 7 by 7 cells, the bright "
+        "cells are the left cheek and the row of the nose."
     )
     return fig
 
 
-def view_or_copy(exp: camlib.Explanation, view: Tensor, copy: Tensor) -> Figure:
+def view_or_clone(exp: camlib.Explanation, view: Tensor, clone: Tensor) -> Figure:
     """Two class maps (h, w), above each on a scale of its own, as many programs draw it, below both on one scale."""
-    photo, limit = _seen(exp), float(copy.max())
+    photo, limit = _seen(exp), float(clone.max())
     fig = Figure(figsize=(8, 8), layout="constrained", dpi=100)
     rows = fig.subplots(2, 2)
-    for column, (name, cells) in enumerate((("view (as on a CPU)", view), ("copy (as on a GPU)", copy))):
+    for column, (name, cells) in enumerate((("view (as on a CPU)", view), ("clone (as on a GPU)", clone))):
         share = (cells - cells.min()) / (cells.max() - cells.min())
         for ax, values, top, scale in zip(
             rows[:, column], (share, cells), (1.0, limit), ("own scale", "common scale"), strict=True
@@ -80,9 +82,9 @@ def view_or_copy(exp: camlib.Explanation, view: Tensor, copy: Tensor) -> Figure:
     _bar(fig, list(rows[1]), limit, "logit evidence per cell", COLORMAP)
     fig.set_label(
         f"Two maps of tiger cat, drawn twice. Each on a scale of its own, the view is strongest at the left cheek and "
-        f"below the nose, the copy at the forehead and between the eyes. On one scale, the view, with values from "
-        f"{view.min():.0f} to {view.max():.0f}, is pale, and the copy, from {copy.min():.0f} to {copy.max():.0f}, is "
-        f"strong in every cell."
+        f"along the nose and mouth, the clone at the forehead, between the eyes and at the left cheek. On one scale, "
+        f"the view, with values from {view.min():.0f} to {view.max():.0f}, is pale, and the clone, from "
+        f"{clone.min():.0f} to {clone.max():.0f}, is strong in every cell."
     )
     return fig
 
@@ -97,7 +99,8 @@ def memory(kept: Mapping[str, tuple[float, float]]) -> Figure:
     ax.scatter(alone, rows, color="#3b6fb6", marker="o", s=60, label="detached: the output")
     ax.scatter(live, rows, color="#c8553d", marker="D", s=55, label="live: the output and its graph")
     for row, (small, large) in enumerate(kept.values()):
-        ax.text(large * 1.18, row, f"× {large / small:.0f}", va="center", fontsize=TITLE)
+        times = large / small
+        ax.text(large * 1.18, row, f"× {times:.{int(times < 10)}f}", va="center", fontsize=TITLE)
     ax.set(xscale="log", xlim=(0.03, 250))
     ax.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     ax.set_xlabel("megabytes kept in memory (logarithmic scale)", fontsize=TITLE)

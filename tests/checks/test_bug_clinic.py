@@ -265,6 +265,11 @@ def by_gradient(features, hidden, last, k):
     return cells, (logit - cells.mean()).item()
 
 
+def strides_below_zero(features, hidden, last, k):
+    cells, b = by_gradient(features, hidden, last, k)
+    return np.flip(cells.flip(0).numpy(), 0), b
+
+
 @pytest.mark.parametrize(
     ("function", "says"),
     [
@@ -283,6 +288,7 @@ def by_gradient(features, hidden, last, k):
         (in_every_cell, "the head run in every cell"),
         (contracted(solved), "Discharged"),
         (by_gradient, "Discharged"),
+        (strides_below_zero, "Discharged"),
     ],
 )
 def test_two_layers(function, says):

@@ -39,6 +39,8 @@ def stretched(maps):
         lambda f, w, k: F.conv2d(f[None], w[k][None, :, None, None])[0, 0],
         lambda f, w, k: products(f, w, k).sum(0),
         lambda f, w, k: one(f, w, k).numpy(),
+        lambda f, w, k: np.flip(one(f.flip(1), w, k).numpy(), 0),  # strides below zero
+        lambda f, w, k: [row[::-1] for row in one(f.flip(2), w, k).numpy()],
         lambda f, w, k: one(f, w, k).tolist(),
         lambda f, w, k: list(one(f, w, k)),  # a list of rows
         lambda f, w, k: [list(line) for line in one(f, w, k)],  # 0-d tensors

@@ -53,6 +53,7 @@ def test_strongest_cell(astronaut, answer, says):
         (lambda cells, bias: np.mean(cells.numpy()) + bias, "Right"),
         (lambda cells, bias: (cells + bias).mean(), "Right"),
         (lambda cells, bias: (cells.mean() + bias)[None], "Right"),
+        (lambda cells, bias: (cells.mean() + bias).numpy()[None].repeat(2)[::-1][:1], "Right"),  # strides below zero
         (lambda cells, bias: cells.mean(), "the bias is missing"),
         (lambda cells, bias: cells.sum() + bias, "take their mean"),
         (lambda cells, bias: (cells + bias).sum(), "add the bias to each cell"),

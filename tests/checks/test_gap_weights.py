@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from checks import gap_weights as check
@@ -32,6 +33,7 @@ from tests.checks.solutions import solutions
         (lambda m, w, b, k: (w[k] * m).mean() + b[k], "you average the products"),
         (lambda m, w, b, k: (w[k] * m).mean(), "you average the products; a logit is their sum; the bias is missing"),
         (lambda m, w, b, k: w @ m + b, "all classes at once"),
+        (lambda m, w, b, k: w[k] @ m + b, "biases of all classes, each by itself"),
         (lambda m, w, b, k: w[k] * m, "a value per channel"),
         (lambda m, w, b, k: w * m, "has the shape (6, 6)"),
         (lambda m, w, b, k: w[0] @ m + b[0], "the logit of class 0; the question is about class 2"),
@@ -59,6 +61,8 @@ def difference(f, w, a, b):
         (lambda f, w, a, b, n: difference(f, w, a, b).topk(n).indices.tolist(), "Right"),
         (lambda f, w, a, b, n: tuple(difference(f, w, a, b).topk(n).indices), "Right"),
         (lambda f, w, a, b, n: (-difference(f, w, a, b)).argsort()[:n].numpy(), "Right"),
+        (lambda f, w, a, b, n: np.argsort(difference(f, w, a, b).numpy())[::-1][:n], "Right"),
+        (lambda f, w, a, b, n: list(np.argsort(difference(f, w, a, b).numpy())[::-1][:n]), "Right"),
         (
             lambda f, w, a, b, n: difference(f, w, a, b).argmax() if n == 1 else difference(f, w, a, b).topk(n)[1],
             "Right",
@@ -126,6 +130,7 @@ def in_place(norm, linear):
         (lambda n, li: tuple(t.detach().numpy() for t in right(n, li)), "Right"),
         (lambda n, li: tuple(t.tolist() for t in right(n, li)), "Right"),
         (lambda n, li: tuple(t.double() for t in right(n, li)), "Right"),
+        (lambda n, li: tuple(np.flip(t.detach().numpy()[::-1].copy(), 0) for t in right(n, li)), "Right"),
         (by_running_it, "Right"),
         (in_a_layer, "Right"),
         (in_place, "changes the layers"),
@@ -136,6 +141,10 @@ def in_place(norm, linear):
         (lambda n, li: (li.weight / (n.running_var + n.eps).sqrt(), li.bias), "multiplies by its own weight"),
         (lambda n, li: (li.weight * n.weight / (n.running_var + n.eps), li.bias), "square root"),
         (lambda n, li: (li.weight * n.weight / n.running_var.sqrt(), li.bias), "eps is missing"),
+        (lambda n, li: (li.weight * n.weight / (n.running_var + 1e-5).sqrt(), li.bias), "or another number"),
+        (lambda n, li: (li.weight * n.weight / (n.running_var + n.momentum).sqrt(), li.bias), "norm.momentum"),
+        (lambda n, li: (li.weight * n.weight / (n.running_var.sqrt() + n.eps), li.bias), "under the root"),
+        (lambda n, li: (li.weight * n.weight / (n.running_var**2 + n.eps).sqrt(), li.bias), "do not square it"),
         (lambda n, li: (li.weight / scale(n), li.bias), "multiply by it"),
         (lambda n, li: (li.weight * scale(n)[:, None], li.bias), "multiply the columns"),
         (lambda n, li: ((li.weight * scale(n)).T, li.bias), "transposed"),
@@ -156,6 +165,7 @@ def in_place(norm, linear):
         ),
         (lambda n, li: (right(n, li)[0], li.weight @ shift(n)), "linear layer is missing"),
         (lambda n, li: (right(n, li)[0], li.bias + right(n, li)[0] @ shift(n)), "a second time"),
+        (lambda n, li: (right(n, li)[0], li.bias + n.bias), "reaches the classes through"),
         (lambda n, li: (right(n, li)[0], li.bias + 1), "the bias is not"),
         (lambda n, li: li.weight @ n, "raises TypeError"),
     ],

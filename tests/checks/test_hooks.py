@@ -1,7 +1,7 @@
 """Chapter 02's checks name the mistake, accept any right form, and the folded solutions pass."""
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -34,12 +34,13 @@ def small():
         (torch.zeros(RIGHT), "the output itself"),
         ([torch.zeros(RIGHT)], "the output itself"),
         (RIGHT[1:], "The number of photos is missing"),
-        ((1, 3, 7, 9), "the shape of the layer's input"),
+        ((1, 3, 7, 9), "Is your hook on conv, and do you store its third argument"),
+        ((1, 4, 62, 62), "other numbers of rows and columns than (1, 4, 62, 62)"),
         ((1, 2, 5, 7), "Is your hook on that layer?"),
         (7, "four whole numbers"),
         (torch.tensor(7), "four whole numbers"),
         ("wide", "four whole numbers"),
-        ([], "() is not what conv gives"),
+        ([], "Nothing was stored"),
         (..., "four whole numbers"),
         (torch.zeros(2, 2), "four whole numbers"),
     ],
@@ -193,8 +194,126 @@ def in_a_list(module, layer, x):
     return [with_camlib(module, layer, x)]
 
 
-def live_in_a_list(module, layer, x):
-    return [live(module, layer, x)]
+def stacked(module, layer, x):
+    return torch.stack([with_camlib(module, layer, x)])
+
+
+def live_rows(module, layer, x):
+    return tuple(live(module, layer, x))
+
+
+def turned_twice(module, layer, x):
+    return with_camlib(module, layer, x).numpy()[::-1].copy()[::-1]
+
+
+def own_hooks_cleared(module, layer, x):
+    values = []
+    target = module.get_submodule(layer)
+    target.register_forward_hook(lambda m, args, output: values.append(output.detach().mean((2, 3))))
+    module(x)
+    target._forward_hooks.clear()
+    return values[0]
+
+
+def stops_the_pass(module, layer, x):
+    values = []
+
+    def hook(m, args, output):
+        values.append(output.detach().mean((2, 3)))
+        raise check.Breakdown
+
+    with module.get_submodule(layer).register_forward_hook(hook), suppress(check.Breakdown):
+        module(x)
+    return values[0]
+
+
+def returns_the_clone(module, layer, x):
+    values = {}
+    with module.get_submodule(layer).register_forward_hook(
+        lambda m, args, output: values.setdefault("map", output.detach().clone())
+    ):
+        module(x)
+    return values["map"].mean((2, 3))
+
+
+def returns_the_means(module, layer, x):
+    values = {}
+    with module.get_submodule(layer).register_forward_hook(
+        lambda m, args, output: values.setdefault("map", output.detach().mean((2, 3)))
+    ):
+        module(x)
+    return values["map"]
+
+
+def with_live_capture(module, layer, x):
+    """Its hook returns a clone for the network, which is no mistake."""
+    with camlib.capture(module, layer, live=True) as captured:
+        module(x)
+    return captured[layer].mean((2, 3)).detach()
+
+
+def stored_on_the_layer(module, layer, x):
+    target = module.get_submodule(layer)
+
+    def hook(m, args, output):
+        m.saved = output.clone()
+
+    with target.register_forward_hook(hook):
+        module(x)
+    return target.saved.detach().mean((2, 3))
+
+
+def forward_replaced(module, layer, x):
+    values, target = [], module.get_submodule(layer)
+    original = target.forward
+
+    def forward(inputs):
+        values.append(original(inputs).detach().mean((2, 3)))
+        return original(inputs)
+
+    target.forward = forward
+    module(x)
+    return values[0]
+
+
+def training_left_on(module, layer, x):
+    module.train()
+    return with_camlib(module, layer, x)
+
+
+def frozen(module, layer, x):
+    module.requires_grad_(False)
+    return with_camlib(module, layer, x)
+
+
+def other_weights(module, layer, x):
+    means = with_camlib(module, layer, x)
+    module.last.weight.data *= 2
+    return means
+
+
+def gradients_off(module, layer, x):
+    torch.set_grad_enabled(False)
+    return with_camlib(module, layer, x)
+
+
+def global_hook(module, layer, x):
+    values, target = [], module.get_submodule(layer)
+
+    def hook(m, args, output):
+        if m is target:
+            values.append(output.detach().mean((2, 3)))
+
+    nn.modules.module.register_module_forward_hook(hook)
+    module(x)
+    return values[0]
+
+
+def off_after_an_error(module, layer, x):
+    torch.set_grad_enabled(False)
+    means = with_camlib(module, layer, x)
+    torch.set_grad_enabled(True)
+    return means
 
 
 @pytest.mark.parametrize(
@@ -207,7 +326,21 @@ def live_in_a_list(module, layer, x):
         (hook_left, "A hook was left behind"),
         (all_hooks_cleared, "a hook that is not yours"),
         (live, "the tensor is live"),
-        (live_in_a_list, "the tensor is live"),
+        (live_rows, "the tensor is live"),
+        (in_a_list, "an axis too many: (1, 2, 4)"),
+        (stacked, "an axis too many: (1, 2, 4)"),
+        (own_hooks_cleared, "a hook that is not yours"),
+        (stops_the_pass, "did not reach its end"),
+        (returns_the_clone, "Your hook returns what it stores"),
+        (returns_the_means, "Your hook returned a value"),
+        (stored_on_the_layer, "You left conv.saved on the network"),
+        (forward_replaced, "You left conv.forward on the network"),
+        (training_left_on, "training mode"),
+        (frozen, "You have changed conv.weight.requires_grad"),
+        (other_weights, "You have changed last.weight of the network"),
+        (gradients_off, "Gradients are now switched off everywhere"),
+        (off_after_an_error, "After an error in the network: Gradients are now switched off"),
+        (global_hook, "A hook was left behind"),
         (overwritten, "was overwritten"),
         (overwritten_array, "was overwritten"),
         (overwritten_and_live, "was overwritten"),
@@ -225,11 +358,13 @@ def live_in_a_list(module, layer, x):
         (with_camlib, "Right: (2, 4)"),
         (as_array, "Right: (2, 4)"),
         (as_lists, "Right: (2, 4)"),
-        (in_a_list, "Right: (2, 4)"),
+        (turned_twice, "Right: (2, 4)"),
+        (with_live_capture, "Right: (2, 4)"),
     ],
 )
 def test_channel_means(answer, says):
     assert says in check.channel_means(answer)
+    assert torch.is_grad_enabled() and not any(check.GLOBAL), "the check puts back what an answer changes everywhere"
 
 
 def recorder(
@@ -337,6 +472,40 @@ def a_list(net, *names):
 
 
 @contextmanager
+def yields_a_copy(net, *names):
+    with recorder()(net, *names) as outputs:
+        yield dict(outputs)
+
+
+@contextmanager
+def clears_its_layers(net, *names):
+    with recorder()(net, *names) as outputs:
+        yield outputs
+        for name in names:
+            net.get_submodule(name)._forward_hooks.clear()
+
+
+@contextmanager
+def returns_what_it_stores(net, *names):
+    outputs = {}
+    with (
+        net.get_submodule(names[0]).register_forward_hook(
+            lambda m, args, output: outputs.setdefault(names[0], output.detach().clone())
+        ),
+        recorder()(net, *names[1:]) as rest,
+    ):
+        yield outputs
+        outputs.update(rest)
+
+
+@contextmanager
+def turns_gradients_off(net, *names):
+    with recorder()(net, *names) as outputs:
+        torch.set_grad_enabled(False)
+        yield outputs
+
+
+@contextmanager
 def turns_the_error(net, *names):
     try:
         with recorder()(net, *names) as outputs:
@@ -357,6 +526,12 @@ def turns_the_error(net, *names):
         (contextmanager(lambda net, *names: iter(())), "raised"),
         (recorder(keep=lambda t: 1 / 0), "raised ZeroDivisionError"),
         (a_list, "this is a list"),
+        (yields_a_copy, "Yield the dictionary that they fill, not a copy"),
+        (clears_its_layers, "a hook that is not yours"),
+        (returns_what_it_stores, "Your hook returns what it stores of 'conv'"),
+        (turns_gradients_off, "Gradients are now switched off"),
+        (recorder(keep=lambda t: [t.clone()]), "is live"),
+        (recorder(keep=lambda t: t.detach().clone()[None]), "not what this layer gave"),
         (recorder(per_name=False), "Only the last name"),
         (recorder(key=lambda net, name: net.get_submodule(name)), "yours are Conv2d, Conv2d"),
         (recorder(keep=lambda t: "a map"), "is a str"),
@@ -385,6 +560,7 @@ def turns_the_error(net, *names):
 )
 def test_record(answer, says):
     assert says in check.record(answer)
+    assert torch.is_grad_enabled() and not any(check.GLOBAL)
 
 
 def test_the_checks_leave_the_random_numbers_alone(small):

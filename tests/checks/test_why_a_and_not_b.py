@@ -81,6 +81,11 @@ def with_number(number):
         (right, "Right: the contrast map"),
         (lambda *args: list(right(*args)), "Right: the contrast map"),
         (lambda *args: (right(*args)[0].numpy(), float(right(*args)[1])), "Right: the contrast map"),
+        (lambda *args: (np.flip(right(*args)[0].flip(0).numpy(), 0), right(*args)[1]), "Right: the contrast map"),
+        (
+            lambda *args: ([r[::-1] for r in right(*args)[0].flip(1).numpy()], right(*args)[1]),
+            "Right: the contrast map",
+        ),
         (lambda *args: (right(*args)[0].tolist(), right(*args)[1].numpy()), "Right: the contrast map"),
         (lambda *args: (list(right(*args)[0]), right(*args)[1].reshape(1)), "Right: the contrast map"),
         (lambda *_: ..., "No answer yet"),
