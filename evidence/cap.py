@@ -2,8 +2,10 @@
 
 The network's crop ends in the middle of the cap. With the 32 rows above it, the network says "military uniform". These
 rows also hold a flag and a blue background, and the input is larger. So two controls of the same size: the cap painted
-out of these rows, and everything but the cap painted out. Both for several paints and for boxes of several widths. What
-is measured is the lead: the logit of "military uniform" minus that of "academic gown".
+out of these rows, and everything but the cap painted out. Both for several paints and for boxes of several widths. Two
+more controls ask what about the cap it is: fills that are not smooth (the cap's own pixels or blocks of them shuffled,
+its rows upside down, noise), and a plain dome on the plain background. And the input's height alone: fewer rows, above
+and below. What is measured is the lead: the logit of "military uniform" minus that of "academic gown".
 
 Run it from the repository: python -m evidence.cap
 """
@@ -28,6 +30,12 @@ TOP, ROWS = 38, 32  # where the recipe's window starts on the resized photo, and
 CAP = (71, 161)  # the columns of the window that the cap fills in these rows
 MARGINS = (0, 4, 8, 16)  # columns more on either side
 COLOURS = 10  # random ones, beside the named paints
+SEEDS = 10  # of the fills that are not smooth
+BLOCK = 8  # pixels, the side of a block that is shuffled
+DOMES = [(high, half) for high in (24, 28, 32) for half in (40, 45, 49)]  # pixels: height and half the width
+PAINTS = {"white": (1.0, 1.0, 1.0), "black": (-1.0, -1.0, -1.0), "red": (1.0, -1.0, -1.0)}
+SIDES = ("above", "below")
+HEIGHTS = (8, 16, 24, 32)  # rows that are added
 
 
 def window(clf: camlib.Classifier, photo: Any, top: int, rows: int) -> Tensor:
@@ -44,10 +52,15 @@ def answer(clf: camlib.Classifier, x: Tensor) -> dict[str, Any]:
     return {"lead": round(float(logits[first] - logits[second]), 2), "best": clf.labels[int(logits.argmax())]}
 
 
+def background(tall: Tensor) -> Tensor:
+    """(1, 3, 1, 1): the mean colour of a part of the plain background."""
+    return tall[:, :, :20, 190:215].mean((2, 3), keepdim=True)
+
+
 def paints(tall: Tensor, box: slice) -> Iterator[tuple[str, Tensor]]:
     """Name and (1, 3, ROWS, 224) of everything that may cover the added rows."""
     shape = (1, 3, ROWS, tall.shape[3])
-    yield "background", tall[:, :, :20, 190:215].mean((2, 3), keepdim=True).expand(shape)
+    yield "background", background(tall).expand(shape)
     yield "row below", tall[:, :, ROWS : ROWS + 1].expand(shape)
     for name, value in (("gray", 0.0), ("black", -1.0), ("white", 1.0)):
         yield name, torch.full(shape, value)
@@ -61,6 +74,33 @@ def paints(tall: Tensor, box: slice) -> Iterator[tuple[str, Tensor]]:
     yield "surroundings", across
 
 
+def rough(cap: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Name and (1, 3, ROWS, w) of fills of the cap's box that are not smooth."""
+    yield "upside down", cap.flip(2)
+    wide = cap.shape[3] // BLOCK * BLOCK  # what whole blocks fill; the rest stays
+    for seed in range(SEEDS):
+        draw = torch.Generator().manual_seed(seed)
+        yield "pixels shuffled", cap.flatten(2)[..., torch.randperm(cap[0, 0].numel(), generator=draw)].view_as(cap)
+        blocks = torch.nn.functional.unfold(cap[..., :wide], BLOCK, stride=BLOCK)
+        blocks = blocks[..., torch.randperm(blocks.shape[2], generator=draw)]
+        fold = torch.nn.functional.fold(blocks, (ROWS, wide), BLOCK, stride=BLOCK)
+        yield "blocks shuffled", torch.cat([fold, cap[..., wide:]], 3)
+        yield "noise", 2 * torch.rand(cap.shape, generator=draw) - 1
+
+
+def domes(tall: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Name and input: half an ellipse of one colour where the cap was, on the plain background."""
+    box = slice(CAP[0] - 4, CAP[1] + 4)
+    y, x = torch.arange(ROWS)[:, None] + 0.5, torch.arange(tall.shape[3]) + 0.5
+    for high, half in DOMES:
+        inside = ((x - sum(CAP) / 2) / half) ** 2 + ((ROWS - y) / high) ** 2 <= 1
+        for name, colour in PAINTS.items():
+            given = tall.clone()
+            given[:, :, :ROWS, box] = background(tall)
+            given[:, :, :ROWS] = torch.where(inside, torch.tensor(colour)[:, None, None], given[:, :, :ROWS])
+            yield f"{name}, {high} high, {2 * half} wide", given
+
+
 def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
     """The lead in all settings."""
     tall = window(clf, photo, TOP - ROWS, 224 + ROWS)
@@ -68,7 +108,12 @@ def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
         "recipe": answer(clf, window(clf, photo, TOP, 224)),
         "rows above": answer(clf, tall),
         "rows below": answer(clf, window(clf, photo, TOP, 224 + ROWS)),
+        "heights": {
+            n: {k: answer(clf, window(clf, photo, TOP - n * (k == "above"), 224 + n)) for k in SIDES} for n in HEIGHTS
+        },
         "painted": [],
+        "rough": [],
+        "domes": [{"dome": name} | answer(clf, given) for name, given in domes(tall)],
     }
     for margin in tqdm(MARGINS, unit="box"):
         box = slice(CAP[0] - margin, CAP[1] + margin)
@@ -81,31 +126,55 @@ def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
                 only[:, :, :ROWS, box] = tall[:, :, :ROWS, box]
                 row["only"] = answer(clf, only)
             result["painted"].append(row)
+        for name, fill in rough(tall[:, :, :ROWS, box]):
+            given = tall.clone()
+            given[:, :, :ROWS, box] = fill
+            result["rough"].append({"fill": name, "margin": margin} | answer(clf, given))
     return result
 
 
 def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What chapter 01 states, and the numbers for it."""
-    leads, summary = {}, {}
-    for name in ("without", "only"):
-        rows = [row[name] for row in result["painted"] if name in row]
-        leads[name] = [row["lead"] for row in rows]
-        uniform = sum(row["best"] == CLASSES[0] for row in rows)
-        summary[name] = {"tries": len(rows), "low": min(leads[name]), "high": max(leads[name]), "uniform": uniform}
-    without, only = summary["without"], summary["only"]
+    painted, fills = result["painted"], [row["fill"] for row in result["rough"][:4]]
+    below = [sides["below"] for sides in result["heights"].values()]
+    tries = {
+        f"{HEIGHTS[0]} to {HEIGHTS[-1]} rows below": below,
+        "only the top of the cap": [row["only"] for row in painted if "only" in row],
+        "top of the cap painted out": [row["without"] for row in painted],
+        "filled less smoothly": result["rough"],
+        **{f"  {fill}": [row for row in result["rough"] if row["fill"] == fill] for fill in fills},
+        "a plain dome in its place": result["domes"],
+    }
+    summary = {}
+    for name, rows in tries.items():
+        leads, uniform = [row["lead"] for row in rows], sum(row["best"] == CLASSES[0] for row in rows)
+        summary[name] = {"tries": len(rows), "low": min(leads), "high": max(leads), "uniform": uniform, "leads": leads}
+    rows_below, only, without, fill, *_, dome = summary.values()
     varied = f"{COLOURS + 5} paints and what is beside the cap, {len(MARGINS)} boxes"
     rows = [
         finding(
             CHAPTER,
-            "On Hopper's portrait the rest of the cap, not the flag or the background, puts uniform before gown.",
+            "On Hopper's portrait the top of the cap, not the flag or the background, puts uniform before gown.",
             varied,
-            f"cap alone: lead {only['low']} to {only['high']}, {only['tries']} tries; cap painted out: lead "
+            f"cap alone: lead {only['low']} to {only['high']}, {only['tries']} tries; cap painted over smoothly: lead "
             f"{without['low']} to {without['high']}, {without['tries']} tries",
             [
                 f"{only['low']:.2f} to {only['high']:.2f} in {only['tries']} tries",
                 f"{without['low']:.2f} to {without['high']:.2f} in {without['tries']} tries",
             ],
-        )
+        ),
+        finding(
+            CHAPTER,
+            "Part of it is the outline: a plain dome in place of the top of the cap puts uniform first, too.",
+            f"{len(DOMES)} sizes, {len(PAINTS)} colours",
+            f"{dome['uniform']} of {dome['tries']}; lead {dome['low']} to {dome['high']}; fills that are not "
+            f"smooth: {fill['low']} to {fill['high']}, {fill['tries']} tries",
+            [
+                f"a plain dome in its place, in {dome['tries']} tries, it is {dome['low']:.2f} to {dome['high']:.2f}",
+                f"shuffled, with noise or upside down: {fill['low']:.2f} to {fill['high']:.2f}",
+                f"a few more rows below give up to {rows_below['high']:.2f}",
+            ],
+        ),
     ]
     return rows, summary
 

@@ -1,7 +1,7 @@
 """Does the bundled network's answer give away that its input was prepared wrongly?
 
 Five common mistakes, on each of the twelve photos: does the best class stay the same, and how much does the map of the
-best class resemble the right one (the correlation over the 49 cells)?
+best class resemble the right one (the correlation over the 49 cells)? BGR is tried only on photos that have colours.
 
 Run it from the repository: python -m evidence.wrong_input
 """
@@ -38,7 +38,8 @@ def study(clf: camlib.Classifier, path: Path) -> dict[str, Any]:
     """One photo: the best class for the right input and for each wrong one, and the correlation of their maps."""
     right = camlib.explain(clf, path)
     best = right.top(1)[0].index
-    row: dict[str, Any] = {"photo": path.name, "right": clf.labels[best]}
+    gray = bool((right.photo == right.photo[..., :1]).all())
+    row: dict[str, Any] = {"photo": path.name, "gray": gray, "right": clf.labels[best]}
     for name, given in mistakes(clf.preprocess(right.photo, right.view)):
         wrong = camlib.explain(clf, given)
         answer = wrong.top(1)[0].index
@@ -55,18 +56,23 @@ def main() -> None:
     clf, photos = camlib.load_model(), sorted(DATA.iterdir())
     rows = [study(clf, photo) for photo in tqdm(photos, unit="photo")]
     summary = {}
-    for name in (key for key in rows[0] if key not in ("photo", "right")):
-        same = sum(row[name]["best"] == row["right"] for row in rows)
-        summary[name] = {"same": same, "correlation": round(median(row[name]["correlation"] for row in rows), 2)}
-    kept = [summary[name]["same"] for name in ("0 to 1", "BGR")]
+    for name in (key for key in rows[0] if key not in ("photo", "gray", "right")):
+        tried = [row for row in rows if not (name == "BGR" and row["gray"])]  # swapping equal channels changes nothing
+        same = sum(row[name]["best"] == row["right"] for row in tried)
+        correlation = round(median(row[name]["correlation"] for row in tried), 2)
+        summary[name] = {"same": same, "photos": len(tried), "correlation": correlation}
+    scaled, bgr = (summary[name] for name in ("0 to 1", "BGR"))
     row = finding(
         CHAPTER,
         "An input that is scaled wrongly, or has blue first, often leaves the best class as it was.",
         f"{len(rows)} photos, {len(summary)} mistakes",
         "; ".join(
-            f"{name}: {s['same']} of {len(rows)}, maps' correlation {s['correlation']}" for name, s in summary.items()
+            f"{name}: {s['same']} of {s['photos']}, maps' correlation {s['correlation']}" for name, s in summary.items()
         ),
-        [f"on {kept[0]} and {kept[1]} of our {len(rows)} photos"],
+        [
+            f"on {scaled['same']} of our {scaled['photos']} photos",
+            f"with BGR, on {bgr['same']} of the {bgr['photos']} that have colours",
+        ],
     )
     store(options.out, [row], network=clf.name, summary=summary, photos=rows)
 

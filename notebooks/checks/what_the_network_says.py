@@ -13,6 +13,7 @@ import camlib
 
 PHOTOS = Path(__file__).parent.parent.parent / "data" / "photos"
 SIDE = 224
+BICUBIC = Image.Resampling.BICUBIC
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 FARTHEST = 40  # pixels that smallest_move tries on either side
 
@@ -33,12 +34,20 @@ def _same(a: Tensor, b: Tensor, atol: float = 1e-5) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, atol=atol)
 
 
+def _not_a_function(function: Any, task: str) -> str | None:
+    if function is None or function is ...:
+        return f"No answer yet: {task}."
+    return None if callable(function) else "Pass the function itself, without calling it."
+
+
 # Exercise 1
 
 
 def prepare(function: Callable[[Image.Image], Any]) -> str:
-    """A Pillow image as the bundled network's input (1, 3, 224, 224), on a portrait and on a wide photo."""
-    for name in ("grace_hopper.jpg", "crocodile.webp"):
+    """A Pillow image as the bundled network's input (1, 3, 224, 224), on a portrait and on two wide photos."""
+    if fault := _not_a_function(function, "return the input, a tensor (1, 3, 224, 224)"):
+        return fault
+    for name in ("grace_hopper.jpg", "crocodile.webp", "moose.webp"):
         with Image.open(PHOTOS / name) as file:
             image = file.convert("RGB")
         try:
@@ -52,7 +61,7 @@ def prepare(function: Callable[[Image.Image], Any]) -> str:
             return f"prepare returns a {type(given).__name__}; the input is a tensor (1, 3, 224, 224)."
         if fault := _shape_fault(tuple(x.shape)) or _value_fault(x, image):
             return f"{name}: {fault}"
-    return "Right: both photos become the network's input, number for number."
+    return "Right: three photos become the network's input, number for number."
 
 
 def _shape_fault(shape: tuple[int, ...]) -> str | None:
@@ -89,15 +98,32 @@ def _pictures(image: Image.Image) -> Iterator[tuple[str, np.ndarray]]:
     def window(small: Image.Image, left: int, top: int) -> np.ndarray:
         return np.asarray(small.crop((left, top, left + SIDE, top + SIDE)))
 
-    def resized(short: int, how: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    def resized(short: int, how: Image.Resampling = BICUBIC) -> Image.Image:
         return image.resize([short * side // min(image.size) for side in image.size], how)
 
     def centred(small: Image.Image) -> np.ndarray:
         return window(small, *(round((side - SIDE) / 2) for side in small.size))
 
-    small = resized(256)
+    small, short = resized(256), min(image.size)
     yield "", centred(small)
     wide, high = small.size
+    sizes = [int(256 / short * side) for side in image.size]
+    if min(sizes) == 255:
+        fault = "the shorter side becomes 255: 256 / side is not exact. Multiply first: 256 * side // short."
+    else:
+        fault = f"the resized photo is {max(sizes)} pixels long: 256 / side is not exact. Multiply first."
+    yield fault, centred(image.resize(sizes, BICUBIC))
+    yield (
+        "the longer side is rounded to the nearest whole number; the recipe rounds down.",
+        centred(image.resize([round(256 * side / short) for side in image.size], BICUBIC)),
+    )
+    yield (
+        "the crop starts a pixel early: round((side - 224) / 2).",
+        window(small, *((side - SIDE) // 2 for side in small.size)),
+    )
+    for axis, name in enumerate(("width", "height")):
+        sizes = [256 * side // image.size[axis] for side in image.size]
+        yield f"the {name} becomes 256 pixels; the shorter side should.", centred(image.resize(sizes, BICUBIC))
     yield "the window is the top left corner; take the middle.", window(small, 0, 0)
     yield (
         "left and top of the crop are swapped.",
@@ -107,15 +133,15 @@ def _pictures(image: Image.Image) -> Iterator[tuple[str, np.ndarray]]:
     yield "the shorter side becomes 224 pixels; the recipe says 256.", centred(resized(SIDE))
     yield (
         "the whole photo is squeezed into the square; resize to 256, then crop.",
-        np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)),
+        np.asarray(image.resize((SIDE, SIDE), BICUBIC)),
     )
     yield (
         "the photo is squeezed to 256 × 256; the other side must keep the proportion.",
-        centred(image.resize((256, 256), Image.Resampling.BICUBIC)),
+        centred(image.resize((256, 256), BICUBIC)),
     )
     yield (
         "the resized width and height are swapped: Pillow wants (width, height).",
-        centred(image.resize((high, wide), Image.Resampling.BICUBIC)),
+        centred(image.resize((high, wide), BICUBIC)),
     )
     for how in (Image.Resampling.BILINEAR, Image.Resampling.LANCZOS, Image.Resampling.NEAREST):
         yield f"you resize with {how.name.lower()} interpolation; the recipe says bicubic.", centred(resized(256, how))
@@ -144,9 +170,17 @@ def _numbers(window: np.ndarray) -> Iterator[tuple[str, Tensor]]:
 
 def softmax(function: Callable[[Tensor], Any]) -> str:
     """Logits (K,) -> probabilities (K,), which must survive large logits."""
+    if fault := _not_a_function(function, "return one probability for each logit"):
+        return fault
     logits = 3 * torch.randn(20, generator=torch.Generator().manual_seed(1))
+    large = {
+        "1000 higher each": logits + 1000,
+        "1000 lower each": logits - 1000,
+        "100 times as large": 100 * logits,
+        "300 times as large": 300 * logits,
+    }
     answers = []
-    for z in (logits, logits + 1000, logits - 1000):
+    for z in (logits, *large.values()):
         try:
             given = function(z.clone())
         except Exception as e:  # whatever a learner's code raises
@@ -157,7 +191,7 @@ def softmax(function: Callable[[Tensor], Any]) -> str:
         if p is None:
             return f"softmax returns a {type(given).__name__}; return one probability for each logit."
         answers.append(p)
-    first, large, small = answers
+    first = answers[0]
     right = logits.softmax(0)
     if first.shape != right.shape:
         return f"20 logits give 20 probabilities; yours have the shape {tuple(first.shape)}."
@@ -178,11 +212,11 @@ def softmax(function: Callable[[Tensor], Any]) -> str:
                 return f"Not yet: {text}."
         total = float(first.sum())
         return f"Not yet: your probabilities sum to {total:.3f}, and their ratios or values are not those of a softmax."
-    for shift, p in (("1000 more", large), ("1000 less", small)):
-        if not _same(p, right):
+    for (how, z), p in zip(large.items(), answers[1:], strict=True):
+        if not _same(p, z.softmax(0)):
             text = [round(v, 3) for v in p.flatten()[:3].tolist()]
             return (
-                f"Right for these logits, but not safe: with {shift} in each of them, the first three become {text}. "
+                f"Right for these logits, but not safe: if they are {how}, the first three become {text}. "
                 "Subtract the largest logit from all of them first."
             )
     return "Right: positive, summing to one, and safe for large logits."
@@ -195,9 +229,14 @@ def top_five(exp: camlib.Explanation, answer: Any) -> str:
     """The indices or names of the five most probable classes, the best first."""
     if answer is None or answer is ...:
         return "No answer yet: put five indices in place of None, the most probable class first."
+    if isinstance(answer, (set, frozenset)):
+        return "A set has no order: use a list."
+    if isinstance(answer, tuple) and hasattr(answer, "indices"):
+        return "topk and sort give values and indices: take .indices."
     given = answer.tolist() if isinstance(answer, (Tensor, np.ndarray)) else answer
     if not isinstance(given, (list, tuple)):
         return f"Five classes are needed; this is {answer!r}."
+    given = [part.index if isinstance(part, camlib.explanation.Prediction) else part for part in given]
     given = [part.item() if isinstance(part, (Tensor, np.generic)) and np.ndim(part) == 0 else part for part in given]
     if len(given) != 5:
         return f"Five classes are needed; you give {len(given)}."

@@ -99,8 +99,8 @@ def three_stories(exp: camlib.Explanation, target: str, first: np.ndarray, secon
     _bar(fig, mappable(limit), fig.axes[2], UNIT, [-10, 0, 10], location="bottom", shrink=0.85)
     fig.set_label(
         f"The map of {target} on the photo of a cat, three times. A, min-max in jet: red and yellow nearly everywhere, "
-        "blue on the cheek. B, in jet: one even dark blue. C, on a signed scale: a blue veil, deepest on the cheek, "
-        "and no red."
+        "except on the cheek, which is blue. B, in jet: one even dark blue. C, on a signed scale: a blue veil, deepest "
+        "on the cheek, and no red."
     )
     return fig
 

@@ -36,7 +36,7 @@ def answers(*explanations: camlib.Explanation) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
     fig.set_label(
         "Above, a navy officer's portrait, pale outside the network's square, which cuts off the top of her white cap; "
-        "the bars of academic gown, mortarboard and military uniform are almost equally long. Below, the whole "
+        "the bars of academic gown, mortarboard and military uniform are of similar length. Below, the whole "
         "portrait; one long bar: military uniform."
     )
     return fig
@@ -187,8 +187,8 @@ def cap(inputs: Mapping[str, torch.Tensor], leads: Mapping[str, float], tries: M
     fig.set_label(
         "The lead of military uniform over academic gown for five inputs: "
         + "; ".join(f"{name} {leads[name]:.2f}" for name in inputs)
-        + ". Dots for other paints and boxes stay near 2 where the cap is there, and between -2 and 0.2 where it is "
-        "painted out."
+        + ". Dots, for other paints and boxes, stay near 2 where the top of the cap is there, "
+        "and between -2 and 0.2 where it is painted out."
     )
     return fig
 

@@ -39,6 +39,20 @@ def swapped(image):
     return np.asarray(reduced.crop((top, left, top + 224, left + 224)))
 
 
+def by_factor(image, rounded):
+    factor = 256 / min(image.size)
+    return image.resize([rounded(factor * side) for side in image.size], BICUBIC)
+
+
+def one_side(image, axis):
+    return image.resize([256 * side // image.size[axis] for side in image.size], BICUBIC)
+
+
+def early(image):
+    left, top = ((side - 224) // 2 for side in image.size)
+    return np.asarray(image.crop((left, top, left + 224, top + 224)))
+
+
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -79,6 +93,13 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
         (lambda i: (scaled(corner(i)) + 1) / 2, "top left corner; take the middle. And the values go from 0 to 1"),
         (lambda i: right(i) * 0.9, "Go through the four steps"),
         (lambda i: i.thumbnale(), "prepare raises"),
+        (None, "No answer yet"),
+        (torch.zeros(1, 3, 224, 224), "Pass the function itself, without calling it"),
+        (lambda i: scaled(middle(by_factor(i, int))), "crocodile.webp: the shorter side becomes 255"),
+        (lambda i: scaled(middle(by_factor(i, round))), "moose.webp: the longer side is rounded to the nearest"),
+        (lambda i: scaled(early(small(i))), "moose.webp: the crop starts a pixel early"),
+        (lambda i: scaled(middle(one_side(i, 0))), "the width becomes 256"),
+        (lambda i: scaled(middle(one_side(i, 1))), "the height becomes 256"),
     ],
 )
 def test_prepare(answer, says):
@@ -103,8 +124,11 @@ def stable(z):
         (lambda z: list(stable(z)), "Right: positive"),
         (lambda z: stable(z).double().numpy(), "Right: positive"),
         (lambda z: (z - z.logsumexp(0)).exp(), "Right: positive"),
-        (naive, "1000 more"),
-        (lambda z: (z.exp() + 1e-12) / (z.exp() + 1e-12).sum() if z.max() < 500 else stable(z), "1000 less"),
+        (naive, "1000 higher"),
+        (lambda z: naive(z - z.mean()), "not safe: if they are 100 times as large"),
+        (lambda z: naive(z.double() - z.double().mean()), "not safe: if they are 300 times as large"),
+        (lambda z: naive(z - z.min()), "100 times as large"),
+        (lambda z: (z.exp() + 1e-12) / (z.exp() + 1e-12).sum() if z.max() < 500 else stable(z), "1000 lower"),
         (lambda z: z.log_softmax(0), "logarithms"),
         (lambda z: z / z.sum(), "exponential of each first"),
         (torch.exp, "divide each by their sum"),
@@ -115,6 +139,8 @@ def stable(z):
         (lambda z: stable(z)[:5], "20 logits give 20"),
         (lambda z: "half", "returns a str"),
         (lambda z: z.softmx(0), "softmax raises"),
+        (torch.ones(20) / 20, "Pass the function itself"),
+        (None, "No answer yet"),
     ],
 )
 def test_softmax(answer, says):
@@ -127,8 +153,8 @@ def portrait(clf):
 
 
 @pytest.fixture(scope="module")
-def cat(clf):
-    return camlib.explain(clf, "data/photos/cat.jpg")
+def crocodile(clf):
+    return camlib.explain(clf, "data/photos/crocodile.webp")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +173,9 @@ def cat(clf):
         (lambda z, names: z.argsort()[-5:], "must come first"),
         (lambda z, names: z.argsort()[:5], "least probable"),
         (lambda z, names: z.topk(5).values, "Those are values"),
+        (lambda z, names: z.topk(5), "take .indices"),
+        (lambda z, names: z.sort(descending=True), "take .indices"),
+        (lambda z, names: set(z.topk(5).indices.tolist()), "A set has no order"),
         (lambda z, names: z.topk(3).indices, "you give 3"),
         (lambda z, names: z.argmax(), "Five classes"),
         (lambda z, names: 5, "Five classes are needed"),
@@ -159,37 +188,42 @@ def test_top_five(portrait, answer, says):
     assert says in check.top_five(portrait, answer(portrait.logits, portrait.classifier.labels))
 
 
+def test_top_five_takes_predictions(portrait):
+    assert check.top_five(portrait, portrait.top(5)).startswith("Right: academic gown")
+    assert "you give 4" in check.top_five(portrait, portrait.top(4))
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
         (None, "No answer yet"),
         (..., "No answer yet"),
-        (4, "Right: 4 pixels to the right, and tiger cat becomes Egyptian cat"),
-        (4.0, "Right"),
-        (np.int64(4), "Right"),
-        (torch.tensor(4), "Right"),
-        ([4], "Right"),
-        (-4, "Try the other side"),
-        (-5, "a smaller move"),
-        (84, "where the window then starts"),
+        (24, "Right: 24 pixels to the right, and African crocodile becomes Komodo dragon"),
+        (24.0, "Right"),
+        (np.int64(24), "Right"),
+        (torch.tensor(24), "Right"),
+        ([24], "Right"),
+        (-24, "Try the other side"),
+        (29, "a smaller move"),
+        (171, "where the window then starts"),
         (0, "has not moved"),
-        (2, "still tiger cat"),
+        (2, "still African crocodile"),
         (2.5, "whole pixels"),
         (200, "leave the photo"),
         ("right", "one number of pixels"),
         ((1, 2), "one number of pixels"),
     ],
 )
-def test_smallest_move(cat, answer, says):
-    assert says in check.smallest_move(cat, answer)
+def test_smallest_move(crocodile, answer, says):
+    assert says in check.smallest_move(crocodile, answer)
 
 
-def test_the_folded_solutions(clf, portrait, cat, capsys):
-    given = {"check": check, "clf": clf, "camlib": camlib, "crop": portrait, "logits": portrait.logits, "cat": cat}
-    given |= {"torch": torch, "Image": Image}
+def test_the_folded_solutions(clf, portrait, crocodile, capsys):
+    given = {"check": check, "clf": clf, "camlib": camlib, "crop": portrait, "logits": portrait.logits}
+    given |= {"torch": torch, "Image": Image, "crocodile": crocodile}
     for code, says in zip(
         solutions("01_what_the_network_says"),
-        ("both photos", "safe for large logits", "Right: academic gown", "Right: 4 pixels"),
+        ("three photos", "safe for large logits", "Right: academic gown", "Right: 24 pixels"),
         strict=True,
     ):
         exec(code, given)
