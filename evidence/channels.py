@@ -155,12 +155,12 @@ def findings(photos: list[dict[str, Any]], maps: list[dict[str, Any]]) -> list[d
         ),
         finding(
             CHAPTER,
-            "Without these channels, another class is best on most photos; without as many active channels at random, "
-            "the same is.",
+            "Without these channels, another class is best on most photos; without as many active channels drawn "
+            "at random, the best class usually stays.",
             f"{n} photos, for a quarter, half and three quarters; control: {DRAWS} random draws each",
             f"{lost[0.25]}, {lost[0.5]} and {lost[0.75]} of {n}; control for half: the best class stays in "
             f"{sum(control) / n:.0%} of the draws",
-            [f"on {lost[0.5]} of the {n} photos", f"hardly matter: {sum(control) / n:.0%}"],
+            [f"on {lost[0.5]} of the {n} photos", f"hardly matter: it stays in {sum(control) / n:.0%}"],
         ),
         finding(
             CHAPTER,

@@ -46,7 +46,7 @@ def strongest_cell(exp: camlib.Explanation, target: str, answer: Any) -> str:
         return "Nearly: that is (column, row). Rows, counted downwards, come first."
     if cells[row, column] == cells.min():
         return "That is the smallest value. Look for the largest."
-    return f"Cell ({row}, {column}) has {cells[row, column]:.1f}; there is a larger one."
+    return f"Cell ({row}, {column}) has {cells[row, column]:.1f}; another cell has more."
 
 
 def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
@@ -73,17 +73,17 @@ def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
             "": cells.mean() + bias,
             "the bias is missing": cells.mean(),
             "you add up the cells; take their mean": cells.sum() + bias,
-            "you add the bias to each cell before you add them up; take the mean": (cells + bias).sum(),
-            "you divide by 49, but this map has another number of cells": cells.sum() / 49 + bias,
+            "you add the bias to each cell and then add the cells up; take the mean": (cells + bias).sum(),
+            "you divide by 49, but this map has a different number of cells": cells.sum() / 49 + bias,
             "the bias is subtracted; add it": cells.mean() - bias,
-            "you take the largest cell; take the mean": cells.max() + bias,
+            "you use the largest cell; take the mean": cells.max() + bias,
             "you take the sum, and the bias is missing": cells.sum(),
         }
         found = [text for text, number in mistakes.items() if abs(float(number) - float(value)) < 1e-4]
         if not found:
             right, yours = float(mistakes[""]), float(value)
             if abs(right - yours) < 0.06:
-                return f"Nearly: {yours} in place of {right:.6f}. Do not round."
+                return f"Nearly: your function gives {yours}, the logit is {right:.6f}. Do not round."
             return f"Not yet: for a map of {h} × {w} cells, the logit is {right:.3f}; yours is {yours:.3f}."
         if found[0]:
             return f"Not yet: {found[0]}."
@@ -114,9 +114,9 @@ def strongest_classes(exp: camlib.Explanation, cell: tuple[int, int], answer: An
     if indices in rights:
         return f"Right: {names}."
     if any(sorted(indices) == sorted(right) for right in rights):
-        return f"The right four classes, but not in order: {names}."
+        return f"The right four classes, but in the wrong order: {names}."
     if indices == exp.logits.topk(4).indices.tolist():
-        return f"Those are the best answers for the whole photo: {names}. Look at cell {cell} only."
+        return f"Those are the best classes for the whole photo: {names}. Look only at cell {cell}."
     turned = exp.maps[:, cell[1], cell[0]].topk(4).indices.tolist()
     if indices == turned:
         return f"Those are the classes of cell {cell[::-1]}: {names}. The row comes first."

@@ -60,9 +60,9 @@ def _fault(given: Any, means: Tensor, weight: Tensor, bias: Tensor, k: int) -> s
         if value.shape == logits.shape and torch.allclose(value, logits, atol=1e-4):
             return "These are the logits of all classes at once. Return the logit of class k."
         if value.shape == bias.shape and torch.allclose(value, weight[k] @ means + bias, atol=1e-4):
-            return "Not yet: you add the biases of all classes, each by itself; add only bias[k]."
+            return "Not yet: you add the biases of all classes, so you get one number for each; add only bias[k]."
         if value.shape == means.shape:
-            return "A logit is one number; this is a value per channel. Add the products up, then add bias[k] once."
+            return "A logit is one number; yours is one value per channel. Add up the products, then add bias[k] once."
         return f"A logit is one number; this has the shape {tuple(value.shape)}."
     number = float(value)
     ways = sorted(product(ROWS, SUMS, BIASES), key=lambda way: sum(bool(what) for _, what in way))
@@ -76,7 +76,7 @@ def _fault(given: Any, means: Tensor, weight: Tensor, bias: Tensor, k: int) -> s
     for other, logit in enumerate(logits.tolist()):
         if abs(logit - number) < 1e-4:
             return f"That is the logit of class {other}; the question is about class {k}."
-    return f"Not yet: the logit is {float(logits[k]):.3f}, your function gives {number:.3f}."
+    return f"Not yet: the logit is {float(logits[k]):.3f}, but your function gives {number:.3f}."
 
 
 # --- exercise 2 ------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _ranking_fault(given: Any, features: Tensor, weight: Tensor, a: int, b: int,
     if any(v != round(v) for v in numbers):
         if torch.allclose(value, difference.sort(descending=True).values[:n], atol=1e-4):
             return "Those are the differences themselves. Return the numbers of their channels: `topk(n).indices`."
-        return "Those are no channel numbers. `topk(n)` gives values and indices; return the indices."
+        return "Those are not channel numbers. `topk(n)` gives values and indices; return the indices."
     chosen = [int(v) for v in numbers]
     if any(not -channels <= c < channels for c in chosen):
         return f"There are {channels} channels, so a channel's number lies between 0 and {channels - 1}."
@@ -133,14 +133,14 @@ def _ranking_fault(given: Any, features: Tensor, weight: Tensor, a: int, b: int,
     if chosen == order[:n]:
         return ""
     if set(chosen) == set(order[:n]):
-        return "Not yet: the right channels, but in another order. The most decisive comes first."
+        return "Not yet: the right channels, but in the wrong order. The most decisive comes first."
     wrong = {
         f"you rank by what the channels give to class {a}; a channel may give the same to class {b}": first,
         f"you rank by what the channels give to class {b}": second,
-        f"these favour class {b} over class {a}; turn the difference round": -difference,
+        f"these favour class {b} over class {a}; reverse the difference": -difference,
         "you rank by the size of the difference; a negative one favours the other class": difference.abs(),
         "you rank by the difference of the weights; multiply it by the means": weight[a] - weight[b],
-        "you take each channel's largest cell; take its mean": (weight[a] - weight[b]) * features.amax((1, 2)),
+        "you use each channel's largest cell; use its mean": (weight[a] - weight[b]) * features.amax((1, 2)),
         "you add the two contributions; subtract them": first + second,
         "you divide the contributions; subtract them": first / second,
         "you rank by the means alone; where are the weights?": means,
@@ -201,7 +201,7 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
     gamma, beta, mean, variance, w, b = _numbers(norm, linear)
     scale = gamma / (variance + norm.eps).sqrt()
     if weight.shape == w.T.shape != w.shape:
-        return f"The weight has the shape (C, K) = {tuple(weight.shape)}; turn it round, to (K, C) = {tuple(w.shape)}."
+        return f"The weight has the shape (C, K) = {tuple(weight.shape)}; transpose it to (K, C) = {tuple(w.shape)}."
     if weight.shape != w.shape:
         return f"The weight has the shape {tuple(weight.shape)}; (K, C) is {tuple(w.shape)}."
     if bias.numel() != len(b):
@@ -209,15 +209,15 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
     bias = bias.flatten()
     weights = {
         "": w * scale,
-        "the weight is still that of the linear layer; each channel's column is multiplied by what the norm multiplies "
-        "this channel by": w,
+        "the weight is still that of the linear layer; multiply each channel's column by the factor by which the norm "
+        "multiplies this channel": w,
         "the norm also divides, by √(running_var + eps)": w * gamma,
         "the norm also multiplies by its own weight": w / (variance + norm.eps).sqrt(),
         "the norm divides by the square root of running_var + eps": w * gamma / (variance + norm.eps),
         "eps belongs under the root: the norm divides by √(running_var + eps)": w
         * gamma
         / (variance.sqrt() + norm.eps),
-        "the norm divides by √(running_var + norm.eps); your eps is missing or another number": w
+        "the norm divides by √(running_var + norm.eps); your eps is missing or has another value": w
         * gamma
         / variance.sqrt(),
         "eps is norm.eps; norm.momentum belongs to the training": w * gamma / (variance + norm.momentum).sqrt(),
@@ -236,7 +236,7 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
         return f"Not yet: {what}."
     biases = {
         "": b + w @ (beta - mean * scale),
-        "the weight is right, but the norm also shifts each channel, and the bias must take that up": b,
+        "the weight is right, but the norm also shifts each channel, and the bias must include that": b,
         "running_mean is missing from the bias": b + w @ beta,
         "norm.bias is missing from the bias": b - w @ (mean * scale),
         "running_mean is subtracted before the scaling, so in the bias it is scaled, too": b + w @ (beta - mean),
@@ -247,10 +247,10 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
         + (w * scale) @ (beta - mean * scale),
     }
     if len(beta) == len(b):
-        biases["the norm shifts channels; what that adds reaches the classes through the linear layer"] = b + beta
+        biases["the norm shifts channels; this shift reaches the classes through the linear layer"] = b + beta
     what = next((text for text, values in biases.items() if torch.allclose(bias, values, atol=1e-4)), None)
     if what is None:
-        return "Not yet: the weight is right, the bias is not. What comes out for means that are all zero?"
+        return "Not yet: the weight is right, but the bias is not. What comes out if all means are zero?"
     return f"Not yet: {what}." if what else ""
 
 

@@ -67,14 +67,14 @@ def output_shape(net: nn.Module, layer: str, x: Tensor, answer: Any) -> str:
         return f"The number of photos is missing in {given}: the first axis."
     if given == tuple(inputs[layer].shape):
         return (
-            f"{given} is the shape of the layer's input, and of what the layer before it gives. Is your hook on "
+            f"{given} is the shape of the layer's input, which is the previous layer's output. Is your hook on "
             f"{layer}, and do you store its third argument, the output?"
         )
     if not given:
-        return "Nothing was stored: a hook runs only in a forward pass after it was registered. Call net(x) after that."
+        return "Nothing was stored: a hook runs only in forward passes after its registration. Call net(x) then."
     if len(given) == 4 and given[:2] == right[:2]:
-        return f"For the input x, {layer} gives other numbers of rows and columns than {given}. Did you call net(x)?"
-    return f"Not yet: {given} is not what {layer} gives. Is your hook on that layer?"
+        return f"The rows and columns of {layer}'s output for x are not those of {given}. Did you call net(x)?"
+    return f"Not yet: {given} is not the shape of {layer}'s output. Is your hook on that layer?"
 
 
 def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
@@ -96,7 +96,7 @@ def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
             return "No answer yet: channel_means never called the network and returned None."
         if left := _hooks(net) - before:
             return (
-                f"A hook was left behind: {len(left)} after one call, one more with every further call. "
+                f"You left a hook behind: {len(left)} after one call, and one more with every further call. "
                 "Keep the handle that the registration returns, and remove it."
             )
         if before - _hooks(net):
@@ -107,7 +107,7 @@ def channel_means(function: Callable[[nn.Module, str, Tensor], Any]) -> str:
             return "The forward pass did not reach its end: let the network run through."
         if not torch.allclose(outputs[-1], logits, atol=1e-5):
             return (
-                "The network's own output has changed. A hook that returns a value puts it in the place of the layer's "
+                "The network's own output has changed. If a hook returns a value, that value replaces the layer's "
                 "output: let yours return nothing."
             )
         if fault := _wrong_means(means, features, bool(replaced)) or _left_on(net, state):
@@ -125,7 +125,7 @@ def _wrong_means(means: Any, features: Tensor, replaced: bool) -> str | None:
         return f"The answer is one tensor (B, C); this is a {type(means).__name__}."
     if _near(value, right[None]):
         return (
-            f"The values are right, but there is an axis too many: {tuple(value.shape)} for (B, C) = "
+            f"The values are right, but there is one axis too many: {tuple(value.shape)} for (B, C) = "
             f"{tuple(right.shape)}. The hook's list has one entry; return that entry."
         )
     if _near(value, right):
@@ -146,7 +146,7 @@ def _wrong_means(means: Any, features: Tensor, replaced: bool) -> str | None:
             "Clone the map in the hook, or take the mean there."
         )
     if _near(value, features.sum((2, 3))):
-        return "These are sums over the cells; divide by their number, or take the mean."
+        return "These are sums over the cells; divide by the number of cells, or take the mean."
     if value.shape == features.shape:
         return f"This is the whole feature map, {tuple(value.shape)}. Take the mean over its rows and columns."
     if value.shape != right.shape:
@@ -154,7 +154,7 @@ def _wrong_means(means: Any, features: Tensor, replaced: bool) -> str | None:
             f"The answer has the shape {tuple(value.shape)}. For a feature map {tuple(features.shape)} it is (B, C) = "
             f"{tuple(right.shape)}: the mean over the rows and columns, axes 2 and 3."
         )
-    return "The shape is right, the values are not: is the hook on the layer that was asked for?"
+    return "The shape is right, but the values are not. Is your hook on the layer that the function is given?"
 
 
 def _wrong_after_exception(function: Callable[[nn.Module, str, Tensor], Any]) -> str | None:
@@ -180,10 +180,10 @@ def _wrong_after_exception(function: Callable[[nn.Module, str, Tensor], Any]) ->
 def _left_after(error: type[BaseException]) -> str:
     if error is Breakdown:
         return (
-            "Right for a network that runs. One that raises in the middle of its forward pass keeps your hook: "
-            "remove it in a finally block, or with a context manager."
+            "Right for a network that runs. But if it raises an error in the middle of its forward pass, your hook "
+            "stays: remove it in a finally block, or with a context manager."
         )
-    return "The stop button (KeyboardInterrupt) leaves your hook behind: except Exception misses it, finally does not."
+    return "The stop button (KeyboardInterrupt) leaves your hook behind: except Exception misses it. Use finally."
 
 
 def _right(features: Tensor) -> str:
@@ -205,7 +205,7 @@ def record(function: Callable[..., Any]) -> str:
             or _left_on(net, state)
             or _wrong_after_error(function)
             or _wrong_after_typo(function)
-            or "Right: a copy from each layer, and no hook left: not after an exception, not after a misspelt name."
+            or "Right: a copy from each layer, and no hook left, not even after an exception or a misspelt name."
         )
 
 
@@ -253,8 +253,8 @@ def _wrong_recording(outputs: Any, rights: dict[str, Tensor], replaced: bool) ->
     *_, last = rights
     if set(outputs) == {last}:
         return (
-            "Only the last name is in the dictionary. A hook that is made in a loop reads the loop's variable when it "
-            "runs, and then that is the last name for all. Make each hook in a function that gets the name."
+            "Only the last name is in the dictionary. A hook that is defined in a loop reads the loop variable when it "
+            "runs, and by then it holds the last name. Make each hook in a function that gets the name."
         )
     if set(outputs) != set(rights):
         keys = ", ".join(_short(key) for key in outputs)
@@ -314,7 +314,7 @@ def _wrong_after_typo(function: Callable[..., Any]) -> str | None:
     except Exception:
         if left := _hooks(net) - before:
             return (
-                f"Right for names that exist. If the second is misspelt, {_count(left)} left from the first: "
+                f"Right for names that exist. But if the second is misspelt, {_count(left)} left from the first: "
                 "register inside try, or find all layers before you register."
             )
         return None
@@ -409,7 +409,7 @@ def _left_on(net: nn.Module, before: dict[str, Any]) -> str | None:
     """What a function left behind on the network or switched off, in words."""
     after = _state(net)
     if after["gradients"] != before["gradients"]:
-        return "Gradients are now switched off everywhere. Write `with torch.no_grad():`, which switches them on again."
+        return "Gradients are now switched off everywhere. Write `with torch.no_grad():`, which switches them back on."
     for name in [*after, *(name for name in before if name not in after)]:
         new, old = after.get(name), before.get(name)
         if torch.equal(new, old) if isinstance(new, Tensor) and isinstance(old, Tensor) else new is old:

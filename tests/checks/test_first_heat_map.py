@@ -35,7 +35,7 @@ def astronaut(clf):
         ("upper right", "pair (row, column)"),
         ((1, 5, 3), "pair (row, column)"),
         ((1, 9), "no cell (1, 9)"),
-        ((0, 0), "there is a larger one"),
+        ((0, 0), "another cell has more"),
         ((5, 3), "smallest value"),
     ],
 )
@@ -56,8 +56,8 @@ def test_strongest_cell(astronaut, answer, says):
         (lambda cells, bias: (cells.mean() + bias).numpy()[None].repeat(2)[::-1][:1], "Right"),  # strides below zero
         (lambda cells, bias: cells.mean(), "the bias is missing"),
         (lambda cells, bias: cells.sum() + bias, "take their mean"),
-        (lambda cells, bias: (cells + bias).sum(), "add the bias to each cell"),
-        (lambda cells, bias: cells.sum() / 49 + bias, "another number of cells"),
+        (lambda cells, bias: (cells + bias).sum(), "add the bias to each cell and then"),
+        (lambda cells, bias: cells.sum() / 49 + bias, "a different number of cells"),
         (lambda cells, bias: cells.mean() - bias, "subtracted"),
         (lambda cells, bias: cells.max() + bias, "the largest cell"),
         (lambda cells, bias: cells.sum(), "the sum, and the bias is missing"),
@@ -83,7 +83,7 @@ def test_strongest_classes(astronaut):
     assert "Right" in check.strongest_classes(astronaut, (1, 5), (here + astronaut.bias).topk(4).indices)
     wrong = {
         "No answer yet": None,
-        "not in order": names[::-1],
+        "in the wrong order": names[::-1],
         "for the whole photo": astronaut.logits.topk(4).indices,
         "row comes first": astronaut.maps[:, 5, 1].topk(4).indices,
         "1 of your four classes": ["missile", "tench", "goldfish", "hen"],

@@ -33,8 +33,8 @@ from tests.checks.solutions import solutions
         (lambda m, w, b, k: (w[k] * m).mean() + b[k], "you average the products"),
         (lambda m, w, b, k: (w[k] * m).mean(), "you average the products; a logit is their sum; the bias is missing"),
         (lambda m, w, b, k: w @ m + b, "all classes at once"),
-        (lambda m, w, b, k: w[k] @ m + b, "biases of all classes, each by itself"),
-        (lambda m, w, b, k: w[k] * m, "a value per channel"),
+        (lambda m, w, b, k: w[k] @ m + b, "biases of all classes, so you get one number for each"),
+        (lambda m, w, b, k: w[k] * m, "one value per channel"),
         (lambda m, w, b, k: w * m, "has the shape (6, 6)"),
         (lambda m, w, b, k: w[0] @ m + b[0], "the logit of class 0; the question is about class 2"),
         (lambda m, w, b, k: 0.25, "your function gives 0.250"),
@@ -69,11 +69,11 @@ def difference(f, w, a, b):
         ),
         (lambda f, w, a, b, n: ((w[a] - w[b]) * f.sum((1, 2))).topk(n).indices, "Right"),
         (lambda f, w, a, b, n: difference(f, w, a, b).topk(n).values, "the differences themselves"),
-        (lambda f, w, a, b, n: difference(f, w, a, b).topk(n).values + 0.1, "no channel numbers"),
+        (lambda f, w, a, b, n: difference(f, w, a, b).topk(n).values + 0.1, "not channel numbers"),
         (lambda f, w, a, b, n: difference(f, w, a, b).topk(n), "give values and indices"),
         (lambda f, w, a, b, n: difference(f, w, a, b).argsort(), "6 channels are needed; your function returns 60"),
-        (lambda f, w, a, b, n: difference(f, w, a, b).argsort()[-n:], "in another order"),
-        (lambda f, w, a, b, n: difference(f, w, b, a).topk(n).indices, "turn the difference round"),
+        (lambda f, w, a, b, n: difference(f, w, a, b).argsort()[-n:], "in the wrong order"),
+        (lambda f, w, a, b, n: difference(f, w, b, a).topk(n).indices, "reverse the difference"),
         (lambda f, w, a, b, n: difference(f, w, a, b).abs().topk(n).indices, "the size of the difference"),
         (lambda f, w, a, b, n: (w[a] * f.mean((1, 2))).topk(n).indices, "what the channels give to class 2"),
         (lambda f, w, a, b, n: (w[b] * f.mean((1, 2))).topk(n).indices, "what the channels give to class 0"),
@@ -141,7 +141,7 @@ def in_place(norm, linear):
         (lambda n, li: (li.weight / (n.running_var + n.eps).sqrt(), li.bias), "multiplies by its own weight"),
         (lambda n, li: (li.weight * n.weight / (n.running_var + n.eps), li.bias), "square root"),
         (lambda n, li: (li.weight * n.weight / n.running_var.sqrt(), li.bias), "eps is missing"),
-        (lambda n, li: (li.weight * n.weight / (n.running_var + 1e-5).sqrt(), li.bias), "or another number"),
+        (lambda n, li: (li.weight * n.weight / (n.running_var + 1e-5).sqrt(), li.bias), "or has another value"),
         (lambda n, li: (li.weight * n.weight / (n.running_var + n.momentum).sqrt(), li.bias), "norm.momentum"),
         (lambda n, li: (li.weight * n.weight / (n.running_var.sqrt() + n.eps), li.bias), "under the root"),
         (lambda n, li: (li.weight * n.weight / (n.running_var**2 + n.eps).sqrt(), li.bias), "do not square it"),
@@ -151,7 +151,7 @@ def in_place(norm, linear):
         (lambda n, li: (li.weight[:2], li.bias), "(K, C) is (6, 6)"),
         (lambda n, li: (li.weight * 2, li.bias), "the weight is wrong"),
         (lambda n, li: (right(n, li)[0], li.bias[:2]), "one number per class"),
-        (lambda n, li: (right(n, li)[0], li.bias), "the bias must take that up"),
+        (lambda n, li: (right(n, li)[0], li.bias), "the bias must include that"),
         (lambda n, li: (right(n, li)[0], li.bias + li.weight @ n.bias), "running_mean is missing"),
         (lambda n, li: (right(n, li)[0], li.bias - li.weight @ (n.running_mean * scale(n))), "norm.bias is missing"),
         (lambda n, li: (right(n, li)[0], li.bias + li.weight @ (n.bias - n.running_mean)), "it is scaled, too"),
@@ -176,7 +176,7 @@ def test_fold(answer, says):
 
 def test_a_transposed_weight_of_another_shape_is_named():
     norm, linear = check._head(1, 9, 5)
-    assert "turn it round" in check._folding_fault((linear.weight.T, linear.bias), norm, linear)
+    assert "transpose it" in check._folding_fault((linear.weight.T, linear.bias), norm, linear)
 
 
 def test_solutions_pass_and_fold_as_camlib_does(capsys):
