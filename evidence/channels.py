@@ -141,7 +141,7 @@ def findings(photos: list[dict[str, Any]], maps: list[dict[str, Any]]) -> list[d
     by_means = sum(row["largest_means_keep_best"] for row in half)
     base = [row["also_count_for_runner_up"] / row["count"] for row in photos]
     aboves = [sum(row["peaks_on_object"][seed] > row["cells_on_object"] for row in maps) for seed in range(SEEDS)]
-    above = min(aboves)
+    objects = f"{min(aboves)} to {max(aboves)}" if min(aboves) < max(aboves) else f"{min(aboves)}"
     claims = [max(row["largest_claim"]) / row["logit"] for row in maps]
     decides = sum(row["loudest_decides"] for row in photos)
     loudest = sum(row["largest_weight_loudest"] for row in photos)
@@ -202,13 +202,10 @@ def findings(photos: list[dict[str, Any]], maps: list[dict[str, Any]]) -> list[d
             "A map from the last layer of a head with a hidden layer often peaks on the object, but misses the logit.",
             f"{len(maps)} labelled objects that are among the five best classes and leave cells free; {SEEDS} seeds of "
             f"{SHUFFLES} shuffles; control: the share of cells on the object",
-            f"more often than chance on {min(aboves)} to {max(aboves)} of {len(maps)}; the largest claim is "
-            f"{max(claims):.0%} of the logit",
+            f"more often than chance on {objects} of {len(maps)}; the largest claim is {max(claims):.0%} of the logit",
             [
                 f"for the {len(maps)} labelled objects",
-                f"for {above} of {len(maps)}"
-                if above == max(aboves)
-                else f"for {above} to {max(aboves)} of {len(maps)}",
+                f"for {objects} of {len(maps)}",
                 "as much as half of the logit" if max(claims) < 0.5 else f"more than {max(claims):.0%} of the logit",
             ],
         ),
