@@ -35,9 +35,9 @@ def one_limit(maps: Sequence[Any], answer: Any) -> str:
     if len(given) == 2 and given[0] == -given[1]:
         given = np.abs(given[1:])
     if len(given) == len(values):
-        return "A limit per map is a scale per map, and you could not compare the colours. One number for all."
+        return "One limit per map means one scale per map, and you cannot compare the colours. Use one for all."
     if len(given) == 2:
-        return f"From {given[0]:.1f} to {given[1]:.1f}, zero is not in the middle. One number: from -limit to limit."
+        return f"From {given[0]:.1f} to {given[1]:.1f}, zero is not in the middle. Give one number, limit."
     if len(given) != 1:
         return f"A limit is one number; yours has the shape {np.shape(answer)}."
     value = float(given[0])
@@ -55,7 +55,7 @@ def one_limit(maps: Sequence[Any], answer: Any) -> str:
         if abs(value - wrong) < 0.05:
             return f"{value:.1f}: {text}."
     if value > right:
-        return f"{value:.1f} is fair, but more than you need: the largest |value| is smaller, and all colours get pale."
+        return f"{value:.1f} works, but is more than you need: the largest |value| is smaller, so all colours get pale."
     return f"{value:.1f} is too small: a map has a larger |value|, which would be cut off."
 
 
@@ -102,13 +102,13 @@ def signed_rgb(function: Callable[[np.ndarray, float], Any]) -> str:
     if rgb.max() > 10:  # written from 0 to 255
         rgb, scaled = rgb / 255, scaled / 255
     if _cosine(rgb[0, 7] - rgb[0, 3], BLUE - GRAY) < -0.8 and _cosine(rgb[0, 8] - rgb[0, 3], RED - GRAY) > 0.8:
-        return "The colours against overshoot: take the size of the strength, np.abs, before you mix."
+        return "The colours for evidence against overshoot: take np.abs of the strength before you mix."
     if rgb.min() < -0.01 or rgb.max() > 1.01:
         inside = rgb[0, [1, 2, 3, 4, 5, 7, 8]]
         if inside.min() < -0.01 or inside.max() > 1.01:
             return f"Even within the limit, your colours go from {inside.min():.2f} to {inside.max():.2f}, not 0 to 1."
         return f"Colours from {rgb.min():.2f} to {rgb.max():.2f}: 9 is beyond the limit 3. Clip values / limit to ±1."
-    return _colour_fault(rgb[0], scaled[0]) or "Right: gray at zero, red for, blue against, and the limit is the limit."
+    return _colour_fault(rgb[0], scaled[0]) or "Right: gray at zero, red for, blue against, and the limit is respected."
 
 
 def _colour_fault(rgb: np.ndarray, scaled: np.ndarray) -> str | None:
@@ -178,7 +178,7 @@ def sparing_overlay(function: Callable[[np.ndarray, np.ndarray, float], Any]) ->
         return "Some colours are NaN or infinite."
     gray = rgb[0, :5]
     if np.abs(gray[:, 1:]).max() < 0.02 and 0.1 < gray[:, 0].max() <= 1.01:
-        return "That is OKLab: end with to_rgb."
+        return "That is still OKLab: end with to_rgb."
     scale = 255.0 if rgb.max() <= 1.01 else 1.0
     if any(np.abs(scale * (rgb - _array(other)))[SMALLER].max() > 3 for other in others):
         return "Other values change the scale: use the limit that you are given."
@@ -195,7 +195,7 @@ def _overlay_fault(lab: np.ndarray) -> str:
     if chroma[0, 5] > 0.02:
         return "Without evidence, the photo still has colours of its own: show its lightness only."
     if contrast[0] < 0.195:  # 0.2, rounded to 255 steps
-        return f"Black and white differ in lightness by only {contrast[0]:.2f}; at least 0.2, please."
+        return f"Black and white differ in lightness by only {contrast[0]:.2f}; make it at least 0.2."
     if full[:, :5].max() < 0.02:
         return "Full evidence has no colour."
     spread = 1 - np.array([chroma[row, :5].min() / (chroma[row, :5].max() + 1e-9) for row in (1, 2, 4, 5)])
@@ -205,7 +205,7 @@ def _overlay_fault(lab: np.ndarray) -> str:
         values = f"Over black to white, evidence {EVIDENCE[row]:g} of 10 has a chroma from {low:.2f} to {high:.2f}"
         middle = half[:, 1:4]  # where a screen has most colours
         if (middle.min(1) > 0.9 * middle.max(1)).all():
-            return f"{values}: not every colour exists on a screen. Less chroma, or lightness nearer the middle."
+            return f"{values}: not every colour exists on a screen. Use less chroma, or keep lightness near the middle."
         return f"{values}. Do you mix in RGB? Mix in OKLab. Or is it too much chroma for a screen?"
     if full[:, :5].mean(1).min() < 0.075:  # 0.08, rounded to 255 steps
         side = "for" if full[0, :5].mean() < full[1, :5].mean() else "against"

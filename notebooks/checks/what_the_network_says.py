@@ -61,7 +61,7 @@ def prepare(function: Callable[[Image.Image], Any]) -> str:
             return f"prepare returns a {type(given).__name__}; the input is a tensor (1, 3, 224, 224)."
         if fault := _shape_fault(tuple(x.shape)) or _value_fault(x, image):
             return f"{name}: {fault}"
-    return "Right: three photos become the network's input, number for number."
+    return "Right: for three photos, you get exactly the network's input."
 
 
 def _shape_fault(shape: tuple[int, ...]) -> str | None:
@@ -203,7 +203,7 @@ def softmax(function: Callable[[Tensor], Any]) -> str:
         "the largest logit is subtracted, but the exponentials are not divided by their sum": (
             logits - logits.max()
         ).exp(),
-        "that is a sigmoid: it looks at each logit alone, and the results do not sum to 1": logits.sigmoid(),
+        "that is a sigmoid: it treats each logit separately, and the results do not sum to 1": logits.sigmoid(),
         "you took the softmax twice; it takes logits, once": right.softmax(0),
     }
     if not _same(first, right):
@@ -211,7 +211,7 @@ def softmax(function: Callable[[Tensor], Any]) -> str:
             if _same(first, wrong, 1e-4):
                 return f"Not yet: {text}."
         total = float(first.sum())
-        return f"Not yet: your probabilities sum to {total:.3f}, and their ratios or values are not those of a softmax."
+        return f"Not yet: your probabilities sum to {total:.3f}, and they do not match the softmax."
     for (how, z), p in zip(large.items(), answers[1:], strict=True):
         if not _same(p, z.softmax(0)):
             text = [round(v, 3) for v in p.flatten()[:3].tolist()]
@@ -239,7 +239,7 @@ def top_five(exp: camlib.Explanation, answer: Any) -> str:
     given = [part.index if isinstance(part, camlib.explanation.Prediction) else part for part in given]
     given = [part.item() if isinstance(part, (Tensor, np.generic)) and np.ndim(part) == 0 else part for part in given]
     if len(given) != 5:
-        return f"Five classes are needed; you give {len(given)}."
+        return f"Five classes are needed; you gave {len(given)}."
     if all(isinstance(v, float) for v in given) and not all(float(v).is_integer() for v in given):
         return "Those are values; the answer is where they are. Take the indices, as argsort and topk give them."
     try:
@@ -253,7 +253,7 @@ def top_five(exp: camlib.Explanation, answer: Any) -> str:
     if sorted(indices) == sorted(order[:5]):
         return f"The right five classes, but the most probable must come first: {names}."
     if indices in (order[-5:], order[-5:][::-1]):
-        return f"Those are the five least probable classes: {names}. argsort counts upwards; sort descending."
+        return f"Those are the five least probable classes: {names}. argsort sorts upwards; reverse the order."
     hits = len(set(indices) & set(order[:5]))
     return f"Not yet: {hits} of your five classes ({names}) {'is' if hits == 1 else 'are'} among the right ones."
 
@@ -274,7 +274,7 @@ def smallest_move(exp: camlib.Explanation, answer: Any) -> str:
     move, left = int(number), exp.view.offset[1]
     best = exp.top(1)[0]
     if move == 0:
-        return f"At 0 the window has not moved, and the answer is {best.label}."
+        return f"At 0 the window has not moved, so the answer is still {best.label}."
     right = next(
         step for n in range(1, FARTHEST + 1) for step in (n, -n) if _answer(exp, step) not in (None, best.index)
     )
@@ -283,7 +283,7 @@ def smallest_move(exp: camlib.Explanation, answer: Any) -> str:
         side = "right" if move > 0 else "left"
         return f"Right: {abs(move)} pixels to the {side}, and {best.label} becomes {name}."
     if move == left + right:
-        return f"{move} is where the window then starts. The question is by how much it moved from {left}."
+        return f"{move} is where the window then starts. The question is how far it moved from {left}."
     there = _answer(exp, move)
     if there is None:
         return f"From {left}, the window cannot move by {move} pixels: it would leave the photo."
@@ -292,8 +292,8 @@ def smallest_move(exp: camlib.Explanation, answer: Any) -> str:
     if there == best.index:
         return f"With a move of {move}, the answer is still {best.label}."
     return (
-        f"With a move of {move}, the answer is {exp.classifier.labels[there]}: it changes. But a smaller move does it, "
-        "too. Look to both sides."
+        f"With a move of {move}, the answer is {exp.classifier.labels[there]}: it changes. But a smaller move is "
+        "enough. Try both sides."
     )
 
 

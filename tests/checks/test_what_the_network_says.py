@@ -176,7 +176,7 @@ def crocodile(clf):
         (lambda z, names: z.topk(5), "take .indices"),
         (lambda z, names: z.sort(descending=True), "take .indices"),
         (lambda z, names: set(z.topk(5).indices.tolist()), "A set has no order"),
-        (lambda z, names: z.topk(3).indices, "you give 3"),
+        (lambda z, names: z.topk(3).indices, "you gave 3"),
         (lambda z, names: z.argmax(), "Five classes"),
         (lambda z, names: 5, "Five classes are needed"),
         (lambda z, names: torch.tensor([0, 1, 2, 3, int(z.argmax())]), "1 of your five classes"),
@@ -190,7 +190,7 @@ def test_top_five(portrait, answer, says):
 
 def test_top_five_takes_predictions(portrait):
     assert check.top_five(portrait, portrait.top(5)).startswith("Right: academic gown")
-    assert "you give 4" in check.top_five(portrait, portrait.top(4))
+    assert "you gave 4" in check.top_five(portrait, portrait.top(4))
 
 
 @pytest.mark.parametrize(
