@@ -1,6 +1,8 @@
 """Checks of chapter 04: each looks at an answer and says what is right, or which mistake it shows."""
 
+import re
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -28,17 +30,18 @@ def _answer(function: Callable[..., Any], *inputs: Any) -> Tensor | str:
     if given is None or given is ...:
         return "No answer yet: your function returns nothing."
     try:
-        if isinstance(given, (list, tuple)):
-            given = np.array([np.asarray(_tensor(part)) for part in given])
-        return _tensor(given).float()
+        return torch.as_tensor(_array(given)).float()
     except (TypeError, ValueError, RuntimeError):
         return f"The answer is a tensor of numbers; this is a {type(given).__name__}."
 
 
-def _tensor(value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):
-        value = value.copy()  # torch takes no negative strides, as from [::-1]
-    return torch.as_tensor(value).detach()
+def _array(given: Any) -> np.ndarray:
+    """Numbers, arrays and tensors, also in lists of lists, as one array."""
+    if isinstance(given, (list, tuple)):
+        return np.array([_array(part) for part in given])
+    if isinstance(given, np.ndarray):
+        given = given.copy()  # torch takes no negative strides, as from [::-1]
+    return np.asarray(torch.as_tensor(given).detach())
 
 
 def _same(given: Tensor, other: Tensor) -> bool:
@@ -48,6 +51,21 @@ def _same(given: Tensor, other: Tensor) -> bool:
 def _named(given: Tensor, mistakes: dict[str, Tensor]) -> str:
     """The first mistake that gives these values; empty if none does."""
     return next((text for text, other in mistakes.items() if _same(given, other)), "")
+
+
+def _reshaped(given: Tensor, right: Tensor) -> str:
+    """Whether these are the right values (B, K, h, w), in another order of the axes, and then reshaped; or empty."""
+    for order in permutations(range(4)):
+        if order != (0, 1, 2, 3) and _same(given, right.permute(order).reshape(right.shape)):
+            letters = "".join("bkhw"[axis] for axis in order)
+            if letters == "bkwh":
+                return "Height and width are exchanged, and a reshape hides it: rows and columns are in wrong places."
+            came = "the classes came last" if letters == "bhwk" else f"its axes came in the order {letters}"
+            return (
+                f"The sum is right, but {came}, and reshape does not move an axis: use permute, or name the axes of "
+                "the result in einsum."
+            )
+    return ""
 
 
 def _stretched(maps: Tensor) -> Tensor:
@@ -64,7 +82,7 @@ def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
     for k in (2, 0):
         given = _answer(function, features, weight, k)
         if isinstance(given, str):
-            return given
+            return given + _fixed_size(given)
         right = torch.einsum("c,chw->hw", weight[k], features)
         products = weight[k][:, None, None] * features
         if _same(given, right):
@@ -83,6 +101,12 @@ def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
             "The channels are added up without their weights": features.sum(0),
             "Only the last channel is left: does the loop overwrite the sum?": products[-1],
             "Only the first channel is there: does the function return inside the loop?": products[0],
+            "The first channel is in the sum twice: start the sum with 0": right + products[0],
+            "The sum starts with a channel that has no weight: start it with 0": right + features[0],
+            "The first channel has no weight: start the sum with 0, and weight every channel": (
+                right - products[0] + features[0]
+            ),
+            "Height and width are exchanged, and a reshape hides it": right.T.reshape(H, W),
             "The last channel is missing": products[:-1].sum(0),
             "The first channel is missing": products[1:].sum(0),
             "The evidence against the class is gone: no ReLU here, a map has both signs": right.relu(),
@@ -101,6 +125,17 @@ def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
             return f"Not yet. The shape is {tuple(given.shape)}; a map of {(H, W)} cells has the shape {(H, W)}."
         return "Not yet. The shape is right, the values are not: each cell is the sum of weight times feature."
     return f"Right: features {(C, H, W)} become a map {(H, W)}, and every value agrees."
+
+
+def _fixed_size(stopped: str) -> str:
+    """A hint where the sizes of the chapter are written into the function, and the check has others."""
+    if "stops" not in stopped:
+        return ""
+    if re.search(r"\b(7|49)\b", stopped):
+        return f". The check has {H} × {W} cells, not 7 × 7: take the sizes from features.shape."
+    if "out of bounds" in stopped or "out of range" in stopped or "1280" in stopped:
+        return f". The check has {C} channels and {K} classes: take the sizes from the shapes."
+    return ""
 
 
 # Exercise 2
@@ -126,31 +161,30 @@ def channels_last(cams: Maps) -> str:
         "Weights and channels are summed apart: the channel axis needs one and the same letter in both.": (
             torch.einsum("kd,bhwc->bkhw", weight, features)
         ),
-        "reshape does not move axes, it cuts the list of numbers anew: name the axes in their order, b, h, w, c.": (
+        "reshape does not move an axis, it cuts the list of numbers anew: name the axes in their order, b, h, w, c.": (
             torch.einsum("kc,bchw->bkhw", weight, features.reshape(B, C, H, W))
-        ),
-        "Height and width are exchanged, and a reshape hides it: rows and columns are in the wrong places.": (
-            torch.einsum("bhwc,kc->bkwh", features, weight).reshape(B, K, H, W)
         ),
         "Every photo of the batch has the map of the first: use all of features, not features[0].": (
             right[:1].expand_as(right)
         ),
     }
-    return _named(given, mistakes) or (
-        "The shape is right, the values are not: for each cell, the sum over the channels of weight times feature."
+    return (
+        _named(given, mistakes)
+        or _reshaped(given, right)
+        or ("The shape is right, the values are not: for each cell, the sum over the channels of weight times feature.")
     )
 
 
 def _wrong_shape(shape: tuple[int, ...]) -> str:
     known = {
-        (K, H, W): "the batch axis is missing: put b behind the arrow, and use all photos, not features[0]",
-        (B, H, W): "the classes are missing: put k behind the arrow",
-        (B, H, W, K): "the classes come last: that is the layout of the features; write b, k, h, w behind the arrow",
+        (K, H, W): "the batch axis is missing: put b after the arrow, and use all photos, not features[0]",
+        (B, H, W): "the classes are missing: put k after the arrow",
+        (B, H, W, K): "the classes come last: that is the layout of the features; write b, k, h, w after the arrow",
         (B, K, W, H): "height and width are exchanged: on a 7 × 7 grid nobody would notice",
         (K, B, H, W): "batch and classes are exchanged",
-        (B, K): "the cells are summed too: a letter that is missing behind the arrow is summed, so write h and w",
-        (B, K, H): "w is summed: a letter that is missing behind the arrow is summed",
-        (B, K, W): "h is summed: a letter that is missing behind the arrow is summed",
+        (B, K): "the cells are summed over, too: every letter that is missing after the arrow is; write h and w",
+        (B, K, H): "w is summed over: a letter that is missing after the arrow is",
+        (B, K, W): "h is summed over: a letter that is missing after the arrow is",
         (B, K, H * W): "the cells are still one list: give them back their rows and columns",
         (B, C, H, W): "these are the channels in another order: they are not yet weighted and summed",
     }
@@ -167,8 +201,7 @@ def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
     features, weight, bias = _draw(B, C, H, W), _draw(K, C, seed=5), _draw(K, seed=6) + 3
     given = _answer(function, features, weight, bias)
     if isinstance(given, str):
-        hint = " The kernel has four axes: (out, in, height, width)." if "stops" in given else ""
-        return given + hint
+        return given + _conv_hint(given)
     maps = torch.einsum("kc,bchw->bkhw", weight, features)
     right = maps + bias[:, None, None]
     if _same(given, right):
@@ -189,9 +222,22 @@ def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
     }
     if reason := _named(given, mistakes):
         return f"Not yet. {reason}."
+    if reason := _reshaped(given, right):
+        return f"Not yet. {reason}"
     if given.shape != right.shape:
         return f"Not yet. The shape is {tuple(given.shape)}, not (B, K, h, w) = {(B, K, H, W)}."
     return "Not yet. The shape is right, the values are not: weight times feature, summed over the channels, plus bias."
+
+
+def _conv_hint(stopped: str) -> str:
+    """A hint for what F.conv2d, or the addition of the bias, does not accept."""
+    if "bias" in stopped:
+        return ". The bias is one number for each class, (K,), in the place after the kernel."
+    if re.search(r"conv2d|convolution|kernel|weight|channels", stopped):
+        return ". The kernel has four axes: (out, in, height, width)."
+    if re.search(rf"\(({H}|{W})\) must match the size of tensor b \({K}\)", stopped):
+        return ". To add the bias yourself, give it the axes of the maps: bias[:, None, None]."
+    return ""
 
 
 # Exercise 4
@@ -251,37 +297,96 @@ WRONG: dict[str, tuple[Maps, str]] = {
         lambda f, w: _einsum(f, w).flip(1),
         "Try more than one class, and compare each.",
     ),
+    "one that is off by about 0.1 in every cell": (
+        lambda f, w: _einsum(f, w) + 0.1 * _draw(len(f), len(w), *f.shape[2:]),
+        "Choose a smaller tolerance: 1e-4 is enough for rounding.",
+    ),
+    "one that is wrong in the last class only": (
+        lambda f, w: _einsum(f, w) + (torch.arange(len(w)) == len(w) - 1)[:, None, None],
+        "Compare the maps of all classes.",
+    ),
+    "one that fills the last map only": (
+        lambda f, w: F.pad(_einsum(f, w)[-1:, -1:], (0, 0, 0, 0, len(w) - 1, 0, len(f) - 1, 0)),
+        "Compare all maps, not only the last one.",
+    ),
+    "one that is wrong in the last cell only": (
+        lambda f, w: _einsum(f, w) + F.pad(torch.ones(1, 1), (f.shape[3] - 1, 0, f.shape[2] - 1, 0)),
+        "Compare every cell.",
+    ),
 }
 
 
-def _verdict(passes: Callable[[Maps], Any], program: Maps) -> tuple[bool | None, Exception | None]:
-    """What a learner's test says of a program; None where it says nothing. An exception counts as a no."""
+TRIES = 3  # of each right program: rounding differs from input to input
+
+
+def _verdict(passes: Callable[[Maps], Any], program: Maps) -> tuple[bool | str | None, Exception | None]:
+    """What a learner's test says of a program: True, False (also by an exception), None, or why it is none of them."""
     try:
         given = passes(program)
-        return (None, None) if given is None or given is ... else (bool(given), None)
     except Exception as error:  # an assert of the test, or shapes that do not fit
         return False, error
+    if given is None or given is ...:
+        return None, None
+    try:
+        values = _array(given)
+    except (TypeError, ValueError, RuntimeError):
+        values = None
+    if values is None or values.size == 0:
+        return f"Your test returns {_short(given)}, a {type(given).__name__}; return True or False.", None
+    if values.size > 1:
+        return f"Your test returns {values.size} values; return one answer, for example with .all().", None
+    value = values.item()
+    if value in (0, 1):  # False and True, too
+        return bool(value), None
+    return f"Your test returns the number {value:.4g}; return True or False: compare it with a tolerance.", None
+
+
+def _short(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 20 else text[:20] + "…"
 
 
 def notices(passes: Callable[[Maps], Any]) -> str:
     """A test of programs (features, weight) -> maps: it must accept the right ones and refuse the wrong ones."""
-    wrong = {name: _verdict(passes, program)[0] for name, (program, _) in WRONG.items()}
+    answers = {name: _verdict(passes, program) for name, (program, _) in WRONG.items()}
+    wrong = {name: answer for name, (answer, _) in answers.items()}
+    errors = [error for _, error in answers.values() if error is not None]
+    # A test of bare asserts returns None for a right program. One that forgets its return does so, too, and may still
+    # stop where shapes do not fit.
+    asserts = any(isinstance(error, AssertionError) for error in errors) or len(errors) > len(WRONG) / 2
     for name, program in RIGHT.items():
-        answer, error = _verdict(passes, program)
-        if answer is None and False not in wrong.values():
-            return "No answer yet: return True where the maps are right, otherwise False."
-        if error is not None:
-            reason = str(error).splitlines()[0] if str(error) else "no message"
-            return f"Your test stops at a right program, {name}: {type(error).__name__}: {reason}"
-        if answer is False:
-            return (
-                f"Your test refuses a right program, {name}. Programs add in different orders, so compare with a "
-                "tolerance. If you do, look for a mistake in the maps that you expect."
-            )
+        for _ in range(TRIES):
+            answer, error = _verdict(passes, program)
+            if error is not None:
+                reason = str(error).splitlines()[0] if str(error) else "no message"
+                return f"Your test stops at a right program, {name}: {type(error).__name__}: {reason}{_refused(error)}"
+            if isinstance(answer, str):
+                return answer
+            if answer is False:
+                return f"Your test refuses a right program, {name}. {TOLERANCE}"
+            if answer is None and not asserts:
+                if all(value is None or answers[key][1] for key, value in wrong.items()):
+                    return "No answer yet: return True where the maps are right, otherwise False."
+                return f"Your test says nothing about a right program, {name}: return True there, not None."
+    if odd := [answer for answer in wrong.values() if isinstance(answer, str)]:
+        return odd[0]
     missed = [name for name, answer in wrong.items() if answer is not False]
     if not missed:
         return f"Right: your test accepts {len(RIGHT)} right programs and refuses {len(WRONG)} wrong ones."
-    hint = WRONG[missed[0]][1]
+    if not asserts and (silent := [name for name in missed if wrong[name] is None]):
+        return f"Your test says nothing about a wrong program, {silent[0]}: return False there, not None."
     return (
-        f"Your test notices {len(WRONG) - len(missed)} of {len(WRONG)} wrong programs. It accepts {missed[0]}. {hint}"
+        f"Your test notices {len(WRONG) - len(missed)} of {len(WRONG)} wrong programs. It accepts {missed[0]}. "
+        f"{WRONG[missed[0]][1]}"
     )
+
+
+TOLERANCE = (
+    "Programs add in different orders, so compare with a tolerance, such as atol=1e-4: that of torch.allclose, 1e-8, "
+    "is too small near zero. If you do, look for a mistake in the maps that you expect."
+)
+
+
+def _refused(error: Exception) -> str:
+    """What to add where an assert refuses a right program."""
+    return f". {TOLERANCE}" if isinstance(error, AssertionError) else ""

@@ -157,7 +157,7 @@ def letters() -> Figure:
     for text, x, y, size in words:
         ax.text(x, y, text, fontsize=size, ha="center", va="center")
     notes = [
-        ("c", "in both, not behind the arrow: summed", 0.5, 0.52),
+        ("c", "in both, not after the arrow: summed over", 0.5, 0.52),
         ("k", "stays: a result for each class", 0.5, 0.2),
         ("h", "", 4.95, 0.52),
         ("w", "stay: a result for each cell", 5.15, 0.52),

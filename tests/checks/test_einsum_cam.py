@@ -73,6 +73,10 @@ def test_class_map_is_right_in_any_form(function):
         (lambda f, w, k: products(f, w, k)[0], "return inside the loop?"),
         (lambda f, w, k: sum(products(f, w, k)[c] for c in range(5)), "The last channel is missing"),
         (lambda f, w, k: sum(products(f, w, k)[c] for c in range(1, 6)), "The first channel is missing"),
+        (lambda f, w, k: products(f, w, k)[0] + one(f, w, k), "The first channel is in the sum twice"),
+        (lambda f, w, k: f[0] + one(f, w, k), "starts with a channel that has no weight"),
+        (lambda f, w, k: f[0] + products(f, w, k)[1:].sum(0), "The first channel has no weight"),
+        (lambda f, w, k: one(f, w, k).T.reshape(3, 5), "a reshape hides it"),
         (lambda f, w, k: one(f, w, k).relu(), "no ReLU here"),
         (lambda f, w, k: stretched(one(f, w, k)), "stretched to 0..1"),
         (lambda f, w, k: one(f, w, 3), "This is the map of class 3; the check asked for class 2"),
@@ -81,6 +85,9 @@ def test_class_map_is_right_in_any_form(function):
         (lambda f, w, k: torch.zeros(2, 2), "The shape is (2, 2)"),
         (lambda f, w, k: 0, "The shape is ()"),
         (lambda f, w, k: w[:, k] * f, "your function stops: RuntimeError"),
+        (lambda f, w, k: torch.zeros(7, 7) + f[0], ". The check has 3 × 5 cells, not 7 × 7"),
+        (lambda f, w, k: (w[k] @ f.flatten(1)).reshape(7, 7), ". The check has 3 × 5 cells, not 7 × 7"),
+        (lambda f, w, k: sum(w[k, c] * f[c] for c in range(1280)), ". The check has 6 channels and 4 classes"),
         (lambda f, w: f, "your function stops: TypeError"),
         (lambda f, w, k: "a map", "this is a str"),
         (lambda f, w, k: [one(f, w, k), 1], "this is a list"),
@@ -111,15 +118,18 @@ def right(features, weight):
         (lambda f, w: right(f, w).numpy(), "Right: features (2, 3, 5, 6)"),
         (lambda f, w: right(f.double(), w.double()).tolist(), "Right: features (2, 3, 5, 6)"),
         (lambda f, w: list(right(f, w)), "Right: features (2, 3, 5, 6)"),
+        (lambda f, w: [list(maps) for maps in right(f, w)], "Right: features (2, 3, 5, 6)"),
+        (lambda f, w: [tuple(map(np.asarray, maps)) for maps in right(f, w)], "Right: features (2, 3, 5, 6)"),
+        (lambda f, w: [[one_map, 1] for one_map in right(f, w)], "this is a list"),
         (lambda f, w: f @ w.T, "the classes come last"),
         (pattern("bhwc,kc->bkwh"), "height and width are exchanged"),
         (pattern("bwhc,kc->bkhw"), "height and width are exchanged"),
         (lambda f, w: torch.einsum("hwc,kc->khw", f[0], w), "the batch axis is missing"),
         (pattern("bhwc,kc->kbhw"), "batch and classes are exchanged"),
         (pattern("bhwc,kc->bhw"), "the classes are missing"),
-        (pattern("bhwc,kc->bk"), "the cells are summed too"),
-        (pattern("bhwc,kc->bkh"), "w is summed"),
-        (pattern("bhwc,kc->bkw"), "h is summed"),
+        (pattern("bhwc,kc->bk"), "the cells are summed over, too"),
+        (pattern("bhwc,kc->bkh"), "w is summed over"),
+        (pattern("bhwc,kc->bkw"), "h is summed over"),
         (lambda f, w: right(f, w).flatten(2), "still one list"),
         (lambda f, w: f.permute(0, 3, 1, 2), "not yet weighted"),
         (pattern("bhwc,kc->bkhwc"), "which is too much, or missing"),
@@ -127,8 +137,19 @@ def right(features, weight):
         (lambda f, w: right(f, w).relu(), "no ReLU here"),
         (lambda f, w: stretched(right(f, w)), "stretched to 0..1"),
         (lambda f, w: right(f, w) / 6, "do not average"),
-        (lambda f, w: torch.einsum("bchw,kc->bkhw", f.reshape(2, 6, 3, 5), w), "reshape does not move axes"),
+        (
+            lambda f, w: torch.einsum("bchw,kc->bkhw", f.reshape(2, 6, 3, 5), w),
+            "reshape does not move an axis, it cuts",
+        ),
         (lambda f, w: pattern("bhwc,kc->bkwh")(f, w).reshape(2, 4, 3, 5), "a reshape hides it"),
+        (
+            lambda f, w: (f @ w.T).reshape(2, 4, 3, 5),
+            "The sum is right, but the classes came last, and reshape does not",
+        ),
+        (
+            lambda f, w: pattern("bhwc,kc->kbhw")(f, w).reshape(2, 4, 3, 5),
+            "in the order kbhw, and reshape does not move",
+        ),
         (lambda f, w: right(f[:1].expand_as(f), w), "the map of the first"),
         (lambda f, w: 2 * right(f, w), "the values are not"),
         (pattern("bchw,kc->bkhw"), "your function stops: RuntimeError"),
@@ -175,11 +196,22 @@ def as_layer(features, weight, bias):
         (lambda f, w, b: logits(f, w, b).flatten(2), "still one list"),
         (lambda f, w, b: logits(f, w, b)[..., :2], "The shape is (2, 4, 3, 2)"),
         (lambda f, w, b: 2 * logits(f, w, b), "the values are not"),
-        (lambda f, w, b: F.conv2d(f, w, b), "The kernel has four axes"),
+        (lambda f, w, b: logits(f, w, b).movedim(1, -1).reshape(2, 4, 3, 5), "the classes came last, and reshape"),
+        (lambda f, w, b: logits(f, w, b).transpose(2, 3).reshape(2, 4, 3, 5), "a reshape hides it"),
+        (lambda f, w, b: F.conv2d(f, w, b), ". The kernel has four axes"),
+        (lambda f, w, b: F.conv2d(f, w[:, :, None], b), ". The kernel has four axes"),
+        (lambda f, w, b: F.conv2d(f, w[:, :, None, None], b[:2]), ". The bias is one number for each class"),
+        (lambda f, w, b: logits(f, w, 0 * b) + b, ". To add the bias yourself"),
+        (lambda f, w, b: logits(f, w, 0 * b) + b[:, None], ". To add the bias yourself"),
     ],
 )
 def test_cell_logits(function, says):
     assert says in check.cell_logits(function)
+
+
+def test_other_errors_have_no_hint_on_the_kernel():
+    given = check.cell_logits(lambda f, w, b: F.conv(f, w, b))
+    assert "AttributeError" in given and "kernel" not in given
 
 
 # --- exercise 4 ------------------------------------------------------------------------------------------------------
@@ -217,6 +249,49 @@ def asserting(make_maps):
     assert sized(same=close)(make_maps)
 
 
+def comparing(pick, tolerance=1e-4):
+    """A test that compares a part of the maps."""
+
+    def passes(make_maps):
+        features, weight = torch.randn(2, 3, 4, 5), torch.randn(6, 3)
+        maps, expected = make_maps(features, weight), by_loop(features, weight)
+        return maps.shape == expected.shape and torch.allclose(pick(maps), pick(expected), atol=tolerance)
+
+    return passes
+
+
+def weakly_asserting(make_maps):
+    assert make_maps(torch.randn(2, 3, 4, 5), torch.randn(6, 3)).shape == (2, 6, 4, 5)
+
+
+def no_return(make_maps):
+    sized(same=close)(make_maps)
+
+
+def returns_no_false(make_maps):
+    if sized(same=close)(make_maps):
+        return True
+
+
+def returns_no_true(make_maps):
+    if not sized(same=close)(make_maps):
+        return False
+
+
+def stops_without_return(make_maps):
+    close(make_maps(torch.randn(2, 3, 4, 5), torch.randn(6, 3)), torch.zeros(2, 6, 4, 5))
+
+
+def raising(make_maps):
+    if not sized(same=close)(make_maps):
+        raise ValueError("wrong")
+
+
+def error_of(make_maps):
+    features, weight = torch.randn(2, 3, 4, 4), torch.randn(6, 3)
+    return (make_maps(features, weight) - by_loop(features, weight)).abs()
+
+
 def as_numpy(make_maps):
     return np.bool_(sized(same=close)(make_maps))
 
@@ -225,9 +300,22 @@ def as_tensor(make_maps):
     return torch.tensor(sized(same=close)(make_maps))
 
 
-@pytest.mark.parametrize("passes", [sized(same=close), sized(h=3, w=3, same=close), asserting, as_numpy, as_tensor])
+@pytest.mark.parametrize(
+    "passes",
+    [
+        sized(same=close),
+        sized(h=3, w=3, same=close),
+        asserting,
+        raising,
+        as_numpy,
+        as_tensor,
+        lambda make_maps: int(sized(same=close)(make_maps)),
+        lambda make_maps: (error_of(make_maps) < 1e-4).all(),
+        lambda make_maps: [sized(same=close)(make_maps)],
+    ],
+)
 def test_a_good_test_is_accepted(passes):
-    assert check.notices(passes) == "Right: your test accepts 3 right programs and refuses 10 wrong ones."
+    assert check.notices(passes) == "Right: your test accepts 3 right programs and refuses 14 wrong ones."
 
 
 @pytest.mark.parametrize(
@@ -235,8 +323,35 @@ def test_a_good_test_is_accepted(passes):
     [
         (lambda make_maps: None, "No answer yet"),
         (lambda make_maps: ..., "No answer yet"),
-        (lambda make_maps: True, "notices 0 of 10 wrong programs. It accepts one that sums weights"),
+        (lambda make_maps: True, "notices 0 of 14 wrong programs. It accepts one that sums weights"),
         (lambda make_maps: False, "refuses a right program, einsum"),
+        (no_return, "No answer yet"),
+        (stops_without_return, "No answer yet"),
+        (
+            returns_no_false,
+            "says nothing about a wrong program, one that sums weights and channels apart: return False",
+        ),
+        (returns_no_true, "says nothing about a right program, einsum: return True there"),
+        (weakly_asserting, "notices 1 of 14 wrong programs"),
+        (
+            lambda make_maps: error_of(make_maps) < 1e-4,
+            "returns 192 values; return one answer, for example with .all()",
+        ),
+        (lambda make_maps: (error_of(make_maps) < 1e-4).numpy(), "returns 192 values"),
+        (lambda make_maps: [True, False], "returns 2 values"),
+        (
+            lambda make_maps: "yes" if sized(same=close)(make_maps) else "no",
+            "returns 'yes', a str; return True or False",
+        ),
+        (lambda make_maps: {}, "returns {}, a dict"),
+        (lambda make_maps: [], "returns [], a list"),
+        (lambda make_maps: sized(same=close)(make_maps) or "no", "returns 'no', a str"),
+        (lambda make_maps: error_of(make_maps).max() + 1, "return True or False: compare it with a tolerance"),
+        (lambda make_maps: 1 if sized(same=close)(make_maps) else 2, "returns the number 2"),
+        (comparing(lambda maps: maps[1, 2]), "wrong in the last class only. Compare the maps of all classes"),
+        (comparing(lambda maps: maps[1, 5]), "one that fills the last map only. Compare all maps"),
+        (comparing(lambda maps: maps[..., :-1, :]), "wrong in the last cell only. Compare every cell"),
+        (comparing(lambda maps: maps, tolerance=0.5), "off by about 0.1 in every cell. Choose a smaller tolerance"),
         (lambda make_maps: 1 / 0, "stops at a right program, einsum: ZeroDivisionError: division by zero"),
         (lambda: True, "stops at a right program, einsum: TypeError"),
         (identity, "the mean of the map into every cell. Compare every cell"),
@@ -249,7 +364,8 @@ def test_a_good_test_is_accepted(passes):
             "the mean of the map into every cell. Compare every cell, not only means, and",
         ),
         (sized(same=lambda a, b: True), "Compare values"),
-        (sized(c=200, same=torch.equal), "compare with a tolerance"),
+        (sized(c=200, same=torch.equal), "such as atol=1e-4: that of torch.allclose, 1e-8, is too small"),
+        (sized(c=200), "such as atol=1e-4: that of torch.allclose, 1e-8, is too small near zero"),
     ],
 )
 def test_a_weak_test_is_named(passes, says):
