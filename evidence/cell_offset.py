@@ -5,9 +5,10 @@ where the cell looks minus the place where it is drawn; positive means further d
 
 - gradients: `camlib.receptive_field_offset` of ResNet-18 and EfficientNet-Lite0 with random weights, six draws each
   (EfficientNet-Lite0 also with the statistics of its normalisations taken from the photos), and of the bundled, trained
-  network, with noise of two contrasts (the standard error is that of the probes);
+  network, by eight seeds of the noise and with noise of two contrasts;
 - patches: round cut-outs of the photos at known places of a gray canvas. The offset is the place of the cut-out minus
-  the place of the change in the map, for four sizes of cut-outs, as drawn and corrected by the first measurement;
+  the place of the change in the map, for four sizes of cut-outs, as drawn and corrected by the first measurement (for
+  the trained network, by that of each seed);
 - objects: cut-outs of the objects whose boxes are known, upright, upside down and mirrored, at nine places. Half the
   difference of two orientations turns with the object and belongs to it; their mean stays and belongs to the network.
 
@@ -36,9 +37,12 @@ DATA = Path(__file__).parent.parent / "data"
 DIVE = "notebooks/deep_dives/where_a_cell_looks.ipynb"
 SIDE, GRAY = 224, 128
 WHOLE = camlib.View.identity((SIDE, SIDE))
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 DRAWS = 6
+SEEDS = 8  # of the noise that measures the trained network
 SIDES = (32, 48, 64, 96)  # of the cut-outs: pixels
 PATCHES = {True: 96, False: 24}  # of each size: for the trained network, and for each random one
+HOW = ("drawn", "corrected")
 OBJECT = 80  # pixels of an object's longer side
 TURNS = {"upright": (1, 1), "upside down": (-1, 1), "mirrored": (1, -1)}  # steps along y and x
 RESNET, LITE, CALIBRATED, TRAINED = "ResNet-18, random", "Lite0, random", "Lite0, random, normalised", "Lite0, trained"
@@ -103,19 +107,22 @@ def hot_middle(maps: Tensor, offset: tuple[float, float] = (0.0, 0.0)) -> np.nda
     return middle((heat - heat.amax((1, 2), keepdim=True) / 2).clamp(min=0))
 
 
-def patch_offsets(
-    clf: camlib.Classifier, photos: list[np.ndarray], offset: tuple[float, float], count: int
-) -> dict[str, Any]:
-    """Patch minus map, as drawn and corrected, for each size: the mean of each photo, (12, 2)."""
+def patch_changes(clf: camlib.Classifier, photos: list[np.ndarray], count: int) -> dict[int, tuple[np.ndarray, Tensor]]:
+    """For each size: the places of the patches (N / 12, 12, 2), and the change of the map (N, h, w) that each makes."""
     empty = features(clf, np.full((1, SIDE, SIDE, 3), GRAY, np.uint8))
-    table: dict[str, Any] = {}
+    changes = {}
     for side in SIDES:
         pictures, places = patches(photos, side, count)
-        change = (features(clf, pictures) - empty).square().sum(1)
-        for how, by in (("drawn", (0.0, 0.0)), ("corrected", offset)):
-            gap = places - hot_middle(change, by)
-            table.setdefault(how, {})[side] = gap.reshape(-1, len(photos), 2).mean(0)
-    return table
+        changes[side] = places.reshape(-1, len(photos), 2), (features(clf, pictures) - empty).square().sum(1)
+    return changes
+
+
+def patch_offsets(changes: dict[int, tuple[np.ndarray, Tensor]], offset: tuple[float, float]) -> dict[int, np.ndarray]:
+    """Patch minus map, drawn with this offset, for each size: the mean of each photo, (12, 2)."""
+    return {
+        side: (places - hot_middle(change, offset).reshape(places.shape)).mean(0)
+        for side, (places, change) in changes.items()
+    }
 
 
 # Objects
@@ -147,7 +154,7 @@ def object_row(clf: camlib.Classifier, name: str, label: str, piece: np.ndarray)
     for turn, (down, right) in TURNS.items():
         canvases, places = np.full((9, SIDE, SIDE, 3), GRAY, np.uint8), []
         for n, canvas in enumerate(canvases):
-            top, left = 72 + 42 * (n // 3 - 1), 72 + 42 * (n % 3 - 1)
+            top, left = 112 - h // 2 + 42 * (n // 3 - 1), 112 - w // 2 + 42 * (n % 3 - 1)
             canvas[top : top + h, left : left + w] = piece[::down, ::right]
             places.append([top + h / 2, left + w / 2])
         values = features(clf, canvases)
@@ -173,19 +180,40 @@ def measure(out: Path) -> None:
     jobs = [(kind, seed) for kind in EXPECTED for seed in range(DRAWS)] + [(TRAINED, 0)]
     for kind, seed in tqdm(jobs, unit="network"):
         clf = trained if kind == TRAINED else drawn(kind, seed, inputs)
-        measured = _measured_offsets(clf, probes=64 if kind == TRAINED else 16)
-        offset = measured.mean(0).tolist()
-        found = patch_offsets(clf, pixels, (offset[0], offset[1]), PATCHES[kind == TRAINED])
-        networks.append({"network": kind, "seed": seed, "gradient": measured.numpy(), "patches": found})
-        tqdm.write(f"{kind}, draw {seed}: {offset[0]:+.1f} down, {offset[1]:+.1f} right")
+        seeds = range(SEEDS) if kind == TRAINED else [0]
+        measured = np.array([_measured_offsets(clf, 64 if kind == TRAINED else 16, s).mean(0).tolist() for s in seeds])
+        changes = patch_changes(clf, pixels, PATCHES[kind == TRAINED])
+        down, right = measured.mean(0)
+        found = {"drawn": patch_offsets(changes, (0.0, 0.0)), "corrected": patch_offsets(changes, (down, right))}
+        networks.append({"network": kind, "seed": seed, "gradient": measured, "patches": found})
+        tqdm.write(f"{kind}, draw {seed}: " + "; ".join(f"{down:+.1f}, {right:+.1f}" for down, right in measured))
+    noise = [
+        {"down": down, "right": right, "distance": distance(patch_offsets(changes, (down, right)))}
+        for down, right in measured.tolist()
+    ]
     stronger = camlib.load_model(bundled_network(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    contrast = [spread(values) for values in _measured_offsets(stronger).numpy().T]
+    values = [_measured_offsets(stronger, 64, s).mean(0).tolist() for s in tqdm(range(SEEDS), unit="seed")]
+    contrast = {d: spread(v) for d, v in zip(("down", "right"), np.transpose(values), strict=True)}
     rows = [object_row(trained, *cut) for cut in tqdm(objects(photos), unit="object")]
     summaries = {kind: summary([n for n in networks if n["network"] == kind]) for kind in (*EXPECTED, TRAINED)}
-    right = [row for row in rows if max(row[f"{turn}, rank"] for turn in TURNS) <= 5]
-    stays = {d: spread([row[d]["stays"] for row in right]) for d in ("down", "right")}
-    result = rounded({"networks": summaries, "trained, stronger contrast": contrast, "stays": stays, "objects": rows})
+    ranked = [row for row in rows if max(row[f"{turn}, rank"] for turn in TURNS) <= 5]
+    stays = {d: spread([row[d]["stays"] for row in ranked]) for d in ("down", "right")}
+    stays["photos"] = len({row["photo"] for row in ranked})
+    result = rounded(
+        {
+            "networks": summaries,
+            "trained, by seed of the noise": noise,
+            "trained, stronger contrast": contrast,
+            "stays": stays,
+            "objects": rows,
+        }
+    )
     store(out, findings(result), **result)
+
+
+def distance(gaps: dict[int, np.ndarray]) -> float:
+    """The length of the mean offset over all sizes and photos."""
+    return float(np.hypot(*np.mean([gap.mean(0) for gap in gaps.values()], 0)))
 
 
 def spread(values: Any) -> dict[str, Any]:
@@ -196,21 +224,22 @@ def spread(values: Any) -> dict[str, Any]:
 
 
 def summary(networks: list[dict[str, Any]]) -> dict[str, Any]:
-    """One kind of network. Random ones: mean and error over the draws. The trained one: over the photos."""
+    """One kind of network. Random ones: mean and error over the draws.
+
+    The trained one: over the seeds of the noise, and for patches over the photos.
+    """
     table: dict[str, Any] = {}
     for axis, direction in enumerate(("down", "right")):
-        gradients = [n["gradient"][:, axis] for n in networks]
-        own = gradients[0] if len(networks) == 1 else np.mean(gradients, 1)
-        row: dict[str, Any] = {"gradient": spread(own)}
-        for how in ("drawn", "corrected"):
+        gradients = np.concatenate([n["gradient"][:, axis] for n in networks])
+        row: dict[str, Any] = {"gradient": spread(gradients)}
+        for how in HOW:
             by_size = {side: [n["patches"][how][side][:, axis] for n in networks] for side in SIDES}
             values = {side: np.mean(v, 1) if len(networks) > 1 else v[0] for side, v in by_size.items()}
             row[how] = {str(side): spread(v) for side, v in values.items()}
             row[how]["all"] = spread(np.mean(list(values.values()), 0))
         table[direction] = row
-    for how in ("drawn", "corrected"):
-        means = np.array([np.mean([n["patches"][how][side].mean(0) for side in SIDES], 0) for n in networks])
-        table[f"distance, {how}"] = np.hypot(*means.T).tolist()
+    for how in HOW:
+        table[f"distance, {how}"] = [distance(n["patches"][how]) for n in networks]
     return table
 
 
@@ -227,11 +256,16 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     """What the deep dive states."""
     networks, stays = result["networks"], result["stays"]
     resnet, lite, normalised, trained = (networks[name] for name in (RESNET, LITE, CALIBRATED, TRAINED))
-    measured = [trained[d]["gradient"]["mean"] for d in ("down", "right")]
-    lowest = [[n[d]["gradient"]["range"][0] for d in ("down", "right")] for n in (lite, normalised)]
-    smaller = all(low > most for pair in lowest for low, most in zip(pair, measured, strict=True))
+    contrast, noise = result["trained, stronger contrast"], result["trained, by seed of the noise"]
+    smaller = all(
+        n[d]["gradient"]["range"][0] > part[d]["range"][1]
+        for d in ("down", "right")
+        for n in (lite, normalised)
+        for part in ({d: trained[d]["gradient"]}, contrast)
+    )
     sizes = [trained["down"]["drawn"][str(side)] for side in (SIDES[0], SIDES[-1])]
-    drawn, corrected = trained["distance, drawn"][0], trained["distance, corrected"][0]
+    drawn, left = trained["distance, drawn"][0], [seed["distance"] for seed in noise]
+    closer = sum(d < drawn for d in left)
     return [
         finding(
             DIVE,
@@ -244,40 +278,57 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
                 f"EfficientNet-Lite0: {said(lite, 'gradient')}",
                 f"{said(resnet, 'drawn')} down and {said(resnet, 'drawn', 'right')} right",
                 f"{said(resnet, 'corrected')} and {said(resnet, 'corrected', 'right')} are left",
+                "in a single draw, {:.1f} to {:.1f} pixels".format(*ends(resnet["distance, corrected"])),
+                "{:.1f} pixels before, {:.1f} after".format(*(np.mean(lite[f"distance, {how}"]) for how in HOW)),
             ],
         ),
         finding(
             DIVE,
             "The offset of the trained EfficientNet-Lite0 is smaller than those of random weights.",
-            "six draws, with and without statistics of the normalisations; noise of two contrasts",
-            f"{'12 of 12' if smaller else 'not in all'}; {said(trained, 'gradient')} down, with statistics only "
-            f"{said(normalised, 'gradient')}",
+            f"six draws, with and without statistics of the normalisations; noise of two contrasts, {SEEDS} seeds each",
+            f"{'12 of 12 draws, each seed' if smaller else 'not in all'}; {said(trained, 'gradient')} down, with "
+            f"statistics only {said(normalised, 'gradient')}",
             [
                 f"lowers the offset to {said(normalised, 'gradient')}",
                 f"{said(trained, 'gradient')} down and {said(trained, 'gradient', 'right')} right",
-                " and ".join(number(part) for part in result["trained, stronger contrast"]),
+                "range from {:+.1f} to {:+.1f} down".format(*trained["down"]["gradient"]["range"]),
                 "smaller than the offset of each of the twelve random draws" if smaller else "not in all draws",
             ],
         ),
         finding(
             DIVE,
-            "Correcting the trained network's maps by the measured offset does not bring them closer to the patches.",
-            "patches of four sizes from 12 photos",
-            f"{drawn:.1f} pixels off as drawn, {corrected:.1f} corrected",
+            "Whether a correction brings the trained network's maps closer to the patches depends on the noise that "
+            "measured it."
+            if 0 < closer < len(noise)
+            else "Whether a correction helps does not depend on the noise that measured it.",
+            f"patches of four sizes from 12 photos, {len(noise)} seeds of the noise",
+            f"{drawn:.1f} pixels off as drawn, {min(left):.1f} to {max(left):.1f} corrected; closer for {closer} of "
+            f"{len(noise)} seeds",
             [
                 f"{said(trained, 'drawn')} down and {said(trained, 'drawn', 'right')} right",
                 f"{number(sizes[0])} for {SIDES[0]} pixels, {number(sizes[1])} for {SIDES[-1]}",
-                f"{drawn:.1f} pixels off as drawn, and {corrected:.1f} pixels off",
+                f"As drawn, the maps lie {drawn:.1f} pixels off",
+                "Corrected, they lie {:.1f} to {:.1f} pixels off".format(*ends(left)),
+                f"closer than before for {closer} of {len(noise)} noise seeds",
             ],
         ),
         finding(
             DIVE,
-            "Over objects in swapped orientations, the part of the offset that stays is a few pixels at most.",
-            f"{stays['down']['count']} objects upright, upside down and mirrored, at nine places",
+            "Over a few objects in swapped orientations, a few pixels of the offset stay on average.",
+            f"{stays['down']['count']} objects from {stays['photos']} photos, in three orientations, at nine places",
             f"{number(stays['down'])} down, {number(stays['right'])} right",
-            [f"what stays is {number(stays['down'])} down and {number(stays['right'])} right"],
+            [
+                f"{stays['down']['count']} objects, from {WORDS[stays['photos']]} photos",
+                f"what stays is {number(stays['down'])} down and {number(stays['right'])} right",
+                "from {:+.1f} to {:+.1f} down".format(*stays["down"]["range"]),
+            ],
         ),
     ]
+
+
+def ends(values: list[float]) -> tuple[float, float]:
+    """The smallest and the largest."""
+    return min(values), max(values)
 
 
 def number(part: dict[str, float]) -> str:

@@ -80,7 +80,7 @@ def findings(table: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
             "The second choice for the cat does not look more at the coat than the first.",
             varied,
             f"{original[CLAIM]:+.2f} on the photo; {stays[CLAIM]} of {n} have the same sign",
-            [f"{stays[CLAIM]} of {n}"],
+            [f"{stays[CLAIM]} of {n}", "its number is negative" if original[CLAIM] < 0 else "its number is positive"],
         ),
         finding(
             where,

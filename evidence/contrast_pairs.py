@@ -9,9 +9,10 @@ Run it from the repository: python -m evidence.contrast_pairs
 """
 
 import argparse
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ OUT = Path(__file__).with_suffix(".json")
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 COUNTS = (6, 12)  # of the 49 cells
 MOVES = 4  # controls for each mask
+RIVALS = ("class a", "stretched")  # other ways to choose the cells
 
 
 def fills(clf: camlib.Classifier, x: Tensor) -> dict[str, Tensor]:
@@ -54,7 +56,7 @@ def largest(m: Tensor, count: int) -> Tensor:
 
 
 def moved(mask: Tensor, draw: torch.Generator) -> list[Tensor]:
-    """The mask moved round the map, without those that hardly move it."""
+    """The mask moved round the map by a few random steps, none of them zero."""
     h, w = mask.shape
     steps = [(y, x) for y in range(h) for x in range(w) if (y, x) != (0, 0)]
     chosen = torch.randperm(len(steps), generator=draw)[:MOVES].tolist()
@@ -89,9 +91,11 @@ def study(clf: camlib.Classifier, photo: Path, draw: torch.Generator) -> list[di
             start, n = job["first"], len(job["names"])
             by = dict(zip(job["names"], lead[start : start + n].tolist(), strict=True))
             by["moved"] = float(lead[start + n : start + n + MOVES].mean())
+            same = [k for k in RIVALS if torch.equal(masks[start], masks[start + job["names"].index(k)])]
             labels = {key: clf.labels[job[key]] for key in ("a", "b")}
             change = {key: round(value, 3) for key, value in by.items()}
-            rows.append({"photo": photo.name, **labels, "fill": fill_name, "cells": job["cells"], "change": change})
+            row = {"photo": photo.name, **labels, "fill": fill_name, "cells": job["cells"]}
+            rows.append({**row, "same cells": same, "change": change})
     return rows
 
 
@@ -112,8 +116,11 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
     n, photos, where = len(rows), len(shares), "notebooks/07_why_a_and_not_b.ipynb"
     change = {name: [row["change"][name] for row in rows] for name in rows[0]["change"]}
     falls, rises = (percent([v * sign > 0 for v in change[k]]) for k, sign in (("contrast", -1), ("against", 1)))
-    further = {name: percent([c < v for c, v in zip(change["contrast"], change[name], strict=True)]) for name in change}
-    mostly = {name: sum(mean(further_on(rows, photo, name)) > 0.5 for photo in shares) for name in change}
+    beside = {name: compared(rows, name) for name in change}
+    further, less = ({name: parts[i] for name, parts in beside.items()} for i in (0, 2))
+    ties = [k in row["same cells"] for row in rows for k in RIVALS if row["change"][k] == row["change"]["contrast"]]
+    by_photo = {name: photos_won(rows, name) for name in change}
+    drawn = abs(int(further["stretched"]) - int(less["stretched"])) < 10  # points
     varied = (
         f"{photos} photos, 3 pairs, {len({row['fill'] for row in rows})} fills, {COUNTS[0]} or {COUNTS[1]} cells: {n}"
     )
@@ -124,35 +131,41 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
             "Covering the reddest cells of a contrast lowers the lead.",
             varied,
             f"{falls} %, median {median(change['contrast']):+.1f}; the bluest cells raise it: {rises} %",
-            [f"lowers the lead in {falls} %"],
+            [f"lowers the lead in {falls} %", f"the bluest cells raises it in {rises} %"],
         ),
         finding(
             where,
             "Covering the reddest cells of a contrast lowers the lead further than the same shape elsewhere.",
             varied,
-            f"{further['moved']} %, mostly so on {mostly['moved']} of {photos} photos",
+            f"{further['moved']} %, mostly so on {by_photo['moved'][0]} of {photos} photos",
             [f"further than the control in {further['moved']} %"],
         ),
         finding(
             where,
-            "Covered, a contrast's reddest cells lower the lead further than the strongest of the map of a.",
+            "Covered, a contrast's reddest cells lower the lead further than the strongest of the map of a, "
+            "by a small advantage.",
             varied,
-            f"{further['class a']} %, mostly so on {mostly['class a']} of {photos} photos",
-            [f"{further['class a']} %: a coin toss"],
+            result("class a", beside, by_photo),
+            [
+                f"in {further['class a']} % of the cases and loses in {less['class a']} %",
+                "In the rest, both choose the same cells" if all(ties) else "In the rest, both lower it equally",
+            ],
         ),
         finding(
             where,
-            "Covered, a contrast's reddest cells lower the lead further than those of the stretched difference.",
+            "Covered, the cells of the stretched difference lower the lead further about as often as a contrast's."
+            if drawn
+            else "Covered, the cells of the stretched difference and of the contrast do not lower the lead alike.",
             varied,
-            f"{further['stretched']} %, mostly so on {mostly['stretched']} of {photos} photos",
-            [f"only {further['stretched']} %"],
+            result("stretched", beside, by_photo),
+            [f"about equally often ({further['stretched']} % and {less['stretched']} %)" if drawn else "not as well"],
         ),
         finding(
             where,
             "Two maps that are stretched to 0..1 before they are subtracted give wrong signs.",
             f"{photos} photos, 3 pairs",
             f"{min(wrong):.0f} % to {max(wrong):.0f} % of the cells, median {median(wrong):.0f} %",
-            [f"{min(wrong):.0f} % to {max(wrong):.0f} %"],
+            [f"{min(wrong):.0f} % to {max(wrong):.0f} %", f"median of {median(wrong):.0f} %"],
         ),
     ]
 
@@ -162,9 +175,29 @@ def percent(cases: list[bool]) -> str:
     return f"{100 * sum(cases) / len(cases):.0f}"
 
 
-def further_on(rows: list[dict[str, Any]], photo: str, name: str) -> list[bool]:
-    """On one photo: whether covering the reddest cells lowers the lead further than covering others."""
-    return [row["change"]["contrast"] < row["change"][name] for row in rows if row["photo"] == photo]
+def compared(rows: list[dict[str, Any]], name: str) -> tuple[str, str, str]:
+    """Covering the reddest cells of the contrast lowers the lead further than, as far as, or less than covering others.
+
+    Each as a share of the cases.
+    """
+    pairs = [(row["change"]["contrast"], row["change"][name]) for row in rows]
+    return percent([c < v for c, v in pairs]), percent([c == v for c, v in pairs]), percent([c > v for c, v in pairs])
+
+
+def photos_won(rows: list[dict[str, Any]], name: str) -> tuple[int, int, int]:
+    """On how many photos the contrast wins more cases than it loses, loses more, or wins as many as it loses."""
+    balance: Counter[str] = Counter()
+    for row in rows:
+        contrast, other = row["change"]["contrast"], row["change"][name]
+        balance[row["photo"]] += (contrast < other) - (contrast > other)
+    values = balance.values()
+    return sum(v > 0 for v in values), sum(v < 0 for v in values), sum(v == 0 for v in values)
+
+
+def result(name: str, beside: dict[str, tuple[str, str, str]], by_photo: dict[str, tuple[int, int, int]]) -> str:
+    """Shares of the cases and counts of the photos, as the table writes them."""
+    (further, equal, less), (won, lost, even) = beside[name], by_photo[name]
+    return f"further {further} %, equal {equal} %, less {less} %; by photo {won} won, {lost} lost, {even} even"
 
 
 def main() -> None:

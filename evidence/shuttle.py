@@ -106,7 +106,9 @@ def main() -> None:
                 boxes = places(width, height, len(photo))
                 change = falls(clf, exp.logits, [covered(photo, fill, box) for box in boxes])
                 ranks = (change < change[:, s : s + 1]).sum(1) + 1
+                touching = sum(on_model(box) > 0 for box in boxes) / len(boxes)
                 slide: dict[str, Any] = {"fill": fill_name, "size": [width, height], "places": len(boxes)}
+                slide["touching"] = round(touching, 3)
                 for name, best in (("largest_fall", change[:, s].argmin()), ("best_rank", ranks.argmin())):
                     slide[name] = {
                         "box": boxes[int(best)],
@@ -145,6 +147,8 @@ def findings(parts: dict[str, Any], slides: list[dict[str, Any]], alone: dict[st
     up = sum(row["lead"] > 0 for row in helmet.values())
     n, kin = len(upper), sum({"missile", "projectile"} <= set(row["fall_most"]) for row in upper.values())
     hits = sum(row["largest_fall"]["on_model"] > 0 for row in slides)
+    chance = sum(row["touching"] for row in slides)
+    lower = sum(row["shuttle"] < 0 for row in model.values())
     varied, best = f"{n} fills", min(row["rank"] for row in helmet.values())
     pieces = {name: f"{row['lead']:+.1f}" for name, row in alone.items()}
     return [
@@ -153,14 +157,18 @@ def findings(parts: dict[str, Any], slides: list[dict[str, Any]], alone: dict[st
             "Covering the upper right quarter lowers the logit of space shuttle, more than any other quarter.",
             varied,
             f"{most} of {n}; by {ranged(upper, 'shuttle')}",
-            [f"with {most} of {n} fills, and no other quarter"],
+            [f"with {most} of {n} fills, and no other quarter", f"The fall is {ranged(upper, 'shuttle')}"],
         ),
         finding(
             CHAPTER,
             "Covering the box of the model alone lowers it, too.",
             varied,
-            f"{sum(row['shuttle'] < 0 for row in model.values())} of {n}; by {ranged(model, 'shuttle')}",
-            ["Covering the model alone gives"],
+            f"{lower} of {n}; by {ranged(model, 'shuttle')}",
+            [
+                f"Covering the model alone gives {ranged(model, 'shuttle')}"
+                if lower == n
+                else f"in {lower} of {n} fills"
+            ],
         ),
         finding(
             CHAPTER,
@@ -168,21 +176,21 @@ def findings(parts: dict[str, Any], slides: list[dict[str, Any]], alone: dict[st
             varied,
             f"{ranged(upper, 'rank_of_fall', less=1)}; missile and projectile are among the five that fall most: "
             f"{kin} of {n}",
-            ["missile and projectile are always among the five"],
+            [f"missile and projectile are {'always' if kin == n else f'{kin} times of {n}'} among the five"],
         ),
         finding(
             CHAPTER,
             "A box that moves over the photo lowers space shuttle most where it touches the model.",
             f"{len(slides)} settings: {n} fills, {len(SIDES)} sizes",
-            f"{hits} of {len(slides)}",
-            [f"in {hits} of {len(slides)} settings"],
+            f"{hits} of {len(slides)}; a box at a random place would do so in about {chance:.0f}",
+            [f"in {hits} of {len(slides)} settings", f"about {chance:.0f} of {len(slides)}"],
         ),
         finding(
             CHAPTER,
             "Covering the upper right quarter lowers the lead over football helmet most; the lower right raises it.",
             varied,
             f"{lead} of {n}; {up} of {n}",
-            ["raises the lead each time"],
+            ["raises the lead each time" if up == n else f"raises the lead {up} times of {n}"],
         ),
         finding(
             CHAPTER,
@@ -193,10 +201,14 @@ def findings(parts: dict[str, Any], slides: list[dict[str, Any]], alone: dict[st
         ),
         finding(
             CHAPTER,
-            "Shown alone, only the upper right quarter prefers space shuttle to football helmet.",
+            "Given to the network alone, only the upper right quarter prefers space shuttle to football helmet.",
             "the 4 quarters",
             f"lead {', '.join(f'{name} {lead}' for name, lead in pieces.items())}",
-            ["Shown alone, only the upper right quarter"],
+            [
+                f"only the upper right quarter prefers space shuttle, by {pieces['upper right']}"
+                if [name for name, row in alone.items() if row["lead"] > 0] == ["upper right"]
+                else "not only the upper right quarter"
+            ],
         ),
     ]
 

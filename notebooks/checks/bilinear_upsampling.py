@@ -1,10 +1,14 @@
 """Checks of chapter 05: each looks at an answer and says what is right or which mistake it shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import scipy.ndimage
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from camlib import View
@@ -12,8 +16,16 @@ from camlib import View
 VIEW = View(photo=(512, 768), resized=(256, 384), offset=(16, 80), size=(224, 224))  # of exercise 1
 GRID, CELL = 14, (2, 3)
 VALUES = (2.0, 10.0, 4.0, 6.0)  # of exercise 2
-POSITIONS = (0.0, 1.0, 0.5, 1.25, 2.75, 3.0, -0.4, 3.4)
-SIZES = ((7, 7, 224, 224), (3, 5, 17, 8), (4, 2, 6, 31), (1, 6, 9, 6), (6, 4, 3, 4))  # of exercise 3
+POSITIONS = (0.0, 1.0, 0.75, 1.25, 2.75, 3.0, -0.4, 3.4)
+INNER = slice(2, 5)  # those between two centres
+SIZES = ((3, 5, 17, 8), (7, 7, 224, 224), (4, 2, 6, 31), (1, 6, 9, 6), (6, 4, 3, 4))  # of exercise 3
+READY = (  # what does the work of exercises 2 and 3 already
+    (np, "interp", "np.interp"),
+    (F, "interpolate", "F.interpolate"),
+    (F, "grid_sample", "F.grid_sample"),
+    (scipy.ndimage, "zoom", "scipy.ndimage.zoom"),
+    (Image.Image, "resize", "PIL's resize"),
+)
 
 
 # Exercise 1: where is that?
@@ -96,31 +108,49 @@ CENTRE_MISTAKES: tuple[tuple[tuple[float, float], str], ...] = (
 
 def between(function: Callable[[Any, float], Any]) -> str:
     """Linear interpolation in a row of four values at eight positions, some beyond the outermost centres."""
-    answers = []
+    given = []
     for position in POSITIONS:
         try:
-            answer = function(np.array(VALUES), position)
+            with _by_yourself():
+                given.append(function(np.array(VALUES), position))
+        except _ReadyMade as e:
+            return f"{e} does the work of this exercise. Write it yourself, with arithmetic."
         except Exception as e:  # whatever a learner's code raises
-            return f"At position {position} in a row of {len(VALUES)} cells, your function raises {_said(e)}." + (
-                " Beyond the last centre, and on it, there is no right neighbour." if isinstance(e, IndexError) else ""
-            )
-        if answer is None or answer is ...:
-            return "No answer yet: between returns None. Return the value at the position."
+            raises = f"At position {position} in a row of {len(VALUES)} cells, your function raises {_said(e)}."
+            return raises + _reason(e, position)
+    if all(answer is None or answer is ... for answer in given):
+        return "No answer yet: between returns None. Return the value at the position."
+    answers = []
+    for position, answer in zip(POSITIONS, given, strict=True):
         number = _numbers(answer)
+        if answer is None:
+            return f"At position {position}, your function returns None."
         if number is None or number.size != 1:
             return f"A value is one number; at position {position}, yours is {answer!r}."
         answers.append(float(number.item()))
     expected = [_line(p) for p in POSITIONS]
     if np.allclose(answers, expected, atol=1e-3):
         return "Right: linear between the centres, and beyond the outermost centres the value stays."
-    for wrong, message in LINE_MISTAKES:
-        if np.allclose(answers, [wrong(p) for p in POSITIONS], atol=1e-3):
-            return message
+    for mistakes, part in ((END_MISTAKES, slice(None)), (LINE_MISTAKES, INNER)):
+        for wrong, message in mistakes:
+            if np.allclose(answers[part], [wrong(p) for p in POSITIONS[part]], atol=1e-3):
+                return message
     n = next(n for n, pair in enumerate(zip(answers, expected, strict=True)) if not np.isclose(*pair, atol=1e-3))
     return (
         f"Not yet: in the row {', '.join(f'{v:g}' for v in VALUES)}, the value at position {POSITIONS[n]} is "
         f"{expected[n]:g}; yours is {answers[n]:g}."
     )
+
+
+def _reason(error: Exception, position: float) -> str:
+    """Why an index went wrong, where that is clear."""
+    if not isinstance(error, (IndexError, TypeError)):
+        return ""
+    if "integer" in str(error) or "slice" in str(error):
+        return " An index is a whole number; a position need not be."
+    if isinstance(error, IndexError) and position >= len(VALUES) - 1:
+        return " Beyond the last centre, and on it, there is no right neighbour."
+    return ""
 
 
 def _line(position: float) -> float:
@@ -140,12 +170,7 @@ def _nearest(position: float) -> float:
     return VALUES[int(np.clip(np.floor(position + 0.5), 0, len(VALUES) - 1))]
 
 
-LINE_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (
-    (
-        lambda p: _share(float(np.clip(p, 0, len(VALUES) - 1)), 0, 1),
-        "The weights are swapped: close to the left cell, the left cell counts more. Its weight is 1 minus the "
-        "distance from it.",
-    ),
+END_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (  # right between the centres
     (
         lambda p: _share(p, 1, 0),
         "Between the cells it is right, but beyond the outermost centres your line goes on with its slope. There the "
@@ -155,13 +180,20 @@ LINE_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (
         lambda p: _share(p, 1, 0, beyond=0.0),
         "Between the cells it is right. Beyond the outermost centres you return 0, but there the value stays.",
     ),
+)
+LINE_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (  # whatever happens at the ends
+    (
+        lambda p: _share(p, 0, 1),
+        "The weights are swapped: close to the left cell, the left cell counts more. Its weight is 1 minus the "
+        "distance from it.",
+    ),
     (_nearest, "That takes the nearest cell. Between two cells, mix both: each counts 1 minus its distance."),
     (
-        lambda p: VALUES[int(np.clip(np.floor(p), 0, len(VALUES) - 1))],
+        lambda p: VALUES[int(p)],
         "That takes the cell on the left only. Mix it with the one on its right.",
     ),
     (
-        lambda p: sum(VALUES[int(np.clip(n, 0, len(VALUES) - 1))] for n in (np.floor(p), np.floor(p) + 1)) / 2,
+        lambda p: (VALUES[int(p)] + VALUES[int(p) + 1]) / 2,
         "That is the mean of the two neighbours wherever you are between them. The nearer one counts more.",
     ),
 )
@@ -177,9 +209,13 @@ def by_matrices(function: Callable[[np.ndarray, int, int], Any]) -> str:
         case = f"from {h} × {w} cells to {height} × {width} pixels"
         before = cells.clone()
         try:
-            answer = function(cells.numpy(), height, width)
+            with _by_yourself():
+                answer = function(cells.numpy(), height, width)
+        except _ReadyMade as e:
+            return f"{e} does the work of this exercise. Write the two matrices yourself, with arithmetic."
         except Exception as e:  # whatever a learner's code raises
-            return f"{case[0].upper()}{case[1:]}, your function raises {_said(e)}."
+            shapes = " The shapes: A (height, h), cells (h, w), B.T (w, width)." if "mat" in str(e) else ""
+            return f"{case[0].upper()}{case[1:]}, your function raises {_said(e)}.{shapes}"
         if answer is None or answer is ...:
             return "No answer yet: by_matrices returns None. Return the picture, (height, width)."
         given = _numbers(answer)
@@ -209,6 +245,11 @@ def _half_pixel(pixels: int, cells: int) -> np.ndarray:
     return (np.arange(pixels) + 0.5) * cells / pixels - 0.5
 
 
+BOTH_HALVES = (
+    "You forgot both halves, as TensorFlow 1 did: pixel n has its centre at n + 0.5, and cell n at n + 0.5 cells."
+)
+SECOND_HALF = "You forgot the second half: the centre of cell 0 lies half a cell from the edge, so subtract 0.5."
+BELOW_ZERO = "Some weights are below 0: a cell further than 1 away counts nothing."
 MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     (
         lambda p, c: _weights(np.arange(p) * (c - 1) / max(p - 1, 1), c),
@@ -217,11 +258,27 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     ),
     (
         lambda p, c: _weights((np.arange(p) * c / p).clip(0, c - 1), c),
-        "You forgot both halves, as TensorFlow 1 did: pixel n has its centre at n + 0.5, and cell n at n + 0.5 cells.",
+        BOTH_HALVES,
+    ),
+    (
+        lambda p, c: _weights(np.arange(p) * c / p, c),
+        f"{BOTH_HALVES} And beyond the outermost centres the value stays.",
     ),
     (
         lambda p, c: _weights(((np.arange(p) + 0.5) * c / p).clip(0, c - 1), c),
-        "You forgot the second half: the centre of cell 0 lies half a cell from the edge, so subtract 0.5.",
+        SECOND_HALF,
+    ),
+    (
+        lambda p, c: _weights((np.arange(p) + 0.5) * c / p, c),
+        f"{SECOND_HALF} And beyond the outermost centres the value stays.",
+    ),
+    (
+        lambda p, c: 1 - np.abs(_half_pixel(p, c).clip(0, c - 1)[:, None] - np.arange(c)),
+        BELOW_ZERO,
+    ),
+    (
+        lambda p, c: 1 - np.abs(_half_pixel(p, c)[:, None] - np.arange(c)),
+        f"{BELOW_ZERO} And beyond the outermost centres the value stays.",
     ),
     (
         lambda p, c: _weights(_half_pixel(p, c), c),
@@ -236,6 +293,19 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
 
 
 # What they share
+
+
+class _ReadyMade(Exception):
+    """A function that the exercise forbids was called."""
+
+
+@contextmanager
+def _by_yourself() -> Iterator[None]:
+    """Within this block, the functions that do an exercise's work raise instead."""
+    with ExitStack() as stack:
+        for owner, name, shown in READY:
+            stack.enter_context(patch.object(owner, name, side_effect=_ReadyMade(shown)))
+        yield
 
 
 def _numbers(answer: Any) -> np.ndarray | None:

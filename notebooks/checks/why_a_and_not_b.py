@@ -39,12 +39,14 @@ def _contrast_mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tenso
         return f"The map of features {tuple(features.shape)} has shape {(h, w)}; this is {got}."
     maps = torch.einsum("kc,chw->khw", weight, features)
     right = maps[A] - maps[B]
-    return _wrong_map(cells, right, maps) or _wrong_number(ratio, right, bias, maps)
+    return _wrong_map(cells, right, bias, maps) or _wrong_number(ratio, right, bias, maps)
 
 
-def _wrong_map(cells: Tensor, right: Tensor, maps: Tensor) -> str:
+def _wrong_map(cells: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> str:
     if _same(cells, right):
         return ""
+    if _same(cells, right + bias[A] - bias[B]):
+        return "The biases were added to every cell. They have no place on the photo: add them to the mean only."
     if _same(cells, -right):
         return "The sign is swapped: that is the map of b against a. Take the row of a minus the row of b."
     if _same(cells, _stretch(maps[A]) - _stretch(maps[B])):
@@ -94,7 +96,7 @@ def against_the_rest(function: Callable[..., Any]) -> str:
         message = message or _rest_mistake(answer, maps, logits)
         if message:
             return message
-    return "Right: class a against the others, each as far as it is in the running."
+    return "Right: class a against the others, each weighted by how probable it is."
 
 
 def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
@@ -119,6 +121,7 @@ def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
         "a itself is among the others, so the map is too faint by 1 - p_a: set p[a] to 0, then divide by the sum": (
             maps[A] - torch.einsum("k,khw->hw", p, maps)
         ),
+        "a itself is still among the others: set q[a] to 0": maps[A] - torch.einsum("k,khw->hw", p / (1 - p[A]), maps),
         "the shares do not add up to 1: divide them by their sum, 1 - p_a": (
             maps[A] - torch.einsum("k,khw->hw", q * (1 - p[A]), maps)
         ),
@@ -154,13 +157,13 @@ def without_shared(function: Callable[..., Any]) -> str:
         if not _same(rows, other_rows):
             if _same(rows, weight - weight.mean()):
                 return "You subtract one number. The rows share a vector: take the mean over the classes, dim 0."
-            return "A vector u added to every row is still in your rows: f(weight + u) is not f(weight)."
+            return "A vector v added to every row is still in your rows: f(weight + v) is not f(weight)."
         if not _same(numbers, other_numbers):
             return "The rows are right. The biases share a number, too: adding it to all of them changes no answer."
-        zeros.append(_same(rows.sum(0), torch.zeros(channels)))
+        zeros.append(_same(rows.sum(0), torch.zeros(channels)) and _same(numbers.sum(), torch.zeros(())))
     if all(zeros):
         return "Right: on three random networks. Your zero is the mean of all classes."
-    return "Right: on three random networks. Your zero is another one than the mean of all classes; both are fair."
+    return "Right: on three random networks. Your zero is not the mean of all classes, which is just as good."
 
 
 def _pair_mistake(answer: Any, weight: Tensor, bias: Tensor) -> str:
@@ -199,7 +202,9 @@ def _called(function: Callable[..., Any], inputs: tuple[Tensor, ...], *more: int
         shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
         return None, f"With inputs of the shapes {shapes} it raises: {e}"
     if any(not torch.equal(t, old) for t, old in zip(copies, inputs, strict=True)):
-        return None, "The function changes its inputs in place, so that a second call gives another result. Use copies."
+        return None, (
+            "The function changes its inputs in place, and the caller may still need them. Work on copies (`.clone()`)."
+        )
     return answer, ""
 
 

@@ -1,6 +1,6 @@
 """Drawings of chapter 05 and of its deep dive: where the cells of a map lie, and where they look."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def ruler() -> Figure:
     ax.set(xlim=(0, SIDE), ylim=(0, 1), yticks=[], xticks=[0, SIDE, *(CELL * (i + 0.5) for i in range(7))])
     ax.tick_params(labelsize=TEXT)
     ax.set_xlabel("position in the window (pixels)", fontsize=TEXT)
-    ax.set_title("Each centre lies half a cell from its edges", fontsize=12)
+    ax.set_title("Each cell's centre lies half a cell from its edges", fontsize=12)
     fig.set_label("A ruler of 224 pixels in seven equal cells, with the centres at 16, 48, and so on to 208.")
     return fig
 
@@ -68,16 +68,17 @@ def curves(rows: Mapping[str, np.ndarray], cell: int) -> Figure:
     return fig
 
 
-def walk(rules: Mapping[str, Callable[[np.ndarray], np.ndarray]]) -> list[np.ndarray]:
-    """The frames of an animation, (H, W, 3) uint8: a hot cell walks along the inner cells of a row."""
-    return [_frame(rules, cell) for cell in range(1, 6)]  # in the outermost cells, a rule's peak can be a plateau
+def walk(rules: Iterable[str], enlarged: Callable[[np.ndarray, str], np.ndarray]) -> list[np.ndarray]:
+    """The frames of an animation, (H, W, 3) uint8: a hot cell walks along a row, enlarged by each rule."""
+    inner = range(1, 6)  # in the outermost cells, a rule's peak can be a plateau
+    return [_frame(list(rules), enlarged, cell) for cell in inner]
 
 
-def _frame(rules: Mapping[str, Callable[[np.ndarray], np.ndarray]], cell: int) -> np.ndarray:
+def _frame(rules: Sequence[str], enlarged: Callable[[np.ndarray, str], np.ndarray], cell: int) -> np.ndarray:
     values = np.eye(7)[cell]
     fig = Figure(figsize=(9, 2.6), layout="constrained", dpi=150)
     axes = fig.subplots(1 + len(rules), 1, sharex=True)
-    strips = {"the map": np.repeat(values, CELL)} | {rule: enlarge(values) for rule, enlarge in rules.items()}
+    strips = {"the map": np.repeat(values, CELL)} | {rule: enlarged(values, rule) for rule in rules}
     for ax, (name, strip) in zip(axes, strips.items(), strict=True):
         ax.imshow(strip[None], "Reds", vmin=0, vmax=1, aspect="auto", extent=(0, SIDE, 0, 1), interpolation="nearest")
         ax.axvspan(CELL * cell, CELL * (cell + 1), fill=False, edgecolor="black", linestyle="--", linewidth=1.4)
@@ -109,8 +110,9 @@ def field(energy: np.ndarray, cell: tuple[int, int], radius: float, centre: tupl
     bar.set_label("share of each 16 × 16 pixels (%)", fontsize=TEXT)
     bar.ax.tick_params(labelsize=TEXT)
     fig.set_label(
-        f"What cell {cell} depends on, over the window of 224 pixels: most in the middle, and spread far beyond the "
-        f"white square of 32 pixels. A dashed circle with a radius of {radius:.0f} pixels holds half of it."
+        f"What cell {cell} depends on, over the window of 224 pixels: more around the middle than at the edges, and "
+        f"far beyond the white square of 32 pixels. A dashed circle with a radius of {radius:.0f} pixels holds half of "
+        "it."
     )
     return fig
 
@@ -135,8 +137,8 @@ def offsets(rows: Sequence[tuple[str, str, dict[str, Any]]], expected: Sequence[
     fig.suptitle("Dots: measured, with two standard errors. Diamonds: arithmetic. Shaded: a cell", fontsize=12)
     fig.set_label(
         "Offsets down and right. For ResNet-18 with random weights the dots lie at about -15, for EfficientNet-Lite0 "
-        "with random weights at about +15, each close to the diamonds of the arithmetic. For the trained network they "
-        "lie within a few pixels of zero."
+        "with random weights at +15 to +18, each close to the diamonds of the arithmetic. With normalisations from "
+        "photos they lie at about +9, and for the trained network within a few pixels of zero."
     )
     return fig
 

@@ -12,7 +12,7 @@ import camlib
 from camlib.plot import UNIT, mappable
 
 SIZE = 11  # points of the smallest text
-RED, BLUE, GRAY = "#b2182b", "#3b5bc4", "0.45"
+RED, GRAY = "#b2182b", "0.45"
 FILLS = {"gray": "o", "photo mean": "s", "noise": "^", "blur": "D", "black": "v", "white": "P"}
 
 
@@ -47,7 +47,8 @@ def maps_and_contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
     _bar(fig, own, axes[3], "difference, own scale")
     fig.set_label(
         f"A portrait of Grace Hopper in uniform. The maps of {a} and {b} look alike: red at the hat and on the jacket. "
-        f"Their difference is red beside the hat, for {a}, and blue on both shoulders, for {b}."
+        f"Their difference is red at the upper edge, beside the hat and at the collar, for {a}, and blue at both lower "
+        f"corners of the jacket, for {b}."
     )
     return fig
 
@@ -83,6 +84,7 @@ def _board(ax: Any, values: Tensor, limit: float, title: str, digits: int) -> No
     ax.imshow(values.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
     for (row, column), value in np.ndenumerate(values.numpy()):
         text = f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
+        text = text.replace("0.", ".")  # −.03 fits into a cell
         ink = "white" if abs(value) > 0.75 * limit else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=SIZE, color=ink)
     ax.set_title(title, fontsize=SIZE + 1)
@@ -109,8 +111,7 @@ def shuttle(result: dict[str, Any]) -> Figure:
         for level, name in enumerate(names):
             for i, (fill, mark) in enumerate(FILLS.items()):
                 value = result["parts"][name][fill][key]
-                colour = BLUE if value < 0 else RED
-                ax.scatter(value, level + 0.09 * (i - 2.5), marker=mark, s=45, color=colour, alpha=0.8)
+                ax.scatter(value, level + 0.09 * (i - 2.5), marker=mark, s=45, color=GRAY, alpha=0.8)
         ax.axvline(0, color="black", lw=1)
         ax.set_title(f"change of the {title}", fontsize=SIZE + 1)
         ax.set_xlabel("logits", fontsize=SIZE)
@@ -141,7 +142,7 @@ def covered(result: dict[str, Any]) -> Figure:
     for level, kind in enumerate(reversed(kinds)):
         values = [row["change"][kind] for row in result["rows"]]
         spread = np.linspace(-0.3, 0.3, len(values))
-        ax.scatter(values, level + spread, s=14, alpha=0.6, color=[BLUE if v < 0 else RED for v in values], lw=0)
+        ax.scatter(values, level + spread, s=14, alpha=0.6, color=GRAY, lw=0)
         ax.plot([np.median(values)] * 2, [level - 0.38, level + 0.38], color="black", lw=2.5)
     ax.axvline(0, color="black", lw=1)
     ax.set_yticks(range(len(kinds)), list(kinds.values())[::-1])
@@ -182,15 +183,18 @@ def stretched(exp: camlib.Explanation, a: str, b: str) -> Figure:
     axes = fig.subplots(1, 3)
     _panel(axes[0], _window(exp, exp.photo), "what the network saw")
     axes[0].set_title("what the network saw", fontsize=SIZE + 1)
-    _board(axes[1], wrong, float(wrong.abs().max()), "wrong: stretched, then subtracted", 1)
+    _board(axes[1], wrong, float(wrong.abs().max()), "wrong: stretched, then subtracted", 2)
     _board(axes[2], true, float(true.abs().max()), f"right: {a} against {b}", 0)
+    for row, column in ((wrong > 0) != (true > 0)).nonzero().tolist():
+        axes[1].add_patch(Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False, edgecolor="black", lw=1.5))
     _plain_bar(fig, float(wrong.abs().max()), axes[1], "no unit")
     _plain_bar(fig, float(true.abs().max()), axes[2], UNIT)
     _plain_bar(fig, 1, axes[0], " ")
     fig.axes[-1].set_visible(False)  # it keeps the photo level with the boards
     fig.set_label(
-        f"A cup of coffee and two boards. The difference of the stretched maps is mostly blue, as if the picture spoke "
-        f"for {b}. The true contrast is red nearly everywhere and strongest on the coffee, for {a}."
+        f"A cup of coffee and two boards. The difference of the stretched maps is negative in most cells, for {b}, "
+        "often by less than 0.05. Frames mark the cells with the wrong sign. The true contrast is mostly red, "
+        f"and strongest on the coffee, for {a}."
     )
     return fig
 
@@ -205,7 +209,9 @@ def coat(exp: camlib.Explanation, result: dict[str, Any]) -> Figure:
     left.set_title("coat: forehead and cheek; against: both eyes", fontsize=SIZE + 1)
     for name, (x0, y0, x1, y1) in result["regions"].items():
         left.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", lw=2))
-        left.text(x0 + 5, y0 + 5, name, color="white", fontsize=SIZE, va="top", backgroundcolor="#0009")
+        beside = {"left eye": (x0 - 14, y0 - 5, "bottom"), "right eye": (x0, y1 + 6, "top")}  # not on the pupils
+        x, y, side = beside.get(name, (x0 + 5, y0 + 5, "top"))
+        left.text(x, y, name, color="white", fontsize=SIZE, va=side, backgroundcolor="#0009")
     names = [name for name in original if name != "lead"][::-1]
     for level, name in enumerate(names):
         spread = np.linspace(-0.28, 0.28, len(others))

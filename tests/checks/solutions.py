@@ -6,6 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tools import notebooks
+
 
 def solutions(chapter: str) -> list[str]:
     """The Python blocks under `<details><summary>Solution` in notebooks/<chapter>.ipynb, in order."""
@@ -19,3 +21,17 @@ def run_solution(chapter: str, capsys: pytest.CaptureFixture[str], **names: obje
     (code,) = solutions(chapter)
     exec(code, names)
     return capsys.readouterr().out
+
+
+def run_solved(chapter: str) -> None:
+    """Run notebooks/<chapter>.ipynb to its end with each folded solution pasted into its exercise's cell.
+
+    A solution shares its names with the chapter; an error in any cell is raised here.
+    """
+    path = Path("notebooks") / f"{chapter}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and "<summary>Solution" in cell.source:
+            stub = next(c for c in reversed(notebook.cells[:number]) if c.cell_type == "code")
+            stub.source = "\n\n".join([stub.source, *re.findall(r"```python\n(.*?)```", cell.source, re.S)])
+    notebooks.execute(notebook, path.parent)

@@ -6,7 +6,8 @@ import torch
 from checks import bilinear_upsampling as check
 from torch.nn import functional as F
 
-from tests.checks.solutions import solutions
+import camlib
+from tests.checks.solutions import run_solved, solutions
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,22 @@ def swapped(values, position):
     return share * values[low] + (1 - share) * values[low + 1]
 
 
+def left_only(values, position):
+    return values[low_share(values, position)[0]]
+
+
+def middle(values, position):
+    low, _ = low_share(values, position)
+    return (values[low] + values[low + 1]) / 2
+
+
+def beyond(inside, values, position):
+    """A mistake between the centres; right on and beyond the outermost ones."""
+    if position <= 0:
+        return values[0]
+    return values[-1] if position >= len(values) - 1 else inside(values, position)
+
+
 def wrapping(values, position):
     low = int(np.floor(position))
     return (1 - position + low) * values[low] + (position - low) * values[low + 1]
@@ -67,7 +84,7 @@ def wrapping(values, position):
     [
         (lambda values, position: None, "No answer yet"),
         (line, "Right: "),
-        (lambda values, position: np.interp(position, range(len(values)), values), "Right: "),
+        (lambda values, position: np.interp(position, range(len(values)), values), "np.interp does the work"),
         (lambda values, position: torch.tensor(line(values, position)), "Right: "),
         (lambda values, position: [line(values, position)], "Right: "),
         (
@@ -77,6 +94,7 @@ def wrapping(values, position):
             "Right: ",
         ),
         (swapped, "weights are swapped"),
+        (lambda values, position: beyond(swapped, values, position), "weights are swapped"),
         (lambda values, position: line(values, position, clip=False), "goes on with its slope"),
         (
             lambda values, position: line(values, position) if 0 <= position <= len(values) - 1 else 0,
@@ -100,8 +118,18 @@ def wrapping(values, position):
             ),
             "mean of the two neighbours",
         ),
+        (
+            lambda values, position: values[min(max(round(position), 0), len(values) - 1)],
+            "takes the nearest cell",
+        ),
+        (lambda values, position: beyond(middle, values, position), "mean of the two neighbours"),
+        (lambda values, position: beyond(left_only, values, position), "cell on the left only"),
         (wrapping, "raises IndexError"),
+        (wrapping, "At position 3.0 in a row of 4 cells"),
         (wrapping, "no right neighbour"),
+        (lambda values, position: values[position // 1], "a position need not be"),
+        (lambda values, position: list(values)[position // 1], "a position need not be"),
+        (lambda values, position: None if position >= 3 else line(values, position), "At position 3.0, your function"),
         (lambda values, position: values, "one number"),
         (lambda values, position: "high", "one number"),
         (lambda values, position: 3.0, "Not yet"),
@@ -129,6 +157,19 @@ def matrices(rule):
 right = matrices(lambda n, pixels, cells: ((n + 0.5) * cells / pixels - 0.5).clip(0, cells - 1))
 
 
+def unclipped(limited):
+    """Without weights of 0 for the cells that are further than 1 away."""
+
+    def answer(cells, height, width):
+        rows, columns = (
+            1 - np.abs(limited((np.arange(pixels) + 0.5) * n / pixels - 0.5, n)[:, None] - np.arange(n))
+            for pixels, n in zip((height, width), cells.shape, strict=True)
+        )
+        return rows @ cells @ columns.T
+
+    return answer
+
+
 def changed(cells, height, width):
     cells *= 2
     return right(cells, height, width)
@@ -146,8 +187,9 @@ def changed(cells, height, width):
             lambda cells, height, width: F.interpolate(
                 torch.as_tensor(cells)[None, None], (height, width), mode="bilinear"
             ).squeeze(),
-            "Right: ",
+            "F.interpolate does the work",
         ),
+        (lambda cells, height, width: camlib.upsample(torch.as_tensor(cells), (height, width)), "does the work"),
         (matrices(lambda n, pixels, cells: n * (cells - 1) / (pixels - 1)), "corner to corner"),
         (matrices(lambda n, pixels, cells: (n * cells / pixels).clip(0, cells - 1)), "both halves"),
         (matrices(lambda n, pixels, cells: ((n + 0.5) * cells / pixels).clip(0, cells - 1)), "second half"),
@@ -157,10 +199,17 @@ def changed(cells, height, width):
             "takes the nearest cell",
         ),
         (lambda cells, height, width: right(cells, width, height), "Which matrix belongs to the rows"),
-        (lambda cells, height, width: right(cells, height, width)[:, 1:], "has the shape (224, 223)"),
+        (matrices(lambda n, pixels, cells: n * cells / pixels), "both halves"),
+        (matrices(lambda n, pixels, cells: n * cells / pixels), "And beyond the outermost"),
+        (matrices(lambda n, pixels, cells: (n + 0.5) * cells / pixels), "second half"),
+        (unclipped(lambda position, cells: position.clip(0, cells - 1)), "weights are below 0"),
+        (unclipped(lambda position, cells: position), "below 0: a cell further than 1 away counts nothing. And beyond"),
+        (lambda cells, height, width: right(cells, height, width)[:, 1:], "has the shape (17, 7)"),
         (lambda cells, height, width: np.zeros((height, width)), "off by up to"),
         (lambda cells, height, width: np.full((height, width), np.nan), "Not yet"),
         (lambda cells, height, width: cells @ cells[:3], "raises ValueError"),
+        (lambda cells, height, width: right(cells.T, height, width) @ cells, "The shapes: A (height, h)"),
+        (lambda cells, height, width: [][0], "your function raises IndexError: list index out of range."),
         (lambda cells, height, width: "picture", "array or a tensor"),
         (lambda cells, height, width: 3.0, "has the shape ()"),
         (changed, "changes the map"),
@@ -176,3 +225,15 @@ def test_solutions_pass(capsys):
     for code in codes:
         exec(code, {"check": check, "np": np})
         assert "Right: " in capsys.readouterr().out
+
+
+def test_forbidden_functions_work_again_after_a_check():
+    before = np.interp, F.interpolate
+    check.between(lambda values, position: np.interp(position, range(len(values)), values))
+    assert (np.interp, F.interpolate) == before
+    assert np.interp(0.5, [0, 1], [0, 2]) == 1
+
+
+@pytest.mark.long
+def test_a_solution_disturbs_no_later_cell():
+    run_solved("05_bilinear_upsampling")

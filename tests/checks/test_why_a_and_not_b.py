@@ -7,7 +7,7 @@ from checks import why_a_and_not_b as check
 from drawings import why_a_and_not_b as draw
 
 import camlib
-from tests.checks.solutions import solutions
+from tests.checks.solutions import run_solved, solutions
 
 
 def maps(features, weight, a, b):
@@ -48,6 +48,11 @@ def in_place(features, weight, bias, a, b):
 
 def batched(features, weight, bias, a, b):
     return right(features, weight, bias, a, b)[0][None], 0.0
+
+
+def biases_in_cells(features, weight, bias, a, b):
+    cells = right(features, weight, bias, a, b)[0] + bias[a] - bias[b]
+    return cells, cells.mean()
 
 
 def with_map(change):
@@ -94,7 +99,8 @@ def with_number(number):
         (stretched_first, "stretched to 0..1 before"),
         (clipped_first, "cut off before the subtraction"),
         (only_a, "the row of b is not subtracted"),
-        (in_place, "changes its inputs in place"),
+        (in_place, "the caller may still need them"),
+        (biases_in_cells, "biases were added to every cell"),
         (batched, "this is (1, 3, 4)"),
         (with_map(stretch), "was rescaled"),
         (with_map(lambda m: m / m.abs().max()), "was rescaled"),
@@ -154,6 +160,10 @@ def logits_but_a(logits, a):
         (lambda *args: rest(*args).tolist(), "Right: class a against the others"),
         (lambda maps, logits, a: -rest(maps, logits, a), "the sign is swapped"),
         (weighted_by(lambda logits, a: logits.softmax(0)), "a itself is among the others"),
+        (
+            weighted_by(lambda logits, a: logits.softmax(0) / (1 - logits.softmax(0)[a])),
+            "still among the others",
+        ),
         (weighted_by(lambda logits, a: shares(logits, a) * (1 - logits.softmax(0)[a])), "do not add up to 1"),
         (lambda maps, logits, a: maps[a] - without(maps, a).mean(0), "all the others count alike"),
         (lambda maps, logits, a: maps[a] - maps.mean(0), "and a is among them"),
@@ -186,8 +196,15 @@ def centred(weight, bias):
         (centred, "Your zero is the mean of all classes"),
         (lambda *args: [t.numpy() for t in centred(*args)], "Your zero is the mean of all classes"),
         (lambda *args: [t.tolist() for t in centred(*args)], "Your zero is the mean of all classes"),
-        (lambda weight, bias: (weight - weight[0], bias - bias[0]), "another one than the mean"),
-        (lambda weight, bias: (weight, bias), "is still in your rows"),
+        (
+            lambda weight, bias: (weight - weight[0], bias - bias[0]),
+            "zero is not the mean of all classes",
+        ),
+        (
+            lambda weight, bias: (weight - weight.mean(0), bias - bias[0]),
+            "zero is not the mean of all classes",
+        ),
+        (lambda weight, bias: (weight, bias), "A vector v added to every row is still in your rows"),
         (lambda weight, bias: (weight - weight.mean(), bias - bias.mean()), "You subtract one number"),
         (lambda weight, bias: (weight - weight.mean(1, keepdim=True), bias), "a number of its own"),
         (lambda weight, bias: (weight / weight.norm(dim=1, keepdim=True), bias), "were rescaled"),
@@ -212,3 +229,8 @@ def test_solutions_pass(clf, capsys, monkeypatch):
         exec(code, names)
     assert capsys.readouterr().out.count("Right: ") == 3
     assert torch.allclose(names["repaired"], cat.map("tiger cat"), atol=0.2), "the twin's map is repaired"
+
+
+@pytest.mark.long
+def test_a_solution_disturbs_no_later_cell():
+    run_solved("07_why_a_and_not_b")
