@@ -172,7 +172,7 @@ def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
             [
                 f"a plain dome in its place, in {dome['tries']} tries, it is {dome['low']:.2f} to {dome['high']:.2f}",
                 f"shuffled, with noise or upside down: {fill['low']:.2f} to {fill['high']:.2f}",
-                f"a few more rows below give up to {rows_below['high']:.2f}",
+                f"a few more rows below already give up to {rows_below['high']:.2f}",
             ],
         ),
     ]

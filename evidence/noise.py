@@ -130,7 +130,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
             f"{SEEDS} seeds",
             f"{usual['low']} to {usual['high']} %, always {' or '.join(usual['names'])}; the moose "
             f"{result['photos']['moose.webp']} %",
-            [f"{SEEDS} such pictures get {usual['low']} to {usual['high']} %"],
+            [f"{SEEDS} pictures get {usual['low']} to {usual['high']} %"],
         ),
         finding(
             CHAPTER,
@@ -138,7 +138,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
             f"{len(KINDS)} kinds of noise, {SEEDS} seeds; {photos} photos",
             f"noise {low} to {high} %; {above} of {photos} photos above all noise",
             [
-                f"of our {len(KINDS)} kinds of noise get up to {high} %",
+                f"of our {len(KINDS)} kinds of noise gets up to {high} %",
                 f"only {above} of our {photos} photos get more",
             ],
         ),

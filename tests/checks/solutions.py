@@ -23,15 +23,17 @@ def run_solution(chapter: str, capsys: pytest.CaptureFixture[str], **names: obje
     return capsys.readouterr().out
 
 
-def run_solved(chapter: str) -> None:
+def run_solved(chapter: str) -> list[str]:
     """Run notebooks/<chapter>.ipynb to its end with each folded solution pasted into its exercise's cell.
 
-    A solution shares its names with the chapter; an error in any cell is raised here.
+    Returns what these cells print. A solution shares its names with the chapter; an error in any cell is raised here.
     """
     path = Path("notebooks") / f"{chapter}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    notebook, stubs = nbformat.read(path, as_version=4), []
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown" and "<summary>Solution" in cell.source:
             stub = next(c for c in reversed(notebook.cells[:number]) if c.cell_type == "code")
             stub.source = "\n\n".join([stub.source, *re.findall(r"```python\n(.*?)```", cell.source, re.S)])
+            stubs.append(stub)
     notebooks.execute(notebook, path.parent)
+    return ["".join(output.get("text", "") for output in stub.outputs) for stub in stubs]

@@ -7,7 +7,7 @@ from checks import why_a_and_not_b as check
 from drawings import why_a_and_not_b as draw
 
 import camlib
-from tests.checks.solutions import run_solved, solutions
+from tests.checks.solutions import solutions
 
 
 def maps(features, weight, a, b):
@@ -229,8 +229,3 @@ def test_solutions_pass(clf, capsys, monkeypatch):
         exec(code, names)
     assert capsys.readouterr().out.count("Right: ") == 3
     assert torch.allclose(names["repaired"], cat.map("tiger cat"), atol=0.2), "the twin's map is repaired"
-
-
-@pytest.mark.long
-def test_a_solution_disturbs_no_later_cell():
-    run_solved("07_why_a_and_not_b")
