@@ -98,7 +98,7 @@ def findings(rows: dict[str, dict[str, list[float]]], largest: dict[str, bool], 
     return [
         finding(
             "notebooks/00_first_heat_map.ipynb",
-            "The cells beside the rocket have more evidence than those on it because of the two towers beside it.",
+            "The cells on the rocket have less evidence than those beside it because of the two towers beside it.",
             f"{len(PAINTS)} paints over the towers, the rocket, and two strips of sky; the dip, in logits",
             f"{as_it_is:.1f} as it is; {ranged(rows['towers'])} without the towers; {ranged(rows['rocket'])} without "
             f"the rocket; {ranged(rows['sky'])} with sky painted over; {min(views)} to {max(views)} in shifted views",
