@@ -10,9 +10,7 @@ and below. What is measured is the lead: the logit of "military uniform" minus t
 Run it from the repository: python -m evidence.cap
 """
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "grace_hopper.jpg"
+PHOTO = PHOTOS / "grace_hopper.jpg"
 CHAPTER = "notebooks/01_what_the_network_says.ipynb"
 CLASSES = ("military uniform", "academic gown")
 TOP, ROWS = 38, 32  # where the recipe's window starts on the resized photo, and how many rows are added above it
@@ -180,14 +177,12 @@ def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf, photo = camlib.load_model(), camlib.read_image(PHOTO)
     result = study(clf, photo)
     rows, summary = findings(result)
-    store(options.out, rows, network=clf.name, summary=summary, **result)
+    store(out, rows, network=clf.name, summary=summary, **result)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ evidence is zero.
 Run it from the repository: python -m evidence.overlay
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +25,9 @@ from tqdm import tqdm
 
 import camlib
 from camlib.plot import ALPHA, BAR, oklab
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 from notebooks.drawings.honest_pictures import cielab
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/06_honest_pictures.ipynb"
 USUAL = {"alpha": ALPHA, "bar": BAR}  # the opacity of full evidence, and the gray below the bar
 SETTINGS = [USUAL, {**USUAL, "alpha": 0.5}, {**USUAL, "bar": 200}]
@@ -147,9 +143,7 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     explained = {file.name: camlib.explain(clf, file) for file in tqdm(sorted(PHOTOS.iterdir()), unit="photo")}
@@ -170,7 +164,7 @@ def main() -> None:
         controls = [kind for kind in drawn if kind not in ("blend", "OKLab")]
         result["controls"] = {kind: {reader: summary(rows, reader, kind) for reader in READERS} for kind in controls}
         results.append(result | {"photos": rows})
-    store(options.out, findings(results), network=clf.name, settings=results)
+    store(out, findings(results), network=clf.name, settings=results)
 
 
 if __name__ == "__main__":
