@@ -44,6 +44,7 @@ MAPS = [np.array([[np.nan, -11.0, -2.0]]), np.array([[-1.5, 2.0], [np.nan, 0.0]]
         (np.zeros((2, 2)), "A limit is one number"),
         ([], "A limit is one number"),
         ([MAPS, 1], "A limit is one number"),
+        ([torch.ones(2, requires_grad=True)] * 2, "A limit is one number"),
         (lambda maps: 11, "A limit is one number"),
     ],
 )
