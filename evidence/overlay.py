@@ -31,7 +31,7 @@ from notebooks.drawings.honest_pictures import cielab
 CHAPTER = "notebooks/06_honest_pictures.ipynb"
 USUAL = {"alpha": ALPHA, "bar": BAR}  # the opacity of full evidence, and the gray below the bar
 SETTINGS = [USUAL, {**USUAL, "alpha": 0.5}, {**USUAL, "bar": 200}]
-FLATS = (0.6, ALPHA)  # opacities of the blend that has one everywhere
+FLATS = (0.6, 0.7, ALPHA)  # opacities of the blend that has one everywhere
 PALE, FLAT = "blend over the compressed photo", f"one opacity, {ALPHA}"  # the controls that chapter 06 prints
 CHOICES = {"first": 0, "fifth": 4}  # of the network's answers
 READERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -128,14 +128,17 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ["about half of the gain comes from compressing the photo", f"to {colour:.1f} % and {tint:.1f} %"],
         )
     )
-    solid, left, flat_error = usual["controls"][FLAT]["colour"], usual["contrast"], 100 * usual["means"]["colour"][FLAT]
+    solid, left, colour_errors = usual["controls"][FLAT]["colour"], usual["contrast"], usual["means"]["colour"]
+    flat_error, lower = 100 * colour_errors[FLAT], [f"one opacity, {alpha}" for alpha in FLATS if alpha != ALPHA]
     rows.append(
         finding(
             CHAPTER,
-            "Blended with one opacity everywhere, whole colours are read more exactly still, but the photo is hidden.",
+            "Blended with one high opacity everywhere, whole colours are read more exactly still, but the photo is "
+            "hidden.",
             f"12 photos, first and fifth choice, opacity {ALPHA}",
             f"{solid['of'] - solid['better']} of {solid['of']}; mean error {flat_error:.1f} %; {left[FLAT]} of the "
-            f"lightness between black and white is left, in OKLab {left['OKLab']}",
+            f"lightness between black and white is left, in OKLab {left['OKLab']}. "
+            + "; ".join(f"{kind}: {100 * colour_errors[kind]:.1f} % and {left[kind]}" for kind in lower),
             [f"{flat_error:.1f} %, but leaves only {left[FLAT]} of the photo's lightness"],
         )
     )

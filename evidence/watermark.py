@@ -108,6 +108,7 @@ def findings(results: list[dict[str, Any]], more: dict[str, list[float]]) -> lis
     usual, every = results[0]["summary"], [r["summary"] for r in results]
     above, total = sum(s["chinese_above_latin"] for s in every), sum(s["photos"] for s in every)
     low, high = usual["chinese_near"]
+    area = " to ".join(sorted({f"{share:.0%}" for share in usual["near_area"]}))
     least = usual["chinese_minus_latin"][0]
     points = "at least one point more" if 1 <= least < 2 else f"at least {least} points more"
     return [
@@ -121,10 +122,14 @@ def findings(results: list[dict[str, Any]], more: dict[str, list[float]]) -> lis
         ),
         finding(
             "notebooks/00_first_heat_map.ipynb",
-            "Most of the evidence that the characters add lies on the strip or within half its height.",
+            "Most of the evidence that the characters add lies in the half of the view around the strip: on it or "
+            "within half its height.",
             "12 photos, half opacity",
-            f"{low:.0%} to {high:.0%}, in {usual['near_area'][0]:.0%} to {usual['near_area'][1]:.0%} of the view",
-            ["more than four fifths of the evidence that they add" if low > 0.8 else f"{low:.0%} of the evidence"],
+            f"{low:.0%} to {high:.0%}, in {area} of the view",
+            [
+                "more than four fifths of the evidence that they add" if low > 0.8 else f"{low:.0%} of the evidence",
+                f"lies in {'the half' if area == '51%' else area} of the view around the strip",
+            ],
         ),
         finding(
             "notebooks/00_first_heat_map.ipynb",

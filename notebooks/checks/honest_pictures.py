@@ -194,8 +194,10 @@ def _overlay_fault(lab: np.ndarray) -> str:
     if full[:, :5].mean(1).min() < 0.075:  # 0.08, rounded to 255 steps
         side = "for" if full[0, :5].mean() < full[1, :5].mean() else "against"
         return f"Full evidence {side} has a chroma of {full[:, :5].mean(1).min():.2f}; it needs 0.08."
-    if np.abs(half.mean(1) / full.mean(1) - 0.5).max() > 0.07:
-        return f"Half the evidence has {(half.mean(1) / full.mean(1)).mean():.0%} of the chroma; it should have half."
+    shares = half.mean(1) / full.mean(1)
+    if np.abs(shares - 0.5).max() > 0.07:
+        squared = " Did you square the strength?" if np.abs(shares - 0.25).max() < 0.05 else ""
+        return f"Half the evidence has {shares.mean():.0%} of the chroma; it should have half.{squared}"
     if np.abs(chroma[3] / chroma[2] - 1).max() > 0.1:
         return "Evidence 20 on a scale to 10 should look like 10: clip it."
     for row in (1, 2, 4, 5):
