@@ -292,7 +292,7 @@ def _wrong_cells(ref: Reference, cells: Tensor) -> str | None:
 
 
 def _mistaken(right: Tensor, bias: float) -> Iterator[tuple[Tensor, str]]:
-    yield right.T, "Rows and columns are still exchanged: the map lies on its side. The identity cannot see that."
+    yield right.T, "Rows and columns are still exchanged: the map is transposed. The identity cannot see that."
     yield right / 49, "All values are too small by 49, the number of cells: add the gradients of the cells up."
     yield (
         right * 49,
