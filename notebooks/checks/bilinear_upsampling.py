@@ -25,6 +25,7 @@ READY = (  # what does the work of exercises 2 and 3 already
     (F, "interpolate", "F.interpolate"),
     (F, "grid_sample", "F.grid_sample"),
     (scipy.ndimage, "zoom", "scipy.ndimage.zoom"),
+    (scipy.ndimage, "map_coordinates", "scipy.ndimage.map_coordinates"),
     (Image.Image, "resize", "PIL's resize"),
 )
 
@@ -87,6 +88,14 @@ CENTRE_MISTAKES: tuple[tuple[tuple[float, float], str], ...] = (
     (
         _on_photo(*_in_window(), VIEW.offset[::-1]),
         "You added the offset the wrong way round: (16, 80) is (top, left), so 16 belongs to y.",
+    ),
+    (
+        _on_photo(*_in_window()[::-1]),
+        "You exchanged row and column: cell (2, 3) is row 2, which gives y, and column 3, which gives x.",
+    ),
+    (
+        tuple(n * 400 / VIEW.photo[0] for n in _on_photo(*_in_window())),
+        "That is on the coffee photo of 400 × 600 pixels. This photo has 512 × 768.",
     ),
     (_in_window(), "That is the position in the network's window. Undo the crop, then the resize."),
     (
@@ -242,6 +251,12 @@ def _weights(position: np.ndarray, cells: int) -> np.ndarray:
     return (1 - np.abs(position[:, None] - np.arange(cells))).clip(min=0)
 
 
+def _swapped(position: np.ndarray, cells: int) -> np.ndarray:
+    """The same with the distance itself as weight."""
+    distance = np.abs(position[:, None] - np.arange(cells))
+    return np.where(distance < 1, distance, 0)
+
+
 def _half_pixel(pixels: int, cells: int) -> np.ndarray:
     return (np.arange(pixels) + 0.5) * cells / pixels - 0.5
 
@@ -250,6 +265,7 @@ BOTH_HALVES = (
     "You forgot both halves, as TensorFlow 1 did: pixel n has its centre at n + 0.5, and cell n at n + 0.5 cells."
 )
 SECOND_HALF = "You forgot the second half: the centre of cell 0 lies half a cell from the edge, so subtract 0.5."
+FIRST_HALF = "You forgot the first half: pixel n has its centre at n + 0.5."
 BELOW_ZERO = "Some weights are below 0: a cell further than 1 away counts nothing."
 MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     (
@@ -272,6 +288,18 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     (
         lambda p, c: _weights((np.arange(p) + 0.5) * c / p, c),
         f"{SECOND_HALF} And beyond the outermost centres the value stays.",
+    ),
+    (
+        lambda p, c: _weights((np.arange(p) * c / p - 0.5).clip(0, c - 1), c),
+        FIRST_HALF,
+    ),
+    (
+        lambda p, c: _weights(np.arange(p) * c / p - 0.5, c),
+        f"{FIRST_HALF} And beyond the outermost centres the value stays.",
+    ),
+    (
+        lambda p, c: _swapped(_half_pixel(p, c).clip(0, c - 1), c),
+        "The weights are swapped: a pixel at distance d takes 1 - d of a cell, not d.",
     ),
     (
         lambda p, c: 1 - np.abs(_half_pixel(p, c).clip(0, c - 1)[:, None] - np.arange(c)),

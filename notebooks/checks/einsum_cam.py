@@ -136,7 +136,8 @@ def channels_last(cams: Maps) -> str:
     features, weight = _draw(B, H, W, C), _draw(K, C, seed=5)
     given = _answer(cams, features, weight)
     if isinstance(given, str):
-        return given
+        wanted = ". The axes are features (B, h, w, C) and weight (K, C): in both, the channels come last."
+        return given + wanted if "subscript" in given else given
     right = torch.einsum("bhwc,kc->bkhw", features, weight)
     if _same(given, right):
         return f"Right: features {(B, H, W, C)}, weight {(K, C)}, maps {(B, K, H, W)}, and every value agrees."
@@ -221,6 +222,12 @@ def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
 
 def _conv_hint(stopped: str) -> str:
     """A hint for what F.conv2d, or the addition of the bias, does not accept."""
+    if f"weight of size [{B}, {C}, {H}, {W}]" in stopped:
+        return ". Here, the features are taken for the kernel: they come first, then the kernel, then the bias."
+    if re.search(r"\b(1280|1000)\b", stopped):
+        return f". The check has {C} channels and {K} classes: take the sizes from the shapes."
+    if "invalid combination" in stopped:
+        return ". F.conv2d takes features, kernel and bias, in this order."
     if "bias" in stopped:
         return ". The bias is one number for each class, (K,), in the place after the kernel."
     if re.search(r"conv2d|convolution|kernel|weight|channels", stopped):
