@@ -22,7 +22,7 @@ from PIL import Image
 
 pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test installs it")
 from tests.checkout import checkout, environment_of
-from tools import address, new_post, notebooks, pages, posts
+from tools import address, minutes, new_post, notebooks, pages, posts
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.all_notebooks()
@@ -159,7 +159,8 @@ def test_chapters_lead_to_their_neighbours(made: Path) -> None:
 def test_the_contents_have_questions_minutes_and_every_word(made: Path) -> None:
     soup = BeautifulSoup(html_pages(made)["index.html"], "html.parser")
     listed = {a["href"]: a.find_parent("li").get_text(" ", strip=True) for a in soup.select(".list a")}
-    assert "Where on the photo does cell (2, 3) lie? 35 minutes" in listed["05_bilinear_upsampling.html"]
+    needed = minutes.reading(notebooks.read(ROOT / "notebooks" / "05_bilinear_upsampling.ipynb")).minutes
+    assert f"Where on the photo does cell (2, 3) lie? {needed} minutes" in listed["05_bilinear_upsampling.html"]
     assert set(listed) == set(html_pages(made)) - {"index.html"}
     found = yaml.safe_load(soup.find(id="texts").get_text())  # JSON is YAML
     assert any("receptive_field_offset" in text for page in found for _, _, text in page["sections"])
