@@ -116,6 +116,7 @@ def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
     mean = torch.einsum("k,khw->hw", q, maps)
     raw = logits.clone()
     raw[A] = 0
+    twice = q * (1 - p[A])
     mistakes = {
         "": maps[A] - mean,
         "the sign is swapped: that is the others against a": mean - maps[A],
@@ -129,6 +130,13 @@ def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
         "all the others count alike: weight each by its share": maps[A] - maps[others].mean(0),
         "all classes count alike, and a is among them": maps[A] - maps.mean(0),
         "only the best of the others counts": maps[A] - maps[best],
+        "the logit of a was set to 0, and e to the 0 is 1: set the probability of a to 0": (
+            maps[A] - torch.einsum("k,khw->hw", raw.softmax(0), maps)
+        ),
+        "softmax was taken twice: divide the shares by their sum": (
+            maps[A] - torch.einsum("k,khw->hw", twice.softmax(0), maps)
+        ),
+        "the weighted maps were averaged: add them up": maps[A] - mean / len(p),
         "the other maps were added up, without shares": maps[A] - maps[others].sum(0),
         "the weights are logits: take probabilities": maps[A] - torch.einsum("k,khw->hw", raw, maps),
         "that is the mean of the others alone: subtract it from the map of a": mean,
@@ -160,7 +168,7 @@ def without_shared(function: Callable[..., Any]) -> str:
                 return "You subtract one number. The rows share a vector: take the mean over the classes, dim 0."
             return "A vector v added to every row is still in your rows: f(weight + v) is not f(weight)."
         if not _same(numbers, other_numbers):
-            return "The rows are right. The biases share a number, too: adding it to all of them changes no answer."
+            return "The rows are right. The biases share a number, too: f(bias + 5) is not yet f(bias)."
         zeros.append(_same(rows.sum(0), torch.zeros(channels)) and _same(numbers.sum(), torch.zeros(())))
     if all(zeros):
         return "Right: on three random networks. Your zero is the mean of all classes."

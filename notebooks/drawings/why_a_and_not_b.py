@@ -56,7 +56,7 @@ def maps_and_contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
 def contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
     """The photo, and the contrast of a against b on it."""
     cells = exp.contrast(a, b)
-    fig = camlib.plot.figure(exp.photo, [camlib.place(cells, exp.view)], [f"{a} against {b}"], exp.view.box)
+    fig = camlib.plot.figure(exp.photo, [camlib.place(cells, exp.view)], [f"{a}\nagainst {b}"], exp.view.box)
     most, least = (whereabouts(int(at), cells.shape) for at in (cells.argmax(), cells.argmin()))
     fig.set_label(f"The photo, and the contrast of {a} against {b} on it: red at the {most}, blue at the {least}.")
     return fig
@@ -65,7 +65,7 @@ def contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
 def boards(maps: Sequence[Tensor], titles: Sequence[str]) -> Figure:
     """Maps as boards of cells with their numbers, on one scale."""
     limit = max(float(m.abs().max()) for m in maps)
-    fig = Figure(figsize=(3.6 * len(maps), 4.6), layout="constrained", dpi=100)
+    fig = Figure(figsize=(3.6 * len(maps), 4.8), layout="constrained", dpi=100)
     axes = np.atleast_1d(fig.subplots(1, len(maps)))
     for ax, values, title in zip(axes, maps, titles, strict=True):
         _board(ax, values, limit, title, 0)
