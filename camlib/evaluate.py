@@ -210,7 +210,7 @@ def imputed(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tens
         if dy == dx == 0:
             continue
         weight = 1 / 6 if 0 in (dy, dx) else 1 / 12
-        me = np.flatnonzero((0 <= rows + dy) & (rows + dy < height) & (0 <= columns + dx) & (columns + dx < width))
+        me = np.flatnonzero((rows >= -dy) & (rows < height - dy) & (columns >= -dx) & (columns < width - dx))
         other = (rows[me] + dy) * width + columns[me] + dx
         unknown = index[other] >= 0
         diagonal[me] += weight

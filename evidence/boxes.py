@@ -156,7 +156,9 @@ def study(clf: camlib.Classifier) -> dict[str, Any]:
         crops.append(in_crop(clf, photo, label, boxes))
     pxap = {m: average_precision(*(np.concatenate(part) for part in zip(*p, strict=True))) for m, p in pooled.items()}
     return {
-        "classes": [{"photo": name, "class": label, "share": s} for (name, label), s in zip(every, shares, strict=True)],
+        "classes": [
+            {"photo": name, "class": label, "share": s} for (name, label), s in zip(every, shares, strict=True)
+        ],
         "rank": ranks,
         "probability": sure,
         "methods": summary(rows, pxap, groups),
@@ -228,7 +230,9 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
     at = {c["class"]: i for i, c in enumerate(result["classes"])}
     cat, shuttle = at["tiger cat"], at["space shuttle"]
     shown = [(methods["CAM"]["energy"][i], energy_of[i]) for i in (cat, shuttle)]
-    shares = "; ".join(f"{name} {e:.2f}, its box {s:.2f}" for name, (e, s) in zip(("cat", "shuttle"), shown, strict=True))
+    shares = "; ".join(
+        f"{name} {e:.2f}, its box {s:.2f}" for name, (e, s) in zip(("cat", "shuttle"), shown, strict=True)
+    )
     tuned = ("CAM", "CAM²", "CAM⁴", "CAM at 448", "CAM, three sizes", "Gaussian 0.25")
     three = {m: f"{iou[m]:.2f}, {apart[m]:.2f}, {methods[m]['best'][0]:.2f}" for m in tuned}
     wsol = {m: (methods[m]["MaxBoxAcc"][0], methods[m]["PxAP"]) for m in methods}
@@ -258,7 +262,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
             CHAPTER,
             "A blob in the middle gains energy as it gets narrower, until it has as much as CAM.",
             f"{photos}; spread {', '.join(f'{s:g}' for s in SPREADS)}",
-            ", ".join(f"{energy[name]:.2f}" for name in narrow),
+            ", ".join(f"{s:g}: {energy[name]:.2f}" for s, name in zip(SPREADS, narrow, strict=True)),
             [f"from {energy['Gaussian 0.30']:.2f} at a spread of 0.3 to {energy['Gaussian 0.10']:.2f} at 0.1"],
         ),
         finding(
@@ -285,14 +289,14 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
             CHAPTER,
             "Whether CAM has more energy than a centred Gaussian depends on the Gaussian's spread.",
             f"{photos}; 95 % t-intervals over the photos; spread {', '.join(f'{s:g}' for s in SPREADS)}",
-            "; ".join(by_spread),
+            "; ".join(f"{s:g}: {text}" for s, text in zip(SPREADS, by_spread, strict=True)),
             [f"by {by_spread[3]} for a spread of 0.25", f"by {by_spread[1]} for 0.15", by_spread[0]],
         ),
         finding(
             CHAPTER,
             "In IoU at the threshold 0.2, CAM is ahead of each spread, in the mean.",
             f"{photos}; 95 % t-intervals over the photos; spread {', '.join(f'{s:g}' for s in SPREADS)}",
-            "; ".join(boxed),
+            "; ".join(f"{s:g}: {text}" for s, text in zip(SPREADS, boxed, strict=True)),
             [boxed[2]],
         ),
         finding(
@@ -320,18 +324,20 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
             CHAPTER,
             "In a larger input, the right class is less probable, but is named about as often.",
             f"{photos}; shorter side {', '.join(map(str, SIZES))}",
-            "; ".join(f"mean probability {sure[s]:.2f}, first {a}, among the first five {b}" for s, (a, b) in ranks.items()),
+            "; ".join(
+                f"mean probability {sure[s]:.2f}, first {a}, among the first five {b}" for s, (a, b) in ranks.items()
+            ),
             [
                 f"{', '.join(f'{v:.2f}' for v in list(sure.values())[:2])} and {sure['448']:.2f}",
-                f"first for {', '.join(str(a) for a, _ in list(ranks.values())[:2])} and {ranks['448'][0]} of {classes}",
+                f"first for {ranks['224'][0]}, {ranks['320'][0]} and {ranks['448'][0]} of {classes}",
             ],
         ),
         finding(
             CHAPTER,
             "In the network's own crop, every map has more energy; the difference stays.",
             photos,
-            f"CAM {crop['CAM'][0]:.2f}, Gaussian {crop['Gaussian 0.25'][0]:.2f}, whole image {crop['whole image'][0]:.2f}; "
-            f"CAM minus Gaussian {cut[0]:+.2f} [{cut[1]:+.2f}, {cut[2]:+.2f}]",
+            "; ".join(f"{method} {values[0]:.2f}" for method, values in crop.items())
+            + f"; CAM minus Gaussian {cut[0]:+.2f} [{cut[1]:+.2f}, {cut[2]:+.2f}]",
             [f"{crop['CAM'][0]:.2f} instead of {energy['CAM']:.2f}"],
         ),
     ]

@@ -118,7 +118,10 @@ def sharper(function: Callable[..., Any]) -> str:
         left, top, right, bottom = box
         blob = torch.exp(-(((y - (top + bottom) / 2) / 3) ** 2) - ((x - (left + right) / 2) / 3) ** 2)
         heat = 8 * blob + torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) - 0.2
-        given, where = heat.clone(), f"With a map of {rows} × {columns} pixels from {heat.min():.1f} to {heat.max():.1f}"
+        given, where = (
+            heat.clone(),
+            f"With a map of {rows} × {columns} pixels from {heat.min():.1f} to {heat.max():.1f}",
+        )
         try:
             answer = function(given)
         except Exception as e:  # whatever a learner's code raises
@@ -156,13 +159,19 @@ def _not_sharper(answer: Any, heat: Tensor, box: tuple[int, int, int, int]) -> s
     if abs(gain) < 1e-4:
         return "the energy stays as it was: a factor cancels in the share. The values must be stretched unevenly."
     if gain < 0:
-        return f"the energy falls by {-gain:.2f}: this flattens the map. Which function makes large values larger still?"
+        return (
+            f"the energy falls by {-gain:.2f}: this flattens the map. Which function makes large values larger still?"
+        )
     return ""
 
 
 PAIRED = (
     ([0.9, 0.4, 0.8, 0.55, 0.3], [0.7, 0.35, 0.5, 0.5, 0.28], ["a", "a", "b", "c", "d"]),
-    ([0.62, 0.5, 0.31, 0.9, 0.77, 0.2, 0.4], [0.6, 0.1, 0.35, 0.7, 0.5, 0.1, 0.25], ["x", "y", "y", "y", "z", "x", "w"]),
+    (
+        [0.62, 0.5, 0.31, 0.9, 0.77, 0.2, 0.4],
+        [0.6, 0.1, 0.35, 0.7, 0.5, 0.1, 0.25],
+        ["x", "y", "y", "y", "z", "x", "w"],
+    ),
 )
 
 
@@ -189,7 +198,9 @@ def paired(function: Callable[..., Any]) -> str:
 
 
 def _photo_means(values: np.ndarray, photos: list[str]) -> np.ndarray:
-    return np.array([np.mean([v for v, p in zip(values, photos, strict=True) if p == name]) for name in sorted(set(photos))])
+    return np.array(
+        [np.mean([v for v, p in zip(values, photos, strict=True) if p == name]) for name in sorted(set(photos))]
+    )
 
 
 def _not_paired(answer: np.ndarray, one: np.ndarray, other: np.ndarray, photos: list[str]) -> str:
@@ -210,7 +221,8 @@ def _intervals(one: np.ndarray, other: np.ndarray, photos: list[str]) -> Iterato
     """(mistakes, the interval that they give), the fewest mistakes first."""
     values = {
         "": _photo_means(one - other, photos),
-        "each class counts as a witness: two classes on one photo are not independent. Average per photo first": one - other,
+        "each class counts as a witness: two classes on one photo are not independent. Average per photo first": one
+        - other,
         "the sign is swapped: one minus other": _photo_means(other - one, photos),
     }
     spreads = {
@@ -225,7 +237,9 @@ def _intervals(one: np.ndarray, other: np.ndarray, photos: list[str]) -> Iterato
     factors = {
         "": lambda n: stats.t.ppf(0.975, n - 1),
         "the factor is the normal distribution's 1.96, which is too small for so few photos": lambda n: 1.96,
-        "the factor is the normal distribution's 1.96, which is too small for so few photos ": lambda n: stats.norm.ppf(0.975),
+        "the factor is the normal distribution's 1.96, which is too small for so few photos ": lambda n: stats.norm.ppf(
+            0.975
+        ),
         "t has n − 1 degrees of freedom, not n": lambda n: stats.t.ppf(0.975, n),
         "t.ppf(0.95) leaves 5 % on each side; for 95 % in the middle take 0.975": lambda n: stats.t.ppf(0.95, n - 1),
         "this is one standard error, without the factor t": lambda n: 1.0,
@@ -243,6 +257,8 @@ def _intervals(one: np.ndarray, other: np.ndarray, photos: list[str]) -> Iterato
     for dof in (n - 1, 2 * n - 2):
         reach = stats.t.ppf(0.975, dof) * spread / np.sqrt(n)
         gap = a.mean() - b.mean()
-        name = "the two are treated as different samples; subtract photo by photo first, so that what photos share cancels"
+        name = (
+            "the two are treated as different samples; subtract photo by photo first, so that what photos share cancels"
+        )
         found.append(([name], [gap, gap - reach, gap + reach]))
     return iter(sorted(found, key=lambda pair: len(pair[0])))

@@ -96,7 +96,8 @@ def free(result: dict[str, Any], named: Sequence[str]) -> Figure:
     ax.scatter(share, energy, color=RED, s=45, zorder=3)
     for i, row in enumerate(result["classes"]):
         if row["class"] in named:
-            ax.annotate(row["class"], (share[i] - 0.02, energy[i] + 0.02), fontsize=SIZE, ha="right")
+            side, shift = ("right", -0.03) if share[i] > 0.5 else ("left", 0.03)
+            ax.text(share[i] + shift, energy[i], row["class"], fontsize=SIZE, ha=side, va="center")
     _axis(ax, "each class: mostly the size of its box", "share of the photo that is box", "both")
     ax.set_ylabel("energy of CAM in the box", fontsize=SIZE)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.06))
@@ -139,7 +140,17 @@ def spreads(result: dict[str, Any]) -> Figure:
             ax.axhline(value, color=RED, lw=2, ls={"CAM": "-", "CAM²": "--", "CAM⁴": ":"}[name])
             if not same or name == "CAM":
                 words = "CAM, CAM², CAM⁴" if same else name
-                ax.text(0.305, value + 0.006, words, color=RED, fontsize=SIZE, va="bottom", ha="right")
+                below = name == "CAM⁴" and value < ends["CAM"]  # three labels between close lines
+                left = name == "CAM" and not same and ends["CAM²"] - value < 0.06
+                ax.text(
+                    0.1 if left else 0.305,
+                    value + (-0.008 if below else 0.006),
+                    words,
+                    color=RED,
+                    fontsize=SIZE,
+                    va="top" if below else "bottom",
+                    ha="left" if left else "right",
+                )
         _axis(ax, title, "spread of the Gaussian", "both")
         ax.set_xticks(SPREADS, [f"{s:g}" for s in SPREADS])
         ax.set_ylim(0.1, 0.8)
@@ -232,7 +243,8 @@ def differences(result: dict[str, Any], measures: Sequence[str] = ("pointing", "
             ax.plot([low, high], [row, row], color=ink, lw=3)
             ax.plot(mean, row, "o", color=ink, ms=9)
             for part, mark in ((known, "^"), (~known, "v")):
-                ax.plot(gap[part].mean(), row + 0.28, mark, color=GRAY, ms=7)
+                of = [group for group, own in zip(groups, part, strict=True) if own]
+                ax.plot(evaluate.t_interval(gap[part], of)[0], row + 0.28, mark, color=GRAY, ms=7)
         ax.axvline(0, color="black", lw=1)
         _axis(ax, measure, "CAM minus the other")
     axes[0].set_yticks(range(len(rivals)), rivals)
@@ -283,15 +295,17 @@ def mosaics(result: dict[str, Any]) -> Figure:
     return fig
 
 
-def holes(pictures: Mapping[str, tuple[np.ndarray, float]], columns: int = 3) -> Figure:
-    """Pictures with removed pixels, and what the network says to each."""
+def holes(pictures: Mapping[str, Tensor], says: Sequence[float], columns: int = 3) -> Figure:
+    """Inputs (3, H, W) with removed pixels, and what the network says to each."""
     rows = len(pictures) // columns
-    fig = Figure(figsize=(8.4, 3.15 * rows), layout="constrained", dpi=100)
-    for ax, (title, (picture, probability)) in zip(fig.subplots(rows, columns).flat, pictures.items(), strict=True):
-        _panel(ax, picture, f"{title}: {probability:.2f}")
+    fig = Figure(figsize=(9, 3.25 * rows), layout="constrained", dpi=100)
+    for ax, (title, x), p in zip(fig.subplots(rows, columns).flat, pictures.items(), says, strict=True):
+        picture = (255 * (x / 2 + 0.5).clamp(0, 1)).byte().permute(1, 2, 0).numpy()
+        _panel(ax, picture, f"{title}: {p:.2f}")
     fig.set_label(
-        "A photo with two fifths of its pixels removed, and the probability of its class. Above, where the map is strongest; "
-        "below, at random. From left to right the holes are filled with gray, with a blur, and from their neighbours."
+        "A photo of a panda with two fifths of its pixels removed, and the probability of giant panda. Above, the "
+        "pixels where the map is strongest, so the panda is gone; below, pixels at random. From left to right, the "
+        "holes are filled with gray, with a blur, and from their neighbours."
     )
     return fig
 
