@@ -53,7 +53,7 @@ def _axis(ax: Axes, title: str, label: str, grid: str = "x") -> None:
 def quiz(photo: np.ndarray, heats: Mapping[str, Tensor], box: Sequence[float]) -> Figure:
     """A photo with its box, and maps on it as shares of their maximum."""
     shown = {title: heat / heat.max() for title, heat in heats.items()}
-    fig = Figure(figsize=(10, 2.6), layout="constrained", dpi=100)
+    fig = Figure(figsize=(9.4, 2.45), layout="constrained", dpi=100)
     axes = fig.subplots(1, 1 + len(shown))
     _panel(axes[0], photo, "photo and box")
     for ax, (title, heat) in zip(axes[1:], shown.items(), strict=True):
@@ -71,7 +71,7 @@ def quiz(photo: np.ndarray, heats: Mapping[str, Tensor], box: Sequence[float]) -
 def sheet(photos: Mapping[str, np.ndarray], objects: Mapping[tuple[str, str], Any], result: dict[str, Any]) -> Figure:
     """The photos with their boxes, and the rank of each class."""
     ranks = {c["class"]: rank for c, rank in zip(result["classes"], result["rank"]["224"], strict=True)}
-    fig = Figure(figsize=(10, 7.4), layout="constrained", dpi=100)
+    fig = Figure(figsize=(7, 5.1), layout="constrained", dpi=100)
     for ax, (name, photo) in zip(fig.subplots(3, 3).flat, photos.items(), strict=True):
         labels = [label for photo_name, label in objects if photo_name == name]
         for label, tint in zip(labels, ("white", "#ffd23f"), strict=False):
@@ -89,7 +89,7 @@ def free(result: dict[str, Any], named: Sequence[str]) -> Figure:
     """CAM's energy in the boxes of each class against the share of the photo that they take."""
     share = np.array([c["share"] for c in result["classes"]])
     energy = np.array(result["methods"]["CAM"]["energy"])
-    fig = Figure(figsize=(5.2, 4.2), layout="constrained", dpi=100)
+    fig = Figure(figsize=(4.8, 3.8), layout="constrained", dpi=100)
     ax = fig.subplots()
     ax.plot([0, 1], [0, 1], color=BLUE, lw=2)
     ax.text(0.66, 0.58, "whole image", color=BLUE, fontsize=SIZE, rotation=38)
@@ -110,7 +110,7 @@ def free(result: dict[str, Any], named: Sequence[str]) -> Figure:
 
 def sharpened(photo: np.ndarray, heat: Tensor, boxes: Sequence[Sequence[float]]) -> Figure:
     """The same map to the powers 1, 2 and 4, as shares of the maximum, with the energy in the boxes."""
-    fig = Figure(figsize=(10, 2.75), layout="constrained", dpi=100)
+    fig = Figure(figsize=(8.6, 2.4), layout="constrained", dpi=100)
     axes = fig.subplots(1, 3)
     for ax, (name, power) in zip(axes, (("CAM", 1), ("CAM²", 2), ("CAM⁴", 4)), strict=True):
         sharp = heat.clamp(min=0) ** power
@@ -165,7 +165,7 @@ def spreads(result: dict[str, Any]) -> Figure:
 
 def box_of_map(photo: np.ndarray, heat: Tensor, box: Sequence[float], thresholds: Sequence[float]) -> Figure:
     """What lies above each threshold, the map's box, and the true one."""
-    fig = Figure(figsize=(10, 3.7), layout="constrained", dpi=100)
+    fig = Figure(figsize=(8.4, 3.1), layout="constrained", dpi=100)
     for ax, threshold in zip(fig.subplots(1, len(thresholds)), thresholds, strict=True):
         above = (heat > threshold * heat.max()).numpy()
         found = evaluate.box_from_map(heat, threshold)
@@ -183,7 +183,7 @@ def box_of_map(photo: np.ndarray, heat: Tensor, box: Sequence[float], thresholds
 def thresholds(result: dict[str, Any]) -> Figure:
     """From evidence/boxes.json: the mean IoU at each threshold."""
     ways = {"CAM": ("#7b0a1d", "-"), "CAM²": (RED, "--"), "CAM at 448": (OCHRE, "-"), "Gaussian 0.25": (BLUE, "-")}
-    fig = Figure(figsize=(8, 3.7), layout="constrained", dpi=100)
+    fig = Figure(figsize=(7.5, 3.4), layout="constrained", dpi=100)
     ax = fig.subplots()
     for name, (ink, dash) in ways.items():
         values = result["methods"][name]["mean IoU"]
@@ -262,7 +262,7 @@ def differences(result: dict[str, Any], measures: Sequence[str] = ("pointing", "
 def mosaic(picture: np.ndarray, heats: Mapping[str, Tensor], tiles: Sequence[Sequence[float]]) -> Figure:
     """One map for each tile's class, on one scale, with the share in the own tile."""
     limit = max(float(h.abs().max()) for h in heats.values())
-    fig = Figure(figsize=(11, 3), layout="constrained", dpi=100)
+    fig = Figure(figsize=(10, 2.75), layout="constrained", dpi=100)
     axes = fig.subplots(1, len(heats))
     for ax, (label, heat), tile in zip(axes, heats.items(), tiles, strict=True):
         _panel(ax, camlib.overlay(picture, heat, limit), f"{label}: {evaluate.energy_in_box(heat, [tile]):.2f}")
@@ -298,13 +298,13 @@ def mosaics(result: dict[str, Any]) -> Figure:
 def holes(pictures: Mapping[str, Tensor], says: Sequence[float], columns: int = 3) -> Figure:
     """Inputs (3, H, W) with removed pixels, and what the network says to each."""
     rows = len(pictures) // columns
-    fig = Figure(figsize=(9, 3.25 * rows), layout="constrained", dpi=100)
+    fig = Figure(figsize=(6.9, 2.5 * rows), layout="constrained", dpi=100)
     for ax, (title, x), p in zip(fig.subplots(rows, columns).flat, pictures.items(), says, strict=True):
         picture = (255 * (x / 2 + 0.5).clamp(0, 1)).byte().permute(1, 2, 0).numpy()
         _panel(ax, picture, f"{title}: {p:.2f}")
     fig.set_label(
         "A photo of a panda with two fifths of its pixels removed, and the probability of giant panda. Above, the "
-        "pixels where the map is strongest, so the panda is gone; below, pixels at random. From left to right, the "
+        "pixels where the map is strongest, so its head is gone; below, pixels at random. From left to right, the "
         "holes are filled with gray, with a blur, and from their neighbours."
     )
     return fig
