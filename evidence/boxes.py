@@ -252,6 +252,14 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         finding(
             CHAPTER,
+            "In the network's own crop, every map has more energy; the difference stays.",
+            photos,
+            "; ".join(f"{method} {values[0]:.2f}" for method, values in crop.items())
+            + f"; CAM minus Gaussian {cut[0]:+.2f} [{cut[1]:+.2f}, {cut[2]:+.2f}]",
+            [f"{crop['CAM'][0]:.2f} instead of {energy['CAM']:.2f}"],
+        ),
+        finding(
+            CHAPTER,
             "The same map to a power has more energy in the boxes.",
             photos,
             f"{energy['CAM']:.2f}, squared {energy['CAM²']:.2f}, to the fourth {energy['CAM⁴']:.2f}; "
@@ -331,14 +339,6 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
                 f"{', '.join(f'{v:.2f}' for v in list(sure.values())[:2])} and {sure['448']:.2f}",
                 f"first for {ranks['224'][0]}, {ranks['320'][0]} and {ranks['448'][0]} of {classes}",
             ],
-        ),
-        finding(
-            CHAPTER,
-            "In the network's own crop, every map has more energy; the difference stays.",
-            photos,
-            "; ".join(f"{method} {values[0]:.2f}" for method, values in crop.items())
-            + f"; CAM minus Gaussian {cut[0]:+.2f} [{cut[1]:+.2f}, {cut[2]:+.2f}]",
-            [f"{crop['CAM'][0]:.2f} instead of {energy['CAM']:.2f}"],
         ),
     ]
 
