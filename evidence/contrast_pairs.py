@@ -153,8 +153,8 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
         ),
         finding(
             where,
-            "Covered, a contrast's reddest cells lower the lead further than the strongest of the map of a, "
-            "by a small advantage.",
+            "Covering a contrast's reddest cells lowers the lead further than covering the strongest of the map of a, "
+            "by a small margin.",
             varied,
             result("class a", beside, by_photo),
             [
@@ -172,9 +172,9 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
         ),
         finding(
             where,
-            "Covered, the cells of the stretched difference lower the lead further about as often as a contrast's."
+            "Covering by the stretched difference lowers the lead further about as often as covering by the contrast."
             if drawn
-            else "Covered, the cells of the stretched difference and of the contrast do not lower the lead alike.",
+            else "Covering by the stretched difference does not lower the lead as often as covering by the contrast.",
             varied,
             result("stretched", beside, by_photo),
             [f"about equally often ({further['stretched']} % and {less['stretched']} %)" if drawn else "not as well"],
