@@ -42,6 +42,8 @@ CHAPTER = "notebooks/14_transformers.ipynb"
 AVERAGING = ("mean", "windows", "hybrid")
 """The designs whose head reads the mean of all tokens."""
 GRADIENTS = ("grad_cam", "hires_cam", "layer_cam")
+NAMES = {"attention x gradient": "attention × gradient", "gradient x input": "gradient × input", "grad_cam": "Grad-CAM"}
+NAMES |= {"hires_cam": "HiResCAM", "layer_cam": "LayerCAM"}
 BOUND_TO_CLASS = ("frozen", "attention x gradient", "gradient x input", "grad_cam", "hires_cam", "layer_cam")
 
 
@@ -222,8 +224,8 @@ def findings(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             CHAPTER,
             "Other methods that know the class are less often right about it, at the best layer of each network.",
             two,
-            "; ".join(f"{m} {ranged(asked[m])}, frozen ahead in {won[m]} of {n}" for m in won),
-            [f"LayerCAM {ranged(asked['layer_cam'])}", f"Grad-CAM {ranged(asked['grad_cam'])}"],
+            "; ".join(f"{NAMES[m]} {ranged(asked[m])}, frozen ahead in {won[m]} of {n}" for m in won),
+            [f"{NAMES[m]} {ranged(asked[m])}" for m in won],
         ),
         finding(
             CHAPTER,

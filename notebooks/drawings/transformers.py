@@ -34,6 +34,12 @@ def _on(image: Tensor, cells: Tensor, limit: float) -> np.ndarray:
     return camlib.overlay(photo, camlib.upsample(cells.detach().float()[None], photo.shape[:2])[0], limit)
 
 
+def _figure(width: float, height: float) -> Figure:
+    fig = Figure(figsize=(width, height), layout="constrained", dpi=100)
+    fig.get_layout_engine().set(h_pad=0.1, w_pad=0.06)  # inches: titles reach above their panels
+    return fig
+
+
 def _panel(ax: Any, picture: np.ndarray, title: str = "") -> None:
     ax.imshow(picture)
     ax.set_title(title, fontsize=SIZE)
@@ -71,7 +77,7 @@ def rollout(net: VisionTransformer, image: Tensor) -> Tensor:
 
 def asked_twice(image: Tensor, maps: Mapping[str, Sequence[Tensor]], classes: Sequence[str]) -> Figure:
     """For each method its maps of two classes, on a scale of its own. maps: method -> one map (8, 8) for each class."""
-    fig = Figure(figsize=(2.6 * (len(maps) + 1), 6.3), layout="constrained", dpi=100)
+    fig = _figure(2.6 * (len(maps) + 1), 6.3)
     axes = fig.subplots(2, len(maps) + 1)
     for row, name in zip(axes, classes, strict=True):
         _panel(row[0], _enlarged(image), f"asked for: {name}")
@@ -93,7 +99,7 @@ def asked_twice(image: Tensor, maps: Mapping[str, Sequence[Tensor]], classes: Se
 
 def tokens(image: Tensor, values: Tensor) -> Figure:
     """The picture under its grid of patches, and the tokens (65, 48) as rows."""
-    fig = Figure(figsize=(9.5, 4.4), layout="constrained", dpi=100)
+    fig = _figure(9.5, 4.4)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.15))
     _panel(left, _enlarged(image), "64 patches, numbered by rows")
     step = image.shape[1] * ENLARGED / TOKENS
@@ -108,7 +114,7 @@ def tokens(image: Tensor, values: Tensor) -> Figure:
     right.imshow(values.detach().numpy(), cmap="coolwarm", vmin=-limit, vmax=limit, aspect="auto")
     right.set_title("65 tokens, one in each row", fontsize=SIZE)
     right.set_xlabel("48 numbers", fontsize=SIZE)
-    right.set_yticks([0, 1, 8, 16, 24, 32, 40, 48, 56, 64], ["class token", 1, 8, 16, 24, 32, 40, 48, 56, 64])
+    right.set_yticks([0, 8, 16, 24, 32, 40, 48, 56, 64], ["class token", 8, 16, 24, 32, 40, 48, 56, 64])
     right.tick_params(labelsize=SIZE)
     fig.set_label(
         "Left: the picture with a grid of 8 by 8 patches, numbered row by row from 1 to 64. Right: a table of 65 rows "
@@ -121,7 +127,7 @@ def attention(image: Tensor, weights: Sequence[Tensor]) -> Figure:
     """The class token's row of each block (heads, 65, 65), for each head and their mean, as shares of 1."""
     rows = [torch.cat([w[:, 0, 1:], w[:, 0, 1:].mean(0, keepdim=True)]).unflatten(1, (TOKENS, TOKENS)) for w in weights]
     limit = max(float(row.max()) for row in rows)
-    fig = Figure(figsize=(11, 7.3), layout="constrained", dpi=100)
+    fig = _figure(11, 7.3)
     axes = fig.subplots(len(rows), len(rows[0]) + 1)
     for number, (line, maps) in enumerate(zip(axes, rows, strict=True)):
         _panel(line[0], _enlarged(image), f"block {number}")
@@ -141,7 +147,7 @@ def attention(image: Tensor, weights: Sequence[Tensor]) -> Figure:
 
 def rolled(image: Tensor, maps: Mapping[str, Tensor]) -> Figure:
     """The picture, and shares of attention (8, 8), each on a scale of its own that begins at zero."""
-    fig = Figure(figsize=(3.1 * (len(maps) + 1), 3.9), layout="constrained", dpi=100)
+    fig = _figure(3.1 * (len(maps) + 1), 3.9)
     axes = fig.subplots(1, len(maps) + 1)
     _panel(axes[0], _enlarged(image), "the picture")
     words = []
@@ -161,7 +167,7 @@ def rolled(image: Tensor, maps: Mapping[str, Tensor]) -> Figure:
 def board(image: Tensor, cells: Tensor, title: str) -> Figure:
     """A picture beside a map (8, 8) with its numbers."""
     limit = float(cells.abs().max())
-    fig = Figure(figsize=(9.6, 4.7), layout="constrained", dpi=100)
+    fig = _figure(9.6, 4.7)
     left, right = fig.subplots(1, 2, width_ratios=(0.8, 1))
     _panel(left, _enlarged(image), "the picture")
     right.imshow(cells.detach().numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
@@ -192,7 +198,7 @@ def _strip(ax: Any, level: float, values: Sequence[float], shipped: float | None
 
 def shares(result: Mapping[str, Any]) -> Figure:
     """How much of the logit lies on the patches, by where the map is read."""
-    fig = Figure(figsize=(10, 3.3), layout="constrained", dpi=100)
+    fig = _figure(10, 3.3)
     ax = fig.subplots()
     places = {"stem": "at the patches", "blocks.0": "after the first block", "blocks.1": "after the second block"}
     names = [*places.values(), "after the last block"]
@@ -203,13 +209,13 @@ def shares(result: Mapping[str, Any]) -> Figure:
     ax.set_yticks((3, 2, 1, 0), names)
     ax.set_xlim(-0.03, max(1.03, ax.get_xlim()[1]))
     ax.set_xlabel("share of the logit that lies on the patches (median over pictures)", fontsize=SIZE)
-    ax.set_title("dots: ten trainings, line: their median, diamond: the shipped network", fontsize=SIZE)
+    ax.set_title("dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)", fontsize=SIZE)
     ax.tick_params(labelsize=SIZE)
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
     fig.set_label(
         "Share of the logit on the patches for ten trainings. At the patches nearly all of it, after the first block "
-        "mostly less than half, after the second block less still, after the last block nothing."
+        "less than half, after the second block at most a quarter, after the last block nothing."
     )
     return fig
 
@@ -221,7 +227,7 @@ COMPARED = {
     "attention x gradient": "attention × gradient",
     "layer_cam at stem": "LayerCAM, at the patches",
     "gradient x input": "gradient × input",
-    "grad_cam at blocks.1": "Grad-CAM, last that works",
+    "grad_cam at blocks.1": "Grad-CAM, after block 1",
     "blob in the middle": "a blob in the middle",
 }
 MEASURED = {
@@ -234,7 +240,7 @@ MEASURED = {
 
 def compared(result: Mapping[str, Any]) -> Figure:
     """Eight methods by four measures: a dot for each of ten trainings."""
-    fig = Figure(figsize=(12, 5), layout="constrained", dpi=100)
+    fig = _figure(12, 5)
     axes = fig.subplots(1, len(MEASURED), sharey=True)
     levels = range(len(COMPARED))[::-1]
     for ax, (measure, title) in zip(axes, MEASURED.items(), strict=True):
@@ -249,7 +255,7 @@ def compared(result: Mapping[str, Any]) -> Figure:
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
     axes[0].set_yticks(list(levels), list(COMPARED.values()))
-    fig.supxlabel("dots: ten trainings, line: their median, diamond: the shipped network", fontsize=SIZE)
+    fig.supxlabel("dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)", fontsize=SIZE)
     fig.set_label(
         "Strips of ten trainings for eight methods and four measures. Frozen maps and attention rollout point equally "
         "well; frozen maps have by far the most evidence in the box; rollout agrees a little better with deleting "
