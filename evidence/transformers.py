@@ -163,7 +163,9 @@ def findings(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     two = f"{len(runs)} trainings of the shipped design, {PAIRS} pictures of two shapes, each asked for both"
     stem = [run["methods"]["frozen at stem"] for run in runs]
     roll = [run["methods"]["rollout"] for run in runs]
-    shares = {at: [run["methods"][f"frozen at {at}"]["share"] for run in runs] for at in ("stem", "blocks.0", "blocks.1")}
+    shares = {
+        at: [run["methods"][f"frozen at {at}"]["share"] for run in runs] for at in ("stem", "blocks.0", "blocks.1")
+    }
     percent = {at: f"{100 * min(s):.0f} % to {100 * max(s):.0f} %" for at, s in shares.items()}
     energy = [s["energy"] / r["energy"] for s, r in zip(stem, roll, strict=True)]
     deleted = [sum(r[m] > s[m] for s, r in zip(stem, roll, strict=True)) for m in ("deletion_mean", "deletion_noise")]
@@ -181,7 +183,7 @@ def findings(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         finding(
             CHAPTER,
-            "At the patches, most of the logit lies on the map; after the first block, most has moved to the class token.",
+            "At the patches, most of the logit lies on the map; after the first block, most is in the class token.",
             varied,
             f"share at the patches {percent['stem']}, after block 0 {percent['blocks.0']}, after block 1 "
             f"{percent['blocks.1']}",

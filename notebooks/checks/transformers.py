@@ -110,7 +110,9 @@ def held(function: Callable[..., Any]) -> str:
         if len(moved) == 2:
             return "The values are right, but the weights are not held: a gradient reaches q and k."
         if moved:
-            return f"The weights depend on q and on k. A gradient still reaches {moved[0]}: hold the weights themselves."
+            return (
+                f"The weights depend on q and on k. A gradient still reaches {moved[0]}: hold the weights themselves."
+            )
         if not torch.allclose(of_v, weights.mT @ direction, atol=1e-4):
             return "The gradient of v is not that of weights @ v."
     return "Right: the same values, and a gradient for v alone. With its weights held, attention is linear."

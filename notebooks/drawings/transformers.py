@@ -58,7 +58,8 @@ def _strongest(cells: Tensor) -> str:
     """Where a map (8, 8) is strongest, in words."""
     row, column = divmod(int(cells.argmax()), cells.shape[1])
     across = ("left", "centre", "right")[3 * column // cells.shape[1]]
-    return f"{('top', 'middle', 'bottom')[3 * row // cells.shape[0]]} {across}"
+    place = f"{('top', 'middle', 'bottom')[3 * row // cells.shape[0]]} {across}"
+    return {"middle centre": "centre", "middle left": "left", "middle right": "right"}.get(place, place)
 
 
 def rollout(net: VisionTransformer, image: Tensor) -> Tensor:
@@ -91,8 +92,8 @@ def asked_twice(image: Tensor, maps: Mapping[str, Sequence[Tensor]], classes: Se
             words.append(f"{method}, {name}: strongest at the {_strongest(cells)}")
         _bar(fig, mappable(limit), list(column), UNIT if method.startswith("frozen") else "no unit")
     fig.set_label(
-        f"A picture of two shapes, {classes[0]} at the left and {classes[1]} at the right, and the maps of three methods "
-        f"for each of the two classes. {'; '.join(words)}. The two maps of attention rollout are the same."
+        f"A picture of two shapes, {classes[0]} at the left and {classes[1]} at the right, and the maps of three "
+        f"methods for each of the two classes. {'; '.join(words)}. The two maps of attention rollout are the same."
     )
     return fig
 
@@ -147,7 +148,7 @@ def attention(image: Tensor, weights: Sequence[Tensor]) -> Figure:
 
 def rolled(image: Tensor, maps: Mapping[str, Tensor]) -> Figure:
     """The picture, and shares of attention (8, 8), each on a scale of its own that begins at zero."""
-    fig = _figure(3.1 * (len(maps) + 1), 3.9)
+    fig = _figure(3.1 * (len(maps) + 1), 4.4)
     axes = fig.subplots(1, len(maps) + 1)
     _panel(axes[0], _enlarged(image), "the picture")
     words = []
@@ -209,7 +210,10 @@ def shares(result: Mapping[str, Any]) -> Figure:
     ax.set_yticks((3, 2, 1, 0), names)
     ax.set_xlim(-0.03, max(1.03, ax.get_xlim()[1]))
     ax.set_xlabel("share of the logit that lies on the patches (median over pictures)", fontsize=SIZE)
-    ax.set_title("dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)", fontsize=SIZE)
+    ax.set_title(
+        "dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)",
+        fontsize=SIZE,
+    )
     ax.tick_params(labelsize=SIZE)
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
@@ -255,10 +259,14 @@ def compared(result: Mapping[str, Any]) -> Figure:
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
     axes[0].set_yticks(list(levels), list(COMPARED.values()))
-    fig.supxlabel("dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)", fontsize=SIZE)
+    fig.supxlabel(
+        "dots: ten trainings, line: their median, diamond: the shipped network (trained with two threads)",
+        fontsize=SIZE,
+    )
     fig.set_label(
         "Strips of ten trainings for eight methods and four measures. Frozen maps and attention rollout point equally "
-        "well; frozen maps have by far the most evidence in the box; rollout agrees a little better with deleting "
-        "patches; with two shapes, frozen maps are nearly always on the right one, attention alone in half of the cases."
+        "well; frozen maps have by far the most of their positive part in the box; rollout agrees a little better with "
+        "deleting patches; with two shapes, frozen maps are nearly always on the right one, attention alone in half of "
+        "the cases."
     )
     return fig

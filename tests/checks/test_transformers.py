@@ -1,4 +1,4 @@
-"""Chapter 14's checks name the mistake, accept every right form, the folded solutions pass, and the optional cells run."""
+"""Chapter 14's checks name the mistake, accept every right form, the solutions pass, and the optional cells run."""
 
 import json
 from pathlib import Path
@@ -252,7 +252,10 @@ def test_the_figures_say_what_they_show():
     cells[0, 7] = 2
     weights = torch.rand(3, 65, 65).softmax(2)
     assert "strongest at the top right" in draw.board(image, cells, "a map").get_label()
-    assert "rollout, disc: strongest" in draw.asked_twice(image, {"rollout": [cells, cells]}, ("cross", "disc")).get_label()
+    assert (
+        "rollout, disc: strongest"
+        in draw.asked_twice(image, {"rollout": [cells, cells]}, ("cross", "disc")).get_label()
+    )
     assert "from 0." in draw.rolled(image, {"rollout": cells}).get_label()
     assert len(draw.attention(image, [weights] * 3).axes) == 3 * 5 + 1
     assert draw.tokens(image, torch.randn(65, 48)).get_label()

@@ -19,12 +19,16 @@ def rolled(what: str, order="weights", step=None, read="[:, 0, extra:]", **loses
 
 WEIGHTS = "weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)\n"
 ROW = "row = head.weight[k].detach()\n"
-SCALED = ROW + "scaled = nn.functional.layer_norm(tokens, norm.normalized_shape, norm.weight.detach(), None, norm.eps)\n"
+SCALED = (
+    ROW + "scaled = nn.functional.layer_norm(tokens, norm.normalized_shape, norm.weight.detach(), None, norm.eps)\n"
+)
 REST = "(norm.bias @ row + head.bias[k]).item()"
 
 WRONG = [
     # 1. feature_map
-    wrong("nothing returned", "feature_map", "tokens[:, extra:].transpose(1, 2).unflatten(2, size)", test_feature_map=2),
+    wrong(
+        "nothing returned", "feature_map", "tokens[:, extra:].transpose(1, 2).unflatten(2, size)", test_feature_map=2
+    ),
     wrong(
         "viewed as channels without a transpose",
         "feature_map",
@@ -84,11 +88,20 @@ WRONG = [
     rolled("the blocks from left to right", step="flow @ ((part.mean(1) + torch.eye(part.shape[-1])) / 2)"),
     rolled("a column", read="[:, extra:, 0]"),
     rolled("the last token's row", read="[:, -1, extra:]"),
-    rolled("the heads added up", step="(part.sum(1) + torch.eye(part.shape[-1])) / 2 @ flow", test_rollout=2, test_rollout_tokens=1),
+    rolled(
+        "the heads added up",
+        step="(part.sum(1) + torch.eye(part.shape[-1])) / 2 @ flow",
+        test_rollout=2,
+        test_rollout_tokens=1,
+    ),
     rolled("the largest of the heads", step="(part.amax(1) + torch.eye(part.shape[-1])) / 2 @ flow"),
     rolled("the first head alone", step="(part[:, 0] + torch.eye(part.shape[-1])) / 2 @ flow"),
     rolled("multiplied cell by cell", step="(part.mean(1) + torch.eye(part.shape[-1])) / 2 * flow"),
-    rolled("the mean over the batch", step="(part.mean((0, 1)) + torch.eye(part.shape[-1])) / 2 @ flow", read="[None, 0, extra:].expand(len(weights[0]), -1)"),
+    rolled(
+        "the mean over the batch",
+        step="(part.mean((0, 1)) + torch.eye(part.shape[-1])) / 2 @ flow",
+        read="[None, 0, extra:].expand(len(weights[0]), -1)",
+    ),
     rolled("the mean over the patches", read="[:, :, extra:].mean(1)"),
     rolled("scaled to a largest value of 1", read="[:, 0, extra:] / flow[:, 0, extra:].amax(1, keepdim=True)"),
     rolled("the last tokens dropped", read="[:, 0, : flow.shape[-1] - extra]"),
@@ -197,7 +210,12 @@ WRONG = [
         test_averaged_map=2,
         test_averaged_rest=1,
     ),
-    wrong("a rest without the norm's bias", "averaged", SCALED + "return scaled @ row, head.bias[k].item()", test_averaged_rest=1),
+    wrong(
+        "a rest without the norm's bias",
+        "averaged",
+        SCALED + "return scaled @ row, head.bias[k].item()",
+        test_averaged_rest=1,
+    ),
     wrong(
         "a rest without the head's bias",
         "averaged",
@@ -216,7 +234,13 @@ WRONG = [
         "row = head.weight[k]\nscaled = (norm(tokens) - norm.bias)\n" + f"return scaled @ row, {REST}",
         test_averaged_map=2,
     ),
-    wrong("divided by n", "averaged", SCALED + f"return scaled @ row / tokens.shape[1], {REST}", test_averaged_map=2, test_averaged_rest=1),
+    wrong(
+        "divided by n",
+        "averaged",
+        SCALED + f"return scaled @ row / tokens.shape[1], {REST}",
+        test_averaged_map=2,
+        test_averaged_rest=1,
+    ),
     wrong(
         "without eps",
         "averaged",
