@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from drawings.strips import strips
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 import camlib
 from camlib.plot import UNIT, mappable
 from camlib.shapes import SHAPES
+from drawings.strips import strips
 
 SIZE, WIDTH = 11, 10.5  # of the text, in points, and of a figure, in inches
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000")  # one per shape, told apart by all readers
@@ -125,7 +125,9 @@ def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
 
 def missing(result: Mapping[str, Any]) -> Figure:
     """From evidence/fc_trainings.json: which part of the logit Grad-CAM's cells sum to, by class, in each training."""
-    parts = {name: [t["sums"][name]["grad_cam"] / t["sums"][name]["goal"] for t in result["trainings"]] for name in SHAPES}
+    parts = {
+        name: [t["sums"][name]["grad_cam"] / t["sums"][name]["goal"] for t in result["trainings"]] for name in SHAPES
+    }
     low, high = min(map(min, parts.values())), max(map(max, parts.values()))
     title = "sum of Grad-CAM, as a part of the logit − biases (mean over a class)"
     return strips({title: parts}, lines={title: (1, "HiResCAM")}, limits=(min(0, low - 0.1), max(1.1, high + 0.1)))
@@ -142,7 +144,9 @@ def deletion(image: Tensor, falls: Tensor, maps: Mapping[str, Tensor], agrees: M
         drawn = ax.imshow(values.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
         ax.set_title(_minus(title), fontsize=SIZE)
         ax.set_axis_off()
-        bar = fig.colorbar(drawn, ax=ax, location="bottom", pad=0.03, aspect=14, ticks=[-limit, 0, limit], format="%.2g")
+        bar = fig.colorbar(
+            drawn, ax=ax, location="bottom", pad=0.03, aspect=14, ticks=[-limit, 0, limit], format="%.2g"
+        )
         bar.ax.tick_params(labelsize=SIZE)
     listed = ", ".join(f"{name} {agrees[name]:.2f}" for name in maps)
     fig.set_label(
@@ -190,8 +194,8 @@ def layers(photo: np.ndarray, maps: Mapping[str, Mapping[str, Tensor]], edges: T
     fig.suptitle("espresso, each map on its own scale", fontsize=SIZE + 1)
     fig.set_label(
         "A mosaic of cat, espresso, photographer and rocket, with maps of espresso from two layers. From the early "
-        "layer, Grad-CAM draws outlines in all four quarters; LayerCAM and HiResCAM are strongest in the quarter of the "
-        "espresso, with speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
+        "layer, Grad-CAM draws outlines in all four quarters; LayerCAM and HiResCAM are strongest in the espresso's "
+        "quarter, with speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
         "LayerCAM is red in all quarters. An edge filter shows much the same outlines as Grad-CAM's early layer."
     )
     return fig
@@ -227,4 +231,3 @@ def on_boxes(images: Tensor, boxes: Tensor, names: Sequence[str], maps: Mapping[
         f"them {' and '.join(maps)}, each on its own scale: most are red in the box or near it."
     )
     return fig
-
