@@ -122,7 +122,7 @@ def findings(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         finding(
             CHAPTER,
-            "At early layers, a gradient for each cell keeps more of the evidence in the class's quarter than its mean.",
+            "At early layers, a gradient for each cell keeps more of the evidence in the class's quarter.",
             f"{varied}, layers {', '.join(early)}",
             f"HiResCAM {ends('hires_cam', early)}, LayerCAM {ends('layer_cam', early)}, Grad-CAM "
             f"{ends('grad_cam', early)}; LayerCAM above Grad-CAM on {wins('layer_cam', 'grad_cam', early)}",

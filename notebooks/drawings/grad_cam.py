@@ -1,11 +1,10 @@
 """The figures of chapter 08."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 import camlib
@@ -15,7 +14,6 @@ from drawings.strips import strips
 
 SIZE, WIDTH = 11, 10.5  # of the text, in points, and of a figure, in inches
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000")  # one per shape, told apart by all readers
-PRODUCT = "gradient × activation per cell"
 LARGER = 6  # how much larger a generated picture is drawn
 
 
@@ -40,28 +38,23 @@ def _panel(ax: Any, shown: np.ndarray, title: str, heat: Tensor | None = None, l
     ax.set_axis_off()
 
 
-def _frame(ax: Any, box: Tensor, scale: int = LARGER) -> None:
-    left, top, right, bottom = (scale * edge - 0.5 for edge in box.tolist())
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", lw=1.6))
-
-
 def _bar(fig: Figure, axes: Any, limit: float, unit: str, location: str = "bottom", **options: Any) -> None:
     bar = fig.colorbar(mappable(limit), ax=axes, location=location, **{"pad": 0.03, "aspect": 30} | options)
     bar.set_label(unit, fontsize=SIZE)
     bar.ax.tick_params(labelsize=SIZE)
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "−").replace("Grad−CAM", "Grad-CAM")
+def _minus(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
     """What the network saw, the CAM, Grad-CAM times the number of cells, and their difference, on one scale."""
     limit = float(cam.abs().max())
-    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 4.1), layout="constrained", dpi=100)
     axes = fig.subplots(1, 4)
     heats = (None, cam, scaled, scaled - cam)
-    titles = ("what the network saw", "CAM, from the weights", "49 · Grad-CAM,\nfrom a gradient", "their difference")
+    titles = ("what the network saw", "CAM,\nfrom the weights", "49 · Grad-CAM,\nfrom a gradient", "their difference")
     for ax, heat, title in zip(axes, heats, titles, strict=True):
         _panel(ax, window(exp), title, heat, limit)
     _bar(fig, list(axes[1:]), limit, UNIT, shrink=0.6)
@@ -74,7 +67,7 @@ def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
 
 def one_channel(image: Tensor, channel: Tensor, gradient: Tensor, title: str) -> Figure:
     """A picture, one channel (h, w) of its feature map, the gradient of the logit by it, and the gradient's mean."""
-    fig = Figure(figsize=(WIDTH, 3.4), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.9), layout="constrained", dpi=100)
     axes = fig.subplots(1, 4)
     _panel(axes[0], picture(image), title)
     limit = float(gradient.abs().max())
@@ -108,7 +101,7 @@ def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
         ax.plot(ends, ends, color="0.6", lw=1)
         for n, (name, colour) in enumerate(zip(SHAPES, COLOURS, strict=True)):
             ax.scatter(goal[named == n], values[named == n], s=12, color=colour, label=name, alpha=0.7, lw=0)
-        ax.set_title(f"{title}: misses by up to {float((values - goal).abs().max()):.1f}", fontsize=SIZE + 1)
+        ax.set_title(f"{title}: off by up to {float((values - goal).abs().max()):.1f}", fontsize=SIZE + 1)
         ax.set_xlabel("logit − biases", fontsize=SIZE)
         ax.tick_params(labelsize=SIZE)
         ax.spines[["top", "right"]].set_visible(False)
@@ -135,19 +128,19 @@ def missing(result: Mapping[str, Any]) -> Figure:
 
 def deletion(image: Tensor, falls: Tensor, maps: Mapping[str, Tensor], agrees: Mapping[str, float]) -> Figure:
     """A picture, how far the logit falls when each cell is set to zero, and maps, each as a board on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.3), layout="constrained", dpi=100)
-    axes = fig.subplots(1, 2 + len(maps))
-    _panel(axes[0], picture(image), "the picture")
+    fig = Figure(figsize=(WIDTH, 3.4), layout="constrained", dpi=100)
+    axes = fig.subplots(2, 2 + len(maps), height_ratios=(18, 1))
+    _panel(axes[0, 0], picture(image), "the picture")
+    axes[1, 0].set_axis_off()
     titles = ["fall of the logit", *(f"{name}\ncorrelation {agrees[name]:.2f}" for name in maps)]
-    for ax, values, title in zip(axes[1:], (falls, *maps.values()), titles, strict=True):
+    for (ax, bar), values, title in zip(axes.T[1:], (falls, *maps.values()), titles, strict=True):
         limit = float(values.abs().max())
         drawn = ax.imshow(values.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
-        ax.set_title(_minus(title), fontsize=SIZE)
+        ax.set_title(title, fontsize=SIZE)
         ax.set_axis_off()
-        bar = fig.colorbar(
-            drawn, ax=ax, location="bottom", pad=0.03, aspect=14, ticks=[-limit, 0, limit], format="%.2g"
-        )
-        bar.ax.tick_params(labelsize=SIZE)
+        ends = {"ticks": [-limit, 0, limit], "format": lambda value, _: _minus(f"{value:.2g}")}
+        fig.colorbar(drawn, cax=bar, orientation="horizontal", **ends)
+        bar.tick_params(labelsize=SIZE)
     listed = ", ".join(f"{name} {agrees[name]:.2f}" for name in maps)
     fig.set_label(
         "A generated picture and boards of 8 by 8 cells, each on a scale of its own: how far the logit falls when a "
@@ -165,7 +158,7 @@ def probability(exp: camlib.Explanation, logit: Tensor, p: Tensor, contrast: Ten
         (p, float(p.abs().max()), "the probability,\nown scale", "probability per cell"),
         (contrast, float(contrast.abs().max()), f"the logit, minus that\nof {rival}", "logits per cell"),
     ]
-    fig = Figure(figsize=(WIDTH, 3.7), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 4.0), layout="constrained", dpi=100)
     for ax, (heat, scale, title, unit) in zip(fig.subplots(1, 4), shown, strict=True):
         _panel(ax, window(exp), title, heat, scale)
         _bar(fig, ax, scale, unit, aspect=14)
@@ -203,7 +196,7 @@ def layers(photo: np.ndarray, maps: Mapping[str, Mapping[str, Tensor]], edges: T
 
 def recipe(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
     """Maps over the photo, each on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.2), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.8), layout="constrained", dpi=100)
     for ax, (title, heat) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
         _panel(ax, window(exp), title, heat)
     fig.suptitle("giant panda, each map on its own scale", fontsize=SIZE + 1)
@@ -211,23 +204,5 @@ def recipe(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
         "Four maps of giant panda on a panda. The recipe on the network as trained: red on the animal. The recipe on "
         "the surer network: empty. The same map before negative cells are removed: blue on the animal. The map of the "
         "logit: red on the animal."
-    )
-    return fig
-
-
-def on_boxes(images: Tensor, boxes: Tensor, names: Sequence[str], maps: Mapping[str, Tensor]) -> Figure:
-    """A row of pictures with their boxes, and a row for each method's maps (n, h, w), each on its own scale."""
-    fig = Figure(figsize=(WIDTH, 2.2 * (1 + len(maps))), layout="constrained", dpi=100)
-    axes = fig.subplots(1 + len(maps), len(images))
-    for column, image in enumerate(images):
-        shown = picture(image)
-        _panel(axes[0, column], shown, names[column])
-        for row, (method, heats) in enumerate(maps.items(), 1):
-            _panel(axes[row, column], shown, method if column == 0 else "", heats[column])
-        for ax in axes[:, column]:
-            _frame(ax, boxes[column])
-    fig.set_label(
-        f"{len(images)} generated pictures, named {', '.join(names)}, with a white box around each shape, and below "
-        f"them {' and '.join(maps)}, each on its own scale: most are red in the box or near it."
     )
     return fig
