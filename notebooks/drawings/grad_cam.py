@@ -44,20 +44,25 @@ def _bar(fig: Figure, axes: Any, limit: float, unit: str, location: str = "botto
     bar.ax.tick_params(labelsize=SIZE)
 
 
-def _minus(number: str) -> str:
-    return number.replace("-", "−")
+def _board(fig: Figure, ax: Any, bar: Any, values: Tensor, title: str, **options: Any) -> None:
+    """The cells (h, w) of a map, and their colour bar in an axis of its own."""
+    drawn = ax.imshow(values.numpy(), **options)
+    ax.set_title(title, fontsize=SIZE)
+    ax.set_axis_off()
+    fig.colorbar(drawn, cax=bar, orientation="horizontal")
+    bar.tick_params(labelsize=SIZE)
 
 
 def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
     """What the network saw, the CAM, Grad-CAM times the number of cells, and their difference, on one scale."""
     limit = float(cam.abs().max())
-    fig = Figure(figsize=(WIDTH, 4.1), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.9), layout="constrained", dpi=100)
     axes = fig.subplots(1, 4)
     heats = (None, cam, scaled, scaled - cam)
     titles = ("what the network saw", "CAM,\nfrom the weights", "49 · Grad-CAM,\nfrom a gradient", "their difference")
     for ax, heat, title in zip(axes, heats, titles, strict=True):
         _panel(ax, window(exp), title, heat, limit)
-    _bar(fig, list(axes[1:]), limit, UNIT, shrink=0.6)
+    _bar(fig, list(axes), limit, UNIT, shrink=0.6)
     fig.set_label(
         "A cup of espresso, its class activation map, 49 times its Grad-CAM, and the difference of the two. The two "
         "maps are the same, red on the coffee; the difference is empty."
@@ -67,24 +72,20 @@ def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
 
 def one_channel(image: Tensor, channel: Tensor, gradient: Tensor, title: str) -> Figure:
     """A picture, one channel (h, w) of its feature map, the gradient of the logit by it, and the gradient's mean."""
-    fig = Figure(figsize=(WIDTH, 3.9), layout="constrained", dpi=100)
-    axes = fig.subplots(1, 4)
-    _panel(axes[0], picture(image), title)
+    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
+    axes = fig.subplots(2, 4, height_ratios=(24, 1))
+    _panel(axes[0, 0], picture(image), title)
+    axes[1, 0].set_axis_off()
     limit = float(gradient.abs().max())
     signed = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
     shown = [
-        (channel, {"cmap": "cividis"}, "one channel"),
-        (gradient, signed, "its gradient"),
-        (gradient.mean().expand(gradient.shape), signed, "the mean of its gradient"),
+        (channel, {"cmap": "cividis"}, "one channel", "activation"),
+        (gradient, signed, "its gradient", "logits per unit"),
+        (gradient.mean().expand(gradient.shape), signed, "the mean of its gradient", "logits per unit"),
     ]
-    for ax, (values, options, name) in zip(axes[1:], shown, strict=True):
-        ax.imshow(values.numpy(), **options)
-        ax.set_title(name, fontsize=SIZE)
-        ax.set_axis_off()
-    for ax, unit in ((axes[1:2], "activation"), (axes[2:], "logits per unit of activation")):
-        bar = fig.colorbar(ax[0].images[0], ax=list(ax), location="bottom", pad=0.03, aspect=20, shrink=0.8)
-        bar.set_label(unit, fontsize=SIZE)
-        bar.ax.tick_params(labelsize=SIZE)
+    for (ax, bar), (values, options, name, unit) in zip(axes.T[1:], shown, strict=True):
+        _board(fig, ax, bar, values, name, **options)
+        bar.set_xlabel(unit, fontsize=SIZE)
     fig.set_label(
         f"A generated picture, {title}; one channel of its feature map, bright at the shape; the gradient of the logit "
         "by this channel, red in some of the 8 by 8 cells and blue in others; and its mean, one pale colour everywhere."
@@ -128,19 +129,15 @@ def missing(result: Mapping[str, Any]) -> Figure:
 
 def deletion(image: Tensor, falls: Tensor, maps: Mapping[str, Tensor], agrees: Mapping[str, float]) -> Figure:
     """A picture, how far the logit falls when each cell is set to zero, and maps, each as a board on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.4), layout="constrained", dpi=100)
-    axes = fig.subplots(2, 2 + len(maps), height_ratios=(18, 1))
+    fig = Figure(figsize=(WIDTH, 2.9), layout="constrained", dpi=100)
+    axes = fig.subplots(2, 2 + len(maps), height_ratios=(20, 1))
     _panel(axes[0, 0], picture(image), "the picture")
     axes[1, 0].set_axis_off()
     titles = ["fall of the logit", *(f"{name}\ncorrelation {agrees[name]:.2f}" for name in maps)]
     for (ax, bar), values, title in zip(axes.T[1:], (falls, *maps.values()), titles, strict=True):
         limit = float(values.abs().max())
-        drawn = ax.imshow(values.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
-        ax.set_title(title, fontsize=SIZE)
-        ax.set_axis_off()
-        ends = {"ticks": [-limit, 0, limit], "format": lambda value, _: _minus(f"{value:.2g}")}
-        fig.colorbar(drawn, cax=bar, orientation="horizontal", **ends)
-        bar.tick_params(labelsize=SIZE)
+        _board(fig, ax, bar, values, title, cmap="coolwarm", vmin=-limit, vmax=limit)
+        bar.set_xticks([-limit, 0, limit], [f"{end:.2g}".replace("-", "−") for end in (-limit, 0, limit)])
     listed = ", ".join(f"{name} {agrees[name]:.2f}" for name in maps)
     fig.set_label(
         "A generated picture and boards of 8 by 8 cells, each on a scale of its own: how far the logit falls when a "
@@ -187,16 +184,16 @@ def layers(photo: np.ndarray, maps: Mapping[str, Mapping[str, Tensor]], edges: T
     fig.suptitle("espresso, each map on its own scale", fontsize=SIZE + 1)
     fig.set_label(
         "A mosaic of cat, espresso, photographer and rocket, with maps of espresso from two layers. From the early "
-        "layer, Grad-CAM draws outlines in all four quarters; LayerCAM and HiResCAM are strongest in the espresso's "
-        "quarter, with speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
-        "LayerCAM is red in all quarters. An edge filter shows much the same outlines as Grad-CAM's early layer."
+        "layer, Grad-CAM is red and blue in all four quarters; LayerCAM and HiResCAM are strongest at the rim of the "
+        "cup, with faint speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
+        "LayerCAM is red in all quarters, too. An edge filter shows the outlines of all four photos."
     )
     return fig
 
 
 def recipe(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
     """Maps over the photo, each on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.8), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
     for ax, (title, heat) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
         _panel(ax, window(exp), title, heat)
     fig.suptitle("giant panda, each map on its own scale", fontsize=SIZE + 1)
