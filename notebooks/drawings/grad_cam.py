@@ -85,6 +85,7 @@ def one_channel(image: Tensor, channel: Tensor, gradient: Tensor, title: str) ->
     ]
     for (ax, bar), (values, options, name, unit) in zip(axes.T[1:], shown, strict=True):
         _board(fig, ax, bar, values, name, **options)
+        bar.locator_params(nbins=3)
         bar.set_xlabel(unit, fontsize=SIZE)
     fig.set_label(
         f"A generated picture, {title}; one channel of its feature map, bright at the shape; the gradient of the logit "
@@ -195,11 +196,11 @@ def recipe(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
     """Maps over the photo, each on its own scale."""
     fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
     for ax, (title, heat) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
-        _panel(ax, window(exp), title, heat)
+        _panel(ax, window(exp), title, heat, None if heat.isfinite().any() else 1)
     fig.suptitle("giant panda, each map on its own scale", fontsize=SIZE + 1)
     fig.set_label(
         "Four maps of giant panda on a panda. The recipe on the network as trained: red on the animal. The recipe on "
-        "the surer network: empty. The same map before negative cells are removed: blue on the animal. The map of the "
-        "logit: red on the animal."
+        "the surer network: no colour at all, the photo is pale. The same map with its negative cells: blue on the "
+        "animal. The map of the logit: red on the animal."
     )
     return fig

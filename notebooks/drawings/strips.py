@@ -70,4 +70,4 @@ def strips(
 def _in_words(title: str, strip: Mapping[str, Sequence[float]]) -> str:
     count = len(next(iter(strip.values())))
     ranges = ", ".join(f"{label} {min(values):.2f} to {max(values):.2f}" for label, values in strip.items())
-    return f"{title}, a dot for each of {count} trainings: {ranges}.".replace("-0", "−0")
+    return f"{title.replace(chr(10), ' ')}, a dot for each of {count} trainings: {ranges}.".replace("-0", "−0")
