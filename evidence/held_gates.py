@@ -181,7 +181,7 @@ def findings(trainings: list[dict[str, Any]], photos: dict[str, list[float]]) ->
             f"{n} trainings, 300 pictures",
             f"{won} of {n}: {ends(pointing[everything])} against {ends(pointing['nothing'])}; with LayerNorm alone "
             f"{helped} of {n}: {ends(pointing['LayerNorm'])}",
-            [f"{ends(pointing['nothing'])} of the boxes", f"{ends(pointing[everything])} in {won} of {n} trainings"],
+            [f"{ends(pointing['nothing'])} of the boxes", f"better in {helped} of {n}", f"{ends(pointing[everything])}, more in {won} of {n}"],
         ),
         finding(
             CHAPTER,

@@ -24,8 +24,8 @@ def _number(value: float, digits: int = 1) -> str:
 def _sum(exp: camlib.Explanation) -> str:
     """A logit as its two parts, for a title."""
     logit, rest = float(exp.logits.max()), exp.rest()
-    sign = "−" if round(rest, 1) < 0 else "+"
-    return f"{_number(logit)} = {_number(logit - rest)} {sign} {_number(abs(rest))}"
+    sign = "−" if round(rest, 2) < 0 else "+"
+    return f"{_number(logit, 2)} = {_number(logit - rest, 2)} {sign} {_number(abs(rest), 2)}"
 
 
 def _frame(ax: Axes, box: Sequence[int]) -> None:
@@ -137,11 +137,12 @@ def choices(trainings: Sequence[dict[str, Any]]) -> Figure:
         ax.grid(axis="y", color="0.9")
         ax.set_axisbelow(True)
     axes[0].axvline(1, color="black", lw=0.8, ls="--")
+    axes[2].set(xlim=(-0.05, 1.05), xticks=(0, 0.5, 1))
     axes[0].set_yticks(range(len(names)), ["all three" if n.count("+") == 2 else n for n in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     fig.set_label(
         f"Eight choices of what is held, {len(trainings)} dots each. Without LayerNorm, the maps sum to nothing and "
-        "point into about half of the boxes. With LayerNorm they sum to the logit or more and point better. Only with "
+        "point into 0.5 to 0.8 of the boxes. With LayerNorm they sum to the logit or more and point better. Only with "
         "all three is nothing missing between map plus rest and the logit."
     )
     return fig
