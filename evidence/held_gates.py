@@ -4,7 +4,8 @@ First part: the small vision transformer with a class token (`camlib.shapes`), t
 At the end of its stem, we multiply the feature map by a gradient and sum: with nothing held, and with each choice of
 its GELUs, LayerNorms and attention weights held. For each choice:
 
-- share: the sum as a part of the logit, the median over the test pictures; spread: between which values eight of ten lie
+- share: the sum as a part of the logit, the median over the test pictures
+- spread: the values between which eight of ten pictures lie
 - miss: |sum + rest - logit| as a part of the logit, the median; the rest is a run with the same gates on an empty map
 - pointing: in how many pictures the largest value of the map, enlarged to 64 × 64 pixels, lies in the box
 
@@ -164,9 +165,15 @@ def findings(trainings: list[dict[str, Any]], photos: dict[str, list[float]]) ->
             "In a small vision transformer, gradient times feature map sums to almost nothing, unless its LayerNorms "
             "are held.",
             f"{n} trainings, 300 pictures; every choice of gates",
-            f"share of the logit: nothing held {ends(plain)}, eight of ten pictures {ends(spread)}; no LayerNorm held {ends(without)}; LayerNorm alone "
+            f"share of the logit: nothing held {ends(plain)}, eight of ten pictures {ends(spread)}; "
+            f"no LayerNorm held {ends(without)}; LayerNorm alone "
             f"{ends(norm)}; all gates {ends(full)}",
-            [f"{ends(plain)} of the logit", f"eight of ten pictures, {ends(spread)}", f"{ends(norm)} of it", f"{ends(full)} of the logit"],
+            [
+                f"{ends(plain)} of the logit",
+                f"eight of ten pictures, {ends(spread)}",
+                f"{ends(norm)} of it",
+                f"{ends(full)} of the logit",
+            ],
         ),
         finding(
             CHAPTER,
@@ -181,14 +188,22 @@ def findings(trainings: list[dict[str, Any]], photos: dict[str, list[float]]) ->
             f"{n} trainings, 300 pictures",
             f"{won} of {n}: {ends(pointing[everything])} against {ends(pointing['nothing'])}; with LayerNorm alone "
             f"{helped} of {n}: {ends(pointing['LayerNorm'])}",
-            [f"{ends(pointing['nothing'])} of the boxes", f"better in {helped} of {n}", f"{ends(pointing[everything])}, more in {won} of {n}"],
+            [
+                f"{ends(pointing['nothing'])} of the boxes",
+                f"better in {helped} of {n}",
+                f"{ends(pointing[everything])}, more in {won} of {n}",
+            ],
         ),
         finding(
             CHAPTER,
             "In the bundled network, the share of the logit on the map is near 1 at the last layer only.",
             f"{len(last)} photos, five layers",
             f"bn2 {ends(last)}; blocks.6 {ends(before)}, median {median(before):.1f}; earlier layers {ends(early)}",
-            [f"{ends(last)} at the last layer", f"{ends(before)} one layer before", f"{ends(early)} at the earlier ones"],
+            [
+                f"{ends(last)} at the last layer",
+                f"{ends(before)} one layer before",
+                f"{ends(early)} at the earlier ones",
+            ],
         ),
     ]
 

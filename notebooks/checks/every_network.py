@@ -72,10 +72,8 @@ def freeze_layer_norm(function: Callable[..., Any]) -> str:
         def norm(t: Tensor, w: Tensor = weight, b: Tensor = bias, eps: float = eps) -> Tensor:
             return F.layer_norm(t, w.shape, w, b, eps)
 
-        def parts(t: Tensor) -> tuple[Tensor, Tensor]:
-            return t - t.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
-
-        (centred, variance), whole = parts(z), x.var(unbiased=False)
+        centred = z - z.mean(-1, keepdim=True)
+        variance, whole = x.var(-1, unbiased=False, keepdim=True), x.var(unbiased=False)
         deviation = (variance + eps).sqrt()
         mistakes = {
             "": centred / deviation * weight + bias,

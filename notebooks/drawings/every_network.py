@@ -205,8 +205,8 @@ def depth(runs: dict[str, Any], blob: float) -> Figure:
     axes[0].text(-0.4, blob + 0.03, "a blob in the middle", color=ORANGE, fontsize=SIZE)
     axes[1].axhline(1, color="black", lw=0.8, ls="--")
     fig.set_label(
-        f"{len(layers)} layers from the input to the output, a dot for each of {len(rows)} trainings. Left: the maps point into "
-        "nine of ten boxes up to the first block, and into hardly any at the last two layers, far below a blob in the "
-        "middle. Right: the share of the logit on the map is close to one from the stem on."
+        f"{len(layers)} layers from the input to the output, a dot for each of {len(rows)} trainings. Left: the maps "
+        "point into nine of ten boxes up to the first block, and into hardly any at the last two layers, far below a "
+        "blob in the middle. Right: the share of the logit on the map is close to one from the stem on."
     )
     return fig

@@ -103,8 +103,13 @@ WRONG = [
     head("all pictures in one map", "* features.detach()).sum(1)", "* features.detach()).sum((0, 1))", 2),
     head("the graph stays", "layers = [(weight.detach(), bias.detach())", "layers = [(weight, bias)", 2),
     head("the last bias only", "rest = rest + G @ bias", "pass", 0, 1),
-    head("biases of neurons that are off, too", "G = G * gate\n    rest = rest + G @ bias\n",
-         "rest = rest + G @ bias\n    G = G * gate\n", 0, 1),  # fmt: skip
+    head(
+        "biases of neurons that are off, too",
+        "G = G * gate\n    rest = rest + G @ bias\n",
+        "rest = rest + G @ bias\n    G = G * gate\n",
+        0,
+        1,
+    ),  # fmt: skip
     head("the last bias forgotten", "rest = layers[-1][1][k]", "rest = 0 * layers[-1][1][k]", 0, 1),
     wrong(
         "the rest is the network's answer to an empty map",
@@ -148,28 +153,55 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
     held("the photo is overwritten", but(HELD, "return", "x.data.mul_(2)\nreturn"), 1, 0),
     held("small x is taken for 0", HELD.replace("plain == 0", "plain.abs() < 0.5")),
     norm("the mean is held", "centred = grouped(z) - grouped(z).mean", "centred = grouped(z) - grouped(x).mean"),
-    norm("a new deviation", "(centred / deviation)", "(centred / (centred.var(2, unbiased=False, keepdim=True) + eps).sqrt())"),
+    norm(
+        "a new deviation",
+        "(centred / deviation)",
+        "(centred / (centred.var(2, unbiased=False, keepdim=True) + eps).sqrt())",
+    ),
     norm("divided by n - 1", "unbiased=False, ", ""),
-    norm("eps outside the root", ".var(2, unbiased=False, keepdim=True) + eps).sqrt()",
-         ".var(2, unbiased=False, keepdim=True)).sqrt() + eps"),  # fmt: skip
+    norm(
+        "eps outside the root",
+        ".var(2, unbiased=False, keepdim=True) + eps).sqrt()",
+        ".var(2, unbiased=False, keepdim=True)).sqrt() + eps",
+    ),  # fmt: skip
     norm("no eps", " + eps", ""),
     norm("the variance for the deviation", ".sqrt()", ""),
     norm("the deviation follows x", "x.detach()", "x"),
     norm("no bias", " + bias[:, None, None]", ""),
     norm("no weight", " * weight[:, None, None]", ""),
     norm("all channels in one group", "groups, -1)", "1, -1)"),
-    norm("the mean is not subtracted", "centred = grouped(z) - grouped(z).mean(2, keepdim=True)", "centred = grouped(z)"),
-    norm("channels dealt out to the groups in turn", "return t.reshape(len(t), groups, -1)",
-         "return t.unflatten(1, (-1, groups)).transpose(1, 2).reshape(len(t), groups, -1)"),  # fmt: skip
-    wrong("that is GroupNorm", "held_norm", "return lambda z: F.group_norm(z, groups, weight, bias, eps)", test_held_norm=2),
+    norm(
+        "the mean is not subtracted", "centred = grouped(z) - grouped(z).mean(2, keepdim=True)", "centred = grouped(z)"
+    ),
+    norm(
+        "channels dealt out to the groups in turn",
+        "return t.reshape(len(t), groups, -1)",
+        "return t.unflatten(1, (-1, groups)).transpose(1, 2).reshape(len(t), groups, -1)",
+    ),  # fmt: skip
+    wrong(
+        "that is GroupNorm",
+        "held_norm",
+        "return lambda z: F.group_norm(z, groups, weight, bias, eps)",
+        test_held_norm=2,
+    ),
     wrong(
         "the ratio, which loses the bias",
         "held_norm",
         "gate = (F.group_norm(x, groups, weight, bias, eps) / x).nan_to_num(0).detach()\nreturn lambda z: gate * z",
         test_held_norm=2,
     ),
-    wrong("one gate for each module", "map_and_rest", PER_MODULE + SPLIT[SPLIT.index("handles = [") :], test_shared=2, test_no_trace=1),
-    split("the calls go on counting", "(G,) = torch.autograd.grad(logit, A)\ncalls = 0", "(G,) = torch.autograd.grad(logit, A)"),
+    wrong(
+        "one gate for each module",
+        "map_and_rest",
+        PER_MODULE + SPLIT[SPLIT.index("handles = [") :],
+        test_shared=2,
+        test_no_trace=1,
+    ),
+    split(
+        "the calls go on counting",
+        "(G,) = torch.autograd.grad(logit, A)\ncalls = 0",
+        "(G,) = torch.autograd.grad(logit, A)",
+    ),
     split("no gates", "if type(m) in rules]", "if False]"),
     split("the sum for the mean", "A[0, 0].numel() * ", ""),
     split("the rest as a difference, with a sign", "rest.item(), logit.item()", "-rest.item(), logit.item()"),
@@ -182,10 +214,20 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
     split("negative cells cut", ".sum(0).detach()", ".sum(0).detach().relu()"),
     split("hooks are left behind", "for handle in handles:\n    handle.remove()", "", 2, 1),
     split("the empty map's hook is left behind", "for handle in handles:", "for handle in handles[:-1]:", 2, 1),
-    split("everybody's hooks are removed", "for handle in handles:\n    handle.remove()",
-          "for m in net.modules():\n    m._forward_hooks.clear()", 0, 1),  # fmt: skip
-    split("backward leaves gradients", "(G,) = torch.autograd.grad(logit, A)",
-          "A.retain_grad()\nlogit.backward()\nG = A.grad", 0, 1),  # fmt: skip
+    split(
+        "everybody's hooks are removed",
+        "for handle in handles:\n    handle.remove()",
+        "for m in net.modules():\n    m._forward_hooks.clear()",
+        0,
+        1,
+    ),  # fmt: skip
+    split(
+        "backward leaves gradients",
+        "(G,) = torch.autograd.grad(logit, A)",
+        "A.retain_grad()\nlogit.backward()\nG = A.grad",
+        0,
+        1,
+    ),  # fmt: skip
     wrong(
         "camlib does it",
         "map_and_rest",
@@ -274,9 +316,12 @@ RIGHT = [
         "an own hook for the layer",
         "map_and_rest",
         but(
-            but(SPLIT, "with camlib.capture(net, layer, live=True) as seen:\n    logit = net(x)[0, k]\nA = seen[layer]",
+            but(
+                SPLIT,
+                "with camlib.capture(net, layer, live=True) as seen:\n    logit = net(x)[0, k]\nA = seen[layer]",
                 "kept = {}\ndef keep(module, args, output):\n    kept['A'] = output\n    return output * 1\n"
-                "with net.get_submodule(layer).register_forward_hook(keep):\n    logit = net(x)[0, k]\nA = kept['A']"),
+                "with net.get_submodule(layer).register_forward_hook(keep):\n    logit = net(x)[0, k]\nA = kept['A']",
+            ),
             "rest.item(), logit.item()",
             "rest, logit.detach()",
         ),
