@@ -136,7 +136,7 @@ def findings(
     cost: dict[str, float],
 ) -> list[dict[str, Any]]:
     """What chapter 12 states."""
-    n, whole = len(healthy), cost["1/1"]
+    n = len(healthy)
     found = {fault: sum(row[fault] > FALL for row in falls.values()) for fault in FAULTS}
     quiet = sum(row[fault] > FALL for row in falls.values() for fault in QUIET)
     counts = ", ".join(f"{fault} on {count}" for fault, count in found.items())
@@ -184,7 +184,7 @@ def findings(
             "Enlarging every channel first costs the more, the larger the photo.",
             "the palace at a quarter, half and the whole of its width; one thread, processor time",
             ", ".join(f"{ratio:.1f} times at {size} of the width" for size, ratio in cost.items()),
-            [f"about {round(whole, -1):.0f} times as long"],
+            [f"{cost['1/4']:.0f}, {cost['1/2']:.0f} and {cost['1/1']:.0f} times"],
         ),
     ]
 
