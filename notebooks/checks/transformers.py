@@ -93,7 +93,7 @@ def rollout(function: Callable[..., Any]) -> str:
 
 def held(function: Callable[..., Any]) -> str:
     """Exercise 3: attention with its weights held, q, k, v (heads, n, d) -> (heads, n, d)."""
-    for heads, n, d, seed in ((2, 5, 4, 4), (3, 7, 9, 5)):
+    for heads, n, d, seed in ((2, 5, 6, 4), (3, 7, 9, 5)):
         draw = torch.Generator().manual_seed(seed)
         q, k, v = ((1.5 * torch.randn(heads, n, d, generator=draw)).requires_grad_() for _ in range(3))
         answer, message = _called(function, (q, k, v), q.detach(), k.detach(), v.detach())
@@ -130,6 +130,7 @@ def _value_mistake(answer: Any, q: Tensor, k: Tensor, v: Tensor) -> str:
         "": (scores / d**0.5).softmax(2) @ v,
         "the scores are not divided by the square root of d": scores.softmax(2) @ v,
         "the scores are divided by d; divide by its square root": (scores / d).softmax(2) @ v,
+        "the scores are divided by 4, right only for d = 16; take d from the shape": (scores / 4).softmax(2) @ v,
         "the softmax runs over the wrong axis: each row of weights adds up to 1": (scores / d**0.5).softmax(1) @ v,
         "the softmax runs over the heads: each row of weights adds up to 1": (scores / d**0.5).softmax(0) @ v,
         "the softmax is missing": scores / d**0.5 @ v,

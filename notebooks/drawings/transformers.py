@@ -148,7 +148,7 @@ def attention(image: Tensor, weights: Sequence[Tensor]) -> Figure:
 
 def rolled(image: Tensor, maps: Mapping[str, Tensor]) -> Figure:
     """The picture, and shares of attention (8, 8), each on a scale of its own that begins at zero."""
-    fig = _figure(3.1 * (len(maps) + 1), 4.4)
+    fig = _figure(3.1 * (len(maps) + 1), 4.1)
     axes = fig.subplots(1, len(maps) + 1)
     _panel(axes[0], _enlarged(image), "the picture")
     words = []
@@ -179,8 +179,9 @@ def board(image: Tensor, cells: Tensor, title: str) -> Figure:
     right.set_axis_off()
     _bar(fig, ScalarMappable(Normalize(-limit, limit), "coolwarm"), right, UNIT, 0.8)
     fig.set_label(
-        f"A picture of one shape, and a board of 8 by 8 numbers: {title}. All are positive and nearly equal, from "
-        f"{float(cells.min()):.1f} to {float(cells.max()):.1f}, and strongest at the {_strongest(cells)}."
+        f"A picture of one shape, and a board of 8 by 8 numbers: {title}. All are positive, from "
+        f"{float(cells.min()):.1f}, at the {_strongest(-cells)}, to {float(cells.max()):.1f}, "
+        f"at the {_strongest(cells)}."
     )
     return fig
 
@@ -231,13 +232,13 @@ COMPARED = {
     "attention x gradient": "attention × gradient",
     "layer_cam at stem": "LayerCAM, at the patches",
     "gradient x input": "gradient × input",
-    "grad_cam at blocks.1": "Grad-CAM, after block 1",
+    "grad_cam at blocks.1": "Grad-CAM, second block",
     "blob in the middle": "a blob in the middle",
 }
 MEASURED = {
     "pointing": "strongest point\nin the box",
     "energy": "positive part of\nthe map in the box",
-    "deletion_mean": "correlation with\ndeleting a patch",
+    "deletion_mean": "correlation with\ndeletion (mean colour)",
     "whose": "two shapes: more\non the right one",
 }
 
@@ -254,6 +255,7 @@ def compared(result: Mapping[str, Any]) -> Figure:
             _strip(ax, level, rows, shipped, BLUE if name.startswith("frozen") else GRAY)
         ax.set_title(title, fontsize=SIZE)
         ax.set_xlim(min(-0.05, ax.get_xlim()[0]), 1.05)
+        ax.set_xticks((0, 0.5, 1))
         ax.axvline(0.5 if measure == "whose" else 0, color="black", lw=1, ls=":")
         ax.tick_params(labelsize=SIZE)
         ax.grid(axis="x", color="0.9")

@@ -195,6 +195,7 @@ def scored(scores):
         (lambda q, k, v: attended(q, k, v)[0] @ v.detach(), "no gradient reaches v. Hold the weights, and leave v"),
         (scored(lambda q, k: (q @ k.mT).softmax(2)), "not divided by the square root"),
         (scored(lambda q, k: (q @ k.mT / q.shape[2]).softmax(2)), "divide by its square root"),
+        (scored(lambda q, k: (q @ k.mT / 16**0.5).softmax(2)), "take d from the shape"),
         (scored(lambda q, k: (q @ k.mT / q.shape[2] ** 0.5).softmax(1)), "the wrong axis"),
         (scored(lambda q, k: (q @ k.mT / q.shape[2] ** 0.5).softmax(0)), "over the heads"),
         (scored(lambda q, k: q @ k.mT / q.shape[2] ** 0.5), "the softmax is missing"),
@@ -251,7 +252,7 @@ def test_the_figures_say_what_they_show():
     image, cells = shapes.pictures(1, seed=3).images[0], torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
     cells[0, 7] = 2
     weights = torch.rand(3, 65, 65).softmax(2)
-    assert "strongest at the top right" in draw.board(image, cells, "a map").get_label()
+    assert "to 2.0, at the top right" in draw.board(image, cells, "a map").get_label()
     assert (
         "rollout, disc: strongest"
         in draw.asked_twice(image, {"rollout": [cells, cells]}, ("cross", "disc")).get_label()
