@@ -196,7 +196,8 @@ def findings(trainings: list[dict[str, Any]], photos: dict[str, list[float]]) ->
         ),
         finding(
             CHAPTER,
-            "In the bundled network, the share of the logit on the map is near 1 at the last layer only.",
+            "In the bundled network, the share of the logit on the map is near 1 for every photo at the last layer "
+            "only.",
             f"{len(last)} photos, five layers",
             f"bn2 {ends(last)}; blocks.6 {ends(before)}, median {median(before):.1f}; earlier layers {ends(early)}",
             [

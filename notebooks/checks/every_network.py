@@ -88,6 +88,12 @@ def freeze_layer_norm(function: Callable[..., Any]) -> str:
             ),
             "eps is missing: the deviation is the root of variance + eps": centred / variance.sqrt() * weight + bias,
             "eps belongs under the root": centred / (variance.sqrt() + eps) * weight + bias,
+            "eps belongs under the root, and torch's std divides by n - 1: unbiased=False": (
+                centred / (x.std(-1, keepdim=True) + eps) * weight + bias
+            ),
+            "eps is missing, and torch's std divides by n - 1: unbiased=False": (
+                centred / x.std(-1, keepdim=True) * weight + bias
+            ),
             "it divides by the variance; its root is the deviation": centred / (variance + eps) * weight + bias,
             "weight and bias are missing": centred / deviation,
             "the bias is missing": centred / deviation * weight,

@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 import camlib
@@ -56,9 +57,9 @@ def opening(exps: Sequence[camlib.Explanation], boxes: Sequence[Sequence[int]]) 
         ax.set_axis_off()
     _bar(fig, list(axes.flat), limit, "logit evidence per cell")
     fig.set_label(
-        "Five generated pictures, each with one shape, a stray line or two and a cloudy ground. Below, their maps: red "
-        "on the shape, inside the white box around it, and nearly no colour elsewhere. Each title splits the logit "
-        "into the map's mean and a small rest."
+        "Five generated pictures, each with one shape, two stray lines and a cloudy ground. Below, their maps: red on "
+        "the shape, mostly inside the white box around it, and only faint colours elsewhere. Each title splits the "
+        "logit into the map's mean and a small rest."
     )
     return fig
 
@@ -76,7 +77,8 @@ def regions(logit: Callable, held: Callable, x: Tensor, weight: Tensor, bias: Te
         values = function(photos).view(a.shape)
         ax.imshow(np.where(same, 0.87, 1.0), extent=(-1, 5, -1, 5), origin="lower", cmap="gray", vmin=0, vmax=1)
         lines = ax.contour(a, b, values, levels, colors=BLUE, linewidths=1.2, linestyles="solid")
-        ax.clabel(lines, levels[::2], fontsize=SIZE, fmt=lambda v: _number(v, 0))
+        for text in ax.clabel(lines, levels[::2], fontsize=SIZE, fmt=lambda v: _number(v, 0)):
+            text.set(path_effects=[withStroke(linewidth=3, foreground="white")], zorder=3)  # above the dashed lines
         ax.plot(*x, "o", ms=9, color=ORANGE, mec="black")
         for (p, q), r in zip(weight.tolist(), bias.tolist(), strict=True):
             ax.plot(side, -(p * side + r) / q, "--", color="black", lw=1)
@@ -142,8 +144,8 @@ def choices(trainings: Sequence[dict[str, Any]]) -> Figure:
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     fig.set_label(
         f"Eight choices of what is held, {len(trainings)} dots each. Without LayerNorm, the maps sum to nothing and "
-        "point into 0.5 to 0.8 of the boxes. With LayerNorm they sum to the logit or more and point better. Only with "
-        "all three is nothing missing between map plus rest and the logit."
+        "point into 0.5 to 0.8 of the boxes. With LayerNorm they sum to 0.9 to 1.4 of the logit and point better. Only "
+        "with all three is nothing missing between map plus rest and the logit."
     )
     return fig
 
@@ -160,10 +162,10 @@ def panels(exps: Sequence[camlib.Explanation], name: str) -> Figure:
         bar = fig.colorbar(mappable(exp.largest([name])), ax=ax, orientation="horizontal", shrink=0.9, pad=0.03)
         bar.ax.tick_params(labelsize=SIZE)
         bar.ax.locator_params(nbins=3)
-        bar.set_label("own scale", fontsize=SIZE)
+        bar.set_label("logit evidence, own scale", fontsize=SIZE)
     fig.set_label(
-        f"One photo with the maps of {name} at {len(exps)} layers, from fine speckles at an early one to broad patches "
-        "on the animal at the last two. All are about equally colourful. The titles show that the mean of the map is "
+        f"One photo with the maps of {name} at {len(exps)} layers, from fine speckles at an early one to red nearly "
+        "everywhere at the last two. All are about equally colourful. The titles show that the mean of the map is "
         "very different from the logit, except at the last layer."
     )
     return fig
@@ -182,7 +184,7 @@ def shuffled(exp: camlib.Explanation, cells: Tensor) -> Figure:
         ax.set_axis_off()
     _bar(fig, list(axes), limit, "logit evidence per cell")
     fig.set_label(
-        "A picture with its map, red on the shape, and the same cells in another order: red spots all over the picture."
+        "A picture with its map, red on the shape, and the same cells in another order: red spots away from the shape."
     )
     return fig
 
@@ -206,7 +208,7 @@ def depth(runs: dict[str, Any], blob: float) -> Figure:
     axes[1].axhline(1, color="black", lw=0.8, ls="--")
     fig.set_label(
         f"{len(layers)} layers from the input to the output, a dot for each of {len(rows)} trainings. Left: the maps "
-        "point into nine of ten boxes up to the first block, and into hardly any at the last two layers, far below a "
-        "blob in the middle. Right: the share of the logit on the map is close to one from the stem on."
+        "point into 0.8 to 1.0 of the boxes up to the first block, and into hardly any at the last two layers, far "
+        "below a blob in the middle. Right: the share of the logit on the map is close to one from the stem on."
     )
     return fig
