@@ -91,7 +91,7 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         finding(
             CHAPTER,
-            "Grad-CAM of an early layer scores no better than a map that does not know the class.",
+            f"Grad-CAM of {EARLY} scores no better than a map that does not know the class.",
             varied,
             f"{early}; means of the mosaics {poor}; an edge filter {blind}",
             [early, poor],

@@ -146,10 +146,16 @@ def _not_sharper(answer: Any, heat: Tensor, box: tuple[int, int, int, int]) -> s
         return "some values of the result are NaN or infinite: a root of a negative number, or too large a power?"
     positive = before > 0
     if (values[~positive] > 0).any():
-        return "evidence against the class has become evidence for it. An even power loses the sign: clamp first."
+        return (
+            "evidence against the class has become evidence for it. An even power loses the sign, and exp makes every "
+            "value positive: clamp first, and keep zero at zero."
+        )
     ranked = values[positive][np.argsort(before[positive])]
     if (values[positive] <= 0).any():
-        return "some pixels with evidence have none left: they lost their rank. Change the values, but cut nothing off."
+        return (
+            "some pixels with evidence have none left: they lost their rank. Change the values, but cut nothing off "
+            "(too high a power rounds small values to zero)."
+        )
     if (np.diff(ranked) < 0).any():
         return "the order of the pixels has changed: one with less evidence now has more."
     if (np.diff(ranked) == 0).any():
@@ -166,7 +172,7 @@ def _not_sharper(answer: Any, heat: Tensor, box: tuple[int, int, int, int]) -> s
 
 
 PAIRED = (
-    ([0.9, 0.4, 0.8, 0.55, 0.3], [0.7, 0.35, 0.5, 0.5, 0.28], ["a", "a", "b", "c", "d"]),
+    ([0.98, 0.4, 0.8, 0.55, 0.3], [0.7, 0.35, 0.5, 0.5, 0.28], ["a", "a", "b", "c", "d"]),
     (
         [0.62, 0.5, 0.31, 0.9, 0.77, 0.2, 0.4],
         [0.6, 0.1, 0.35, 0.7, 0.5, 0.1, 0.25],
@@ -209,6 +215,11 @@ def _not_paired(answer: np.ndarray, one: np.ndarray, other: np.ndarray, photos: 
         if np.allclose(answer, expected, atol=1e-4):
             return "; ".join(names) + "." if names else ""
     mean, low, high = answer
+    if np.isnan(answer).any():
+        return (
+            "some of the three numbers are NaN: the mean of nothing? photos is a list, so photos == name is just "
+            "False; compare with np.array(photos)."
+        )
     if not low <= mean <= high:
         return "the three numbers must be mean, low, high, in this order."
     by_photo = _photo_means(one - other, photos).mean()
