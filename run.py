@@ -330,7 +330,7 @@ def run(command: str, rest: List[str]) -> int:
     if command == "notebooks":
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
     if command in ("classroom", "grade"):
-        return start([str(ROOT / "tools" / "classroom.py"), command, *rest])
+        return start([str(ROOT / "tools" / "classroom"), command, *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
     return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
