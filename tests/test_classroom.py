@@ -112,7 +112,7 @@ def test_what_is_handed_out(handed_out, tmp_path):
         names = set(bundle.namelist())
         assert not any(re.search(b"### (BEGIN|END)", bundle.read(name)) for name in names if name.endswith(".ipynb"))
     for name in NAMES:
-        assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/photos/cat.jpg"} <= names
+        assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/testing.py", f"{name}/photos/cat.jpg"} <= names
         instructor = (handed_out / "instructor" / name / f"{name}.ipynb").read_bytes()
         assert instructor == (course.EXERCISES / f"{name}.ipynb").read_bytes()
     assert main(["classroom", "--only", "einsum_cam", "--out", str(tmp_path)]) == 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = ROOT / "notebooks" / "exercises"
 HELPER = EXERCISES / "exercise.py"
+BESIDE = (HELPER, EXERCISES / "testing.py", EXERCISES.parent / "checks" / "answers.py")  # each exercise imports these
 CELL_SECONDS = 30
 CELL_LIMIT = "CAMLIB_CELL_SECONDS"  # how the limit reaches the process that grades
 
@@ -38,7 +39,8 @@ def make_course(folder: Path, names: Iterable[str]) -> None:
         source = folder / "source" / name
         (source / "photos").mkdir(parents=True)
         shutil.copyfile(EXERCISES / f"{name}.ipynb", source / f"{name}.ipynb")
-        shutil.copyfile(HELPER, source / HELPER.name)
+        for file in BESIDE:
+            shutil.copyfile(file, source / file.name)
         for photo in helper["CLASSES"]:
             shutil.copyfile(helper["photo_path"](photo), source / "photos" / photo)
         done = api(folder).generate_assignment(name, force=True)
