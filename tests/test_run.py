@@ -147,6 +147,7 @@ def test_help_lists_every_command(project, arguments):
         "notebooks",
         "classroom",
         "grade",
+        "grades-export",
         "posts",
         "new-post",
         "address",

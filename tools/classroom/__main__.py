@@ -6,10 +6,13 @@ That is no sandbox: a submission runs with your rights and your network. Grade s
 
 Before a notebook is graded, the cells that nbgrader needs are restored from the released exercise; the `status` column
 of the table says what had to be repaired, and what could not be graded.
+
+The table stays: grading into the same folder again adds and updates rows, and keeps what you wrote into its columns
+"given by hand" and "comment". Of several attempts the newest counts; where it has fewer points than the last time, the
+status says so, and --keep-best keeps the better one. OUT/course is nbgrader's course, for its formgrader.
 """
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -17,8 +20,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
 
 from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, hand_out
-from tools.classroom.grading import COLUMNS, autograde, grade_all
-from tools.classroom.submissions import find_submissions
+from tools.classroom.export import to_canvas, to_moodle, unknown
+from tools.classroom.gradebook import open_course, set_due
+from tools.classroom.grading import autograde, grade_all
+from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
+from tools.classroom.roster import read_roster
+from tools.classroom.submissions import find_submissions, same
+from tools.classroom.table import key, read_table, update_table
+from tools.classroom.times import FILE_DATE, due_time, percentage
 
 SECONDS, GIGABYTES = 300, 6.0
 
@@ -32,31 +41,70 @@ def classroom(args: argparse.Namespace) -> int:
 def grade(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    folder = Path(args.submissions.removeprefix("SUBMISSIONS="))
+    folder = args.folder = Path(args.submissions.removeprefix("SUBMISSIONS="))
     if not folder.is_dir():
         raise ClassroomError(f"{folder}: no such folder of submissions.")
-    submissions, strange = find_submissions(folder, _chosen(args.only))
-    if not submissions:
+    chosen, table = _chosen(args.only), args.out / "grades.csv"
+    roster = read_roster(args.roster) if args.roster else None
+    everything, strays = find_submissions(folder, exercises())
+    submissions = [submission for submission in everything if submission.exercise in chosen]
+    if not submissions and not strays:
         raise ClassroomError(
             f"{folder}: no submissions. They are STUDENT/EXERCISE.ipynb or STUDENT_EXERCISE.ipynb, with the exercises "
             f"{', '.join(exercises())}."
         )
+    before = {key(row): row for row in read_table(table)}
+    submissions = as_before(submissions, before.values())
+    submissions = with_roster(submissions, roster) if roster else submissions
+    names = sorted({submission.exercise for submission in submissions} | set(args.only or []))
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = repaired = 0
-    with open(args.out / "grades.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
-            table.writerow(done.row())
-            file.flush()  # a row that is written stays, whatever comes
-            failed += done.status != "graded"
-            repaired += bool(done.remarks)
-    print(f"{len(submissions)} graded, {failed} of them with no points because they failed: {args.out / 'grades.csv'}")
-    if repaired:
-        print(f"{repaired} repaired, or not graded in full: the column 'status' says what and why")
-    for path in strange:
-        print(f"not graded, because its name is no exercise's, or there is another of it: {path}", file=sys.stderr)
-    return 1 if failed or strange else 0
+    course = open_course(args.out, names)
+    if args.due:
+        set_due(course, names, args.due)
+    aside = [stray_row(stray, folder) for stray in strays]
+    update_table(table, aside)
+    told: list[str] = []
+    failed = 0
+    for done in tqdm(grade_all(submissions, args), total=len(submissions), unit="submission"):
+        row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
+        update_table(table, [row])  # a row that is written stays, whatever comes
+        failed += done.status != "graded"
+        parts = [part for part in row["status"].split("; ") if part != "graded"]
+        told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
+    finish(table, course, aside, names, roster)
+    print(f"{len(submissions)} graded, {failed} of them with no points because they failed: {table}")
+    told += [f"{row['file']}: {row['status']}" for row in aside]
+    if args.due and any(submission.when.clock == FILE_DATE for submission in submissions):
+        told.append("hand-in times by the file's date: unpacking an archive may have changed them")
+    for line in told:
+        print(line, file=sys.stderr)
+    return 1 if failed or aside else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    table = args.out / "grades.csv"
+    if not table.is_file():
+        raise ClassroomError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
+    rows = from_formgrader(table, args.out / "course")
+    names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
+    told = []
+    for site, path in (("canvas", args.canvas), ("moodle", args.moodle)):
+        if path is None:
+            continue
+        roster = read_roster(path)
+        if site == "canvas":
+            told += to_canvas(rows, names, roster, args.out / "canvas.csv")
+            print(args.out / "canvas.csv")
+        elif len(names) != 1:
+            raise ClassroomError(f"A Moodle worksheet is of one assignment: name it by --only, of {', '.join(names)}.")
+        else:
+            told += to_moodle(rows, names[0], roster, args.out)
+            print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
+        told += [f"not in {path}, so not exported: {name}" for name in unknown(rows, roster)]
+    print(table)
+    for line in told:
+        print(line, file=sys.stderr)
+    return 0
 
 
 def _chosen(only: list[str] | None) -> list[str]:
@@ -79,8 +127,23 @@ def parser() -> argparse.ArgumentParser:
     take.add_argument("--seconds", type=float, default=SECONDS, help="for each submission (default %(default)s)")
     take.add_argument("--cell-seconds", type=int, default=CELL_SECONDS, help="for each cell (default %(default)s)")
     take.add_argument("--memory", type=float, default=GIGABYTES, help="GB for each submission (default %(default)s)")
+    take.add_argument("--due", type=due_time, metavar="TIME", help="2026-12-01T18:00, in this machine's time zone")
+    take.add_argument(
+        "--late-penalty",
+        type=percentage,
+        default=0.0,
+        metavar="PERCENT",
+        help="of the points, for each day begun after the due time (default: none)",
+    )
+    take.add_argument("--roster", type=Path, metavar="CSV", help="by Canvas, by Moodle, or student,name,id")
+    take.add_argument("--keep-best", action="store_true", help="a new attempt with fewer points changes nothing")
     take.set_defaults(run=grade)
-    for command in (give, take):
+    send = commands.add_parser("grades-export", help="the table with what was marked by hand, for Canvas and Moodle")
+    send.add_argument("--out", type=Path, default=Path("grades"), help="the folder that grade wrote (default grades)")
+    send.add_argument("--canvas", type=Path, metavar="CSV", help="the gradebook exported by Canvas: canvas.csv")
+    send.add_argument("--moodle", type=Path, metavar="CSV", help="one exercise's grading worksheet: a CSV and a zip")
+    send.set_defaults(run=export)
+    for command in (give, take, send):
         command.add_argument("--only", action="append", metavar="EXERCISE", help="this one; repeat for more")
     return p
 

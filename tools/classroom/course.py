@@ -71,6 +71,13 @@ def machine_graded(exercise: str) -> dict[str, float]:
     return {m["grade_id"]: float(m["points"]) for m in marked if m.get("grade")}
 
 
+def full_marks(exercise: str) -> float:
+    """All points of an exercise, the machine's and those that a person gives."""
+    notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    marked = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
+    return sum(float(mark.get("points", 0)) for mark in marked if mark.get("grade") or mark.get("task"))
+
+
 def hand_out(out: Path, names: list[str]) -> list[Path]:
     """Student and instructor versions, and a zip of the student versions for a course site."""
     with TemporaryDirectory() as temporary:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+from nbformat import NotebookNode
 
 from tools.classroom.course import ClassroomError, api, machine_graded, make_course
 from tools.classroom.limits import limited
@@ -39,6 +40,9 @@ class Grade:
     by_hand: float = 0  # points that a person still has to give
     name: str = ""  # as written in the notebook
     remarks: list[str] = field(default_factory=list)  # what was repaired, and what could not be graded
+    notebook: NotebookNode | None = None  # as handed in, with nbgrader's cells restored
+    executed: bytes = b""  # the notebook with its outputs
+    page: bytes = b""  # the feedback
 
     def row(self) -> dict[str, object]:
         points, of = (sum(pair[n] for pair in self.cells.values()) for n in (0, 1))
@@ -47,34 +51,33 @@ class Grade:
         return dict(zip(COLUMNS, (*found, f"{points:g}", f"{of:g}", f"{self.by_hand:g}", cells), strict=True))
 
 
-def grade_all(submissions: list[Submission], out: Path, limits: argparse.Namespace) -> Iterator[Grade]:
-    """Grade each submission in a process of its own, several at a time; write its feedback page."""
+def grade_all(submissions: list[Submission], limits: argparse.Namespace) -> Iterator[Grade]:
+    """Grade each submission in a process of its own, several at a time."""
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(limits.jobs) as pool:
         template = Path(temporary) / "course"
         make_course(template, sorted({s.exercise for s in submissions}))
 
         def one(numbered: tuple[int, Submission]) -> Grade:
             number, submission = numbered
-            return _grade(submission, template, Path(temporary) / str(number), out, limits)
+            return _grade(submission, template, Path(temporary) / str(number), limits)
 
         yield from pool.map(one, enumerate(submissions))
 
 
-def _grade(submission: Submission, template: Path, folder: Path, out: Path, limits: argparse.Namespace) -> Grade:
+def _grade(submission: Submission, template: Path, folder: Path, limits: argparse.Namespace) -> Grade:
     course, home = folder / "course", folder / "home"
     home.mkdir(parents=True)
     shutil.copytree(template, course)
     there = course / "submitted" / "student" / submission.exercise
     there.mkdir(parents=True)
-    grade = Grade(submission, name=name_in(submission.file))
-    target = out / "feedback" / submission.student / f"{submission.exercise}.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    grade = Grade(submission, name=name_in(submission.file), remarks=list(submission.remarks))
     try:
         handed_in = read_notebook(submission.file)
         file = f"{submission.exercise}.ipynb"
         released, source = (read_notebook(course / kind / submission.exercise / file) for kind in ("release", "source"))
-        notebook, grade.remarks = restore(released, handed_in)
-        nbformat.write(notebook, there / file)
+        grade.notebook, repairs = restore(released, handed_in)
+        grade.remarks += repairs
+        nbformat.write(grade.notebook, there / file)
         result = folder / "result.json"
         command = [sys.executable, str(Path(__file__).parent), "autograde", str(course), submission.exercise]
         grade.status = limited([*command, str(result)], home, limits)
@@ -82,8 +85,9 @@ def _grade(submission: Submission, template: Path, folder: Path, out: Path, limi
             found = json.loads(result.read_text(encoding="utf-8"))
             grade.cells = {cell: (got, most) for cell, got, most in found["cells"]}
             grade.by_hand = found["by hand"]
+            grade.executed = (course / "autograded" / "student" / submission.exercise / file).read_bytes()
             page = course / "feedback" / "student" / submission.exercise / f"{submission.exercise}.html"
-            shutil.copyfile(page, target)
+            grade.page = page.read_bytes()
             names = shadowed(source, handed_in)
             if names and any(got < most for got, most in grade.cells.values()):
                 hidden = ", ".join(names)
@@ -94,9 +98,7 @@ def _grade(submission: Submission, template: Path, folder: Path, out: Path, limi
         shutil.rmtree(folder, ignore_errors=True)
     if grade.status != "graded":
         grade.cells = {cell: (0.0, most) for cell, most in machine_graded(submission.exercise).items()}
-        target.write_text(
-            FAILED.format(*(html.escape(v) for v in (submission.exercise, grade.status))), encoding="utf-8"
-        )
+        grade.page = FAILED.format(*(html.escape(v) for v in (submission.exercise, grade.status))).encode()
     return grade
 
 

@@ -29,7 +29,9 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
     bent: dict[str, list[int]] = defaultdict(list)  # what had happened, to which released cells
     found = _recognise(ours, theirs, bent)
     if not any(_is_answer(ours[n]) and _mark(ours[n]) for n in found):
-        raise ClassroomError("none of the exercise's answers is in the notebook")
+        raise ClassroomError(
+            "none of the exercise's answers is in the notebook: write them into the notebook that was handed out"
+        )
     chosen = {n: _choose(n, found, ours, theirs) for n in found}
     own = _own_cells(ours, theirs, found, chosen, bent)
     restored, missing = copy.deepcopy(released), []
