@@ -28,7 +28,7 @@ def row(student: str, exercise: str = "hooks", **cells: str) -> table.Row:
     return {"student": student, "exercise": exercise, "status": "graded", "points": "7", **cells}
 
 
-def edit(path: Path, student: str, **cells: str) -> None:
+def edit(path: Path, student: str, /, **cells: str) -> None:
     """What a teacher does in a spreadsheet."""
     header, lines, delimiter = table.read_csv(path)
     for name in cells.keys() - set(header):
@@ -95,6 +95,22 @@ def test_a_table_saved_by_a_german_excel_is_read_and_stays_one(tmp_path):
     (found,) = table.update_table(path, [row("Zoë", points="8.5")])
     assert found["student"] == "Zoë"
     assert "Zoë;hooks;;graded;8,5;" in path.read_text(encoding="utf-8-sig")
+
+
+def test_zeros_that_a_spreadsheet_drops_do_not_make_another_student(tmp_path):
+    path = tmp_path / "grades.csv"
+    table.update_table(path, [row("00123")])
+    edit(path, "00123", student="123", comment="late bus")
+    (found,) = table.update_table(path, [row("00123", points="8")])
+    assert (found["student"], found["comment"], found["points"]) == ("00123", "late bus", "8")
+
+
+def test_a_deleted_column_comes_back(tmp_path):
+    path = tmp_path / "grades.csv"
+    path.write_text("student,exercise,comment\nada,hooks,good\n")
+    table.update_table(path, [])
+    assert read(path)["ada"]["comment"] == "good"
+    assert tuple(read(path)["ada"]) == table.COLUMNS
 
 
 def test_a_wrong_number_is_told_before_anything_is_graded(tmp_path):
@@ -227,6 +243,14 @@ def test_a_file_for_canvas(rosters, tmp_path, capsys):
     assert "no assignment called hooks" in told
 
 
+def test_two_rows_of_one_person_are_told(rosters, tmp_path, capsys):
+    marked = [row("doejane_12345", EXERCISE, points="9.5"), row("Jane Doe", EXERCISE, points="3")]
+    table.update_table(tmp_path / "grades.csv", marked)
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    assert '"Doe, Jane",12345,S1,jdoe,A,9.5' in (tmp_path / "canvas.csv").read_text(encoding="utf-8-sig")
+    assert "Jane Doe: the roster's doejane_12345, as doejane_12345 is" in capsys.readouterr().err
+
+
 def test_files_for_moodle(rosters, tmp_path, capsys):
     table.update_table(tmp_path / "grades.csv", [row("Jane Doe_123456", EXERCISE, points="9.5")])
     page = tmp_path / "feedback" / "Jane Doe_123456" / f"{EXERCISE}.html"
@@ -294,7 +318,14 @@ def graded(tmp_path, monkeypatch, released):
 
     monkeypatch.setattr(command, "grade_all", machine)
 
-    def grade(points: dict[str, float], *options: str, exercise: str = EXERCISE, text: str = "", late: float = 0):
+    def grade(
+        points: dict[str, float],
+        *options: str,
+        exercise: str = EXERCISE,
+        text: str = "",
+        late: float = 0,
+        canvas: str = "",
+    ):
         folder = tmp_path / f"in-{len(list(tmp_path.iterdir()))}"
         for student in points:
             notebook = nbformat.read(released / exercise / f"{exercise}.ipynb", as_version=4)
@@ -302,9 +333,9 @@ def graded(tmp_path, monkeypatch, released):
                 if text and cell.metadata.get("nbgrader", {}).get("solution"):
                     cell.source = text
             (folder / student).mkdir(parents=True)
-            nbformat.write(notebook, folder / student / f"{exercise}.ipynb")
+            nbformat.write(notebook, folder / student / f"{canvas}{exercise}.ipynb")
             handed = DUE + timedelta(hours=late)
-            (folder / student / "timestamp.txt").write_text(f"{handed:%Y-%m-%d %H:%M:%S} UTC")
+            (folder / student / "timestamp.txt").write_text(f"{handed:%Y-%m-%d %H:%M:%S.%f} UTC")
         scores.update(points)
         assert command.main(["grade", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
         return rows(tmp_path / "out")
@@ -370,6 +401,19 @@ def test_points_given_in_the_formgrader_stay_and_appear_in_the_table(graded, tmp
 
 def test_what_is_left_blank_needs_nobody(graded):
     assert graded({"ada": 20}, exercise="project")["ada", "project"]["by hand"] == "0"
+
+
+def test_the_formgrader_takes_every_submission_for_graded(graded, tmp_path):
+    """By nbgrader's API, which the formgrader shows: it compares the times in its files and in its database."""
+    graded({"ada": 8, "Jane Doe_123456": 9}, late=0.0001)
+    graded({"doejane_12345": 7}, canvas="doejane_LATE_12345_678910_")
+    shown = {row["student"]: row for row in course.api(tmp_path / "out" / "course").get_submissions(EXERCISE)}
+    assert {student: row["score"] for student, row in shown.items()} == {
+        "ada": 8,
+        "Jane Doe_123456": 9,
+        "doejane_12345": 7,
+    }
+    assert all(row["autograded"] and row["submitted"] for row in shown.values())
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
 
 from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, hand_out
-from tools.classroom.export import to_canvas, to_moodle, unknown
+from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
 from tools.classroom.gradebook import open_course, set_due
 from tools.classroom.grading import autograde, grade_all
 from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
@@ -101,6 +101,7 @@ def export(args: argparse.Namespace) -> int:
             told += to_moodle(rows, names[0], roster, args.out)
             print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
         told += [f"not in {path}, so not exported: {name}" for name in unknown(rows, roster)]
+        told += doubled(rows, roster)
     print(table)
     for line in told:
         print(line, file=sys.stderr)

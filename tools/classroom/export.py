@@ -1,6 +1,7 @@
 """Marks for Canvas and Moodle: their own files, with a column filled in."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -16,7 +17,7 @@ def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for row in rows:
         person = roster.find(row["student"]) if row["exercise"] == exercise else None
-        if person and (person.student not in found or row["status"] != NOTHING):
+        if person and (person.student not in found or found[person.student]["status"] == NOTHING):
             found[person.student] = row
     return found
 
@@ -25,6 +26,20 @@ def unknown(rows: Iterable[Row], roster: Roster) -> list[str]:
     """Students of the table whom the roster does not name."""
     names = {row["student"] for row in rows if row["student"]}
     return sorted(name for name in names if roster.find(name) is None)
+
+
+def doubled(rows: Iterable[Row], roster: Roster) -> list[str]:
+    """What to tell where two rows for an exercise are one person's: the first is exported."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        person = roster.find(row["student"]) if row["exercise"] and row["status"] != NOTHING else None
+        if person:
+            found[person.student, row["exercise"]].append(row["student"])
+    return [
+        f"{', '.join(names[1:])}: the roster's {person}, as {names[0]} is, whose points for {exercise} were taken"
+        for (person, exercise), names in found.items()
+        if len(names) > 1
+    ]
 
 
 def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path) -> list[str]:

@@ -73,14 +73,16 @@ def file_grade(course: Path, grade: Grade, penalty: float) -> bool:
     submitted, autograded = (course / kind / submission.student / submission.exercise for kind in STEPS)
     before = (submitted / name).read_bytes() if (submitted / name).is_file() else b""
     handed_in = nbformat.writes(grade.notebook).encode() if grade.notebook else b""
-    time = submission.when.time.astimezone(UTC) if submission.when.time else None
+    time = submission.when.time and submission.when.time.astimezone(UTC).replace(microsecond=0)
     for folder, data in ((submitted, handed_in), (autograded, grade.executed or handed_in)):
         shutil.rmtree(folder, ignore_errors=True)
         if data:
             folder.mkdir(parents=True)
             (folder / name).write_bytes(data)
             if time:
-                (folder / STAMP).write_text(f"{time:%Y-%m-%d %H:%M:%S} UTC", encoding="utf-8")
+                (folder / STAMP).write_text(
+                    f"{time:%Y-%m-%d %H:%M:%S} UTC", encoding="utf-8"
+                )  # the formgrader compares
     changed = before != handed_in
     answered = _answered(grade)
     with _open(course) as book:

@@ -19,7 +19,7 @@ LOWER, KEPT = "lower than before", "kept"
 
 def as_before(submissions: Iterable[Submission], rows: Iterable[Row]) -> list[Submission]:
     """The submissions, with students spelled as they are in the table."""
-    spelled = {same(row["student"]): row["student"] for row in rows}
+    spelled = {same(row["student"]): row["student"] for row in rows if not row["student"].isdigit()}
     return [replace(s, student=spelled.get(same(s.student), s.student)) for s in submissions]
 
 

@@ -41,8 +41,9 @@ class Roster:
         wanted = same(student)
         for fits in (
             [p for p in self.people if same(p.student) == wanted],
-            [p for p in self.people if wanted in p.ids or re.sub(r".*_(?=\d+$)", "", wanted) in p.ids],
-            [p for p in self.people if _words(p.name) == _words(student)],
+            [p for p in self.people if wanted in p.ids],
+            [p for p in self.people if _words(p.name) == _words(student) != ()],
+            [p for p in self.people if same(re.sub(r".*_(?=\d+$)", "", wanted)) in p.ids],
         ):
             if len(fits) == 1:
                 return fits[0]
@@ -87,7 +88,7 @@ def _no_student(kind: str, row: list[str]) -> bool:
 def _of_canvas(cells: dict[str, str], row: list[str]) -> Person:
     name = cells.get("Student") or f"{cells.get('LastName', '')}, {cells.get('FirstName', '')}"
     ids = [cells.get(n, "") for n in ("ID", "SIS User ID", "SIS Login ID", "Integration ID")]
-    file = re.sub(r"\W", "", name.lower()) + "_" + cells["ID"]
+    file = re.sub(r"\W", "", name.lower()) + "_" + cells.get("ID", "")
     return Person(file, name, _ids(ids), tuple(row))
 
 

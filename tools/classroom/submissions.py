@@ -85,8 +85,9 @@ def find_submissions(folder: Path, known: Iterable[str]) -> tuple[list[Submissio
 
 
 def same(student: str) -> str:
-    """One spelling for names that look alike: case, encoding of accents, spaces."""
-    return " ".join(unicodedata.normalize("NFKC", student).casefold().split())
+    """One spelling for names that look alike: case, encoding of accents, spaces, zeros that a spreadsheet drops."""
+    alike = " ".join(unicodedata.normalize("NFKC", student).casefold().split())
+    return alike.lstrip("0") if alike.isdigit() else alike
 
 
 def _files(folder: Path) -> Iterator[_Found]:
@@ -104,7 +105,7 @@ def _files(folder: Path) -> Iterator[_Found]:
         if canvas := next(filter(None, (way.fullmatch(file.name) for way in CANVAS_FILES)), None):
             parts = canvas.groupdict()
             student = parts.get("student") or f"{parts['who']}_{parts['id']}"
-            stem = stem.removeprefix(file.name[: canvas.start("name")])
+            stem = re.sub(r"-\d+$", "", stem.removeprefix(file.name[: canvas.start("name")]))  # it counts attempts
             late, number = bool(parts["late"]), int(parts["number"])
         readable = ".ipynb" in file.name.lower() or file.suffix.lower() in (".json", ".txt")
         yield _Found(file, student, stem, late, number, _cells(file) if readable else [])
@@ -165,11 +166,12 @@ def _newest(folder: Path, exercise: str, tries: list[tuple[_Found, str, list[str
     def when(found: _Found) -> HandIn:
         return handed_in(found.file) if found.late is None else HandIn(None, CANVAS, found.late)
 
-    def order(attempt: tuple[_Found, str, list[str]]) -> tuple[float, int, int, str]:
+    def order(attempt: tuple[_Found, str, list[str]]) -> tuple[bool, float, int, int, str]:
         found = attempt[0]
         time = when(found).time
         copy = re.search(r"(\d+)\)?$", found.name)  # browsers and Canvas count: hooks (1), hooks-1
-        return time.timestamp() if time else 0.0, found.number, int(copy[1]) if copy else 0, str(found.file)
+        counted = int(copy[1]) if copy else 0
+        return bool(found.cells), time.timestamp() if time else 0.0, found.number, counted, str(found.file)
 
     *older, (found, student, remarks) = sorted(tries, key=order)
     moment = when(found)
@@ -181,7 +183,9 @@ def _newest(folder: Path, exercise: str, tries: list[tuple[_Found, str, list[str
         tied = moment == when(older[-1][0])
         how = "Canvas's numbers" if found.number else "the number in its name" if tied else moment.clock
         told = ", ".join(repr(str(other.file.relative_to(folder))) for other, _, _ in reversed(older))
-        remarks.append(f"note: the newest of {len(tries)} attempts, by {how}; not graded: {told}")
+        whole = found.cells and not all(other.cells for other, _, _ in older)
+        newest = "the newest whole notebook" if whole else "the newest"
+        remarks.append(f"note: {newest} of {len(tries)} attempts, by {how}; not graded: {told}")
     return Submission(student, exercise, found.file, moment, tuple(remarks))
 
 

@@ -88,7 +88,8 @@ def read_table(path: Path) -> list[Row]:
     header, rows, _ = read_csv(path)
     if not {"student", "exercise"} <= set(header):
         raise ClassroomError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
-    found = [{name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
+    blank = dict.fromkeys(COLUMNS, "")
+    found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
     for row in found:
         if row.get("given by hand", "").strip() and number(row["given by hand"]) is None:
             raise ClassroomError(
