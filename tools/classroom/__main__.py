@@ -10,6 +10,7 @@ of the table says what had to be repaired, and what could not be graded.
 
 import argparse
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs 
 
 from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, hand_out
 from tools.classroom.grading import COLUMNS, autograde, grade_all
+from tools.classroom.room import Room
 from tools.classroom.submissions import find_submissions
 
 SECONDS, GIGABYTES = 300, 6.0
@@ -88,7 +90,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["autograde"]:
-            autograde(Path(arguments[1]), arguments[2], Path(arguments[3]))
+            course, exercise, result, room = arguments[1:]
+            autograde(Path(course), exercise, Path(result), Room(**json.loads(room)))
             return 0
         args = parser().parse_args(arguments)
         return int(args.run(args))
