@@ -135,7 +135,7 @@ class Watch:
 def _functions(names: Any) -> dict[str, Any]:
     """What has code in it, and stays the same for good."""
     kinds = (FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, type(Tensor.add))
-    return {k: v for k, v in names.items() if isinstance(v, kinds) and k not in ("__class__", "__builtins__")}
+    return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
 
 
 def _by_a_library(value: Any) -> bool:
