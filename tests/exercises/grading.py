@@ -3,16 +3,19 @@ and test cells run at the grader's own desk; what they print and raise becomes p
 tests/test_classroom.py shows that nbgrader itself agrees.
 """
 
+import ast
 import contextlib
 import io
 import re
 import textwrap
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from unittest.mock import patch
 
 import nbformat
+import testing
 import torch
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import ClearSolutions
@@ -81,11 +84,44 @@ def bundled() -> camlib.Classifier:
     return camlib.load_model()
 
 
-def score(exercise: str, code: dict[str, str], name: str = "Ada") -> dict[str, float]:
-    """Points for each graded cell of the exercise with this code in its cells."""
+def concerned(exercise: str, code: dict[str, str]) -> set[str]:
+    """The graded cells that can come out otherwise with this code, and those whose names they need.
+
+    All others run the exercise's solution alone, of which a test of its own says that it earns their points.
+    """
+    cells = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in read(exercise).cells if _is_code(c)}
+    cells |= {cell: complete(cells[cell], source) for cell, source in code.items()}
+    try:
+        loads, stores = ({cell: _names(source, kind) for cell, source in cells.items()} for kind in (ast.Load, ast.Store))
+    except SyntaxError:
+        return set(graded(exercise))
+    tests, touched = set(graded(exercise)), set(code)
+    while more := {c for c in set(cells) - touched for t in touched - tests if loads[c] & stores[t]}:
+        touched |= more
+    while more := {c for c in tests - touched for t in touched & tests if (loads[t] - stores[t]) & stores[c]}:
+        touched |= more
+    return touched & tests
+
+
+def _is_code(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "code"
+
+
+def _names(source: str, kind: type) -> set[str]:
+    tree = list(ast.walk(ast.parse(source)))
+    names = {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
+    defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return names | defined if kind is ast.Store else names
+
+
+def score(
+    exercise: str, code: dict[str, str], name: str = "Ada", only: Collection[str] | None = None
+) -> dict[str, float]:
+    """Points for each graded cell of the exercise, or only for these, with this code in its cells."""
     known = {c.metadata.get("nbgrader", {}).get("grade_id") for c in read(exercise).cells}
     assert set(code) <= known, f"no such cell: {set(code) - known}"
     names: dict[str, object] = {"__name__": "__main__"}
+    earned = {cell: 0.0 for cell in graded(exercise) if only is None or cell in only}
     own = replace(bundled(), module=deepcopy(bundled().module))  # what an answer leaves in it goes with it
     own.places.head = bundled().head  # found once for all answers
 
@@ -94,16 +130,16 @@ def score(exercise: str, code: dict[str, str], name: str = "Ada") -> dict[str, f
 
     torch.manual_seed(0)
     cells = [cell for cell in read(exercise).cells if cell.cell_type == "code"]
-    earned = dict.fromkeys(graded(exercise), 0.0)
-    with patch("camlib.load_model", load_model), contextlib.redirect_stdout(io.StringIO()):
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with patch("camlib.load_model", load_model), quiet, testing.own_settings():
         desk = Desk([cell.source for cell in cells if is_given(cell)], name)
         for cell in cells:
             mark = cell.metadata.get("nbgrader", {})
             if is_given(cell):
                 desk.hand_over(names)
-            elif is_test(cell):
+            elif is_test(cell) and mark["grade_id"] in earned:
                 earned[mark["grade_id"]] = points(tested(cell, desk, asked(exercise), names))
-            else:
+            elif not is_test(cell):
                 given = code.get(mark.get("grade_id"))
                 source = cell.source if given is None else complete(cell.source, given)
                 source = f"NAME = {name!r}" if source.startswith("NAME = ") else source
