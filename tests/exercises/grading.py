@@ -7,7 +7,9 @@ import ast
 import contextlib
 import io
 import re
+import sys
 import textwrap
+import warnings
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -92,7 +94,9 @@ def concerned(exercise: str, code: dict[str, str]) -> set[str]:
     cells = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in read(exercise).cells if _is_code(c)}
     cells |= {cell: complete(cells[cell], source) for cell, source in code.items()}
     try:
-        loads, stores = ({cell: _names(source, kind) for cell, source in cells.items()} for kind in (ast.Load, ast.Store))
+        loads, stores = (
+            {cell: _names(source, kind) for cell, source in cells.items()} for kind in (ast.Load, ast.Store)
+        )
     except SyntaxError:
         return set(graded(exercise))
     tests, touched = set(graded(exercise)), set(code)
@@ -143,7 +147,7 @@ def score(
                 given = code.get(mark.get("grade_id"))
                 source = cell.source if given is None else complete(cell.source, given)
                 source = f"NAME = {name!r}" if source.startswith("NAME = ") else source
-                with contextlib.suppress(Exception):  # nbgrader goes on as well
+                with contextlib.suppress(Exception, SystemExit):  # nbgrader goes on as well
                     exec(compile(source, f"{exercise}:{mark.get('grade_id')}", "exec"), names)
         desk.watch.put_back()  # for the next answer
     return earned
@@ -152,7 +156,13 @@ def score(
 def tested(cell: nbformat.NotebookNode, desk: Desk, answers: list[str], names: dict[str, object]) -> object:
     """A copy of a test cell with the outputs that nbgrader would see."""
     streams = {"stdout": io.StringIO(), "stderr": io.StringIO()}
-    with contextlib.redirect_stdout(streams["stdout"]), contextlib.redirect_stderr(streams["stderr"]):
+    with (
+        contextlib.redirect_stdout(streams["stdout"]),
+        contextlib.redirect_stderr(streams["stderr"]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda *told, **more: print(told[0], file=sys.stderr)  # as outside pytest
         verdict = desk.test(cell.source, cell.metadata.nbgrader.grade_id, answers, names)
     cell = deepcopy(cell)
     outputs = [new_output("stream", name=kind, text=s.getvalue()) for kind, s in streams.items() if s.getvalue()]

@@ -20,10 +20,20 @@ from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-WATCHED = ("answers", "builtins", "camlib", "contextlib", "copy", "exercise", "math", "numpy", "operator", "testing")
+WATCHED: tuple[str, ...] = (
+    "answers",
+    "builtins",
+    "camlib",
+    "contextlib",
+    "copy",
+    "exercise",
+    "math",
+    "numpy",
+    "operator",
+    "testing",
+)
 WATCHED += ("IPython", "ipykernel", "torch", "unittest")
 HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
 STEPS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")  # IPython's way of changing code
@@ -168,16 +178,16 @@ def _plain(value: Any) -> Any:
         return type(value)(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
     if type(value) in PLAIN or isinstance(value, np.generic):
         return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind.__new__(kind, kind.__pos__(value) if kind is not str else str.__str__(value))
+    if isinstance(value, (int, float, str)):  # by the methods of the kind itself, not by the student's
+        kind: Any = next(kind for kind in (int, float, str) if isinstance(value, kind))
+        return str.__str__(value) if kind is str else kind.__pos__(value)
     if isinstance(value, Tensor):
         return value.as_subclass(Tensor)
     if isinstance(value, np.ndarray):
         return np.ndarray.view(value, np.ndarray)
-    for sequence in (list, tuple):
-        if isinstance(value, sequence):
-            return _plain(sequence(sequence.__iter__(value)))
+    if isinstance(value, (list, tuple)):
+        sequence: Any = list if isinstance(value, list) else tuple
+        return _plain(sequence(sequence.__iter__(value)))
     return value
 
 
@@ -214,6 +224,7 @@ def main() -> None:
             order = json.loads(code)
             if "student" in order:
                 return await super().do_execute(order["student"], silent, *args, **kwargs)
+            assert self.shell is not None
             verdict, names = Verdict(), self.shell.user_ns
             if "begin" in order:
                 sys.path.insert(0, "")  # what is handed out beside the notebook

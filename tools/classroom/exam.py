@@ -1,8 +1,8 @@
 """nbgrader's steps for grading a notebook here: cells run in a room of their own, and a page that keeps hidden tests.
 
-What runs beside the submission is desk.py, where it runs is room.py. The points are nbgrader's own, by `settled` outputs:
-a test cell earns its points if it proves, by a word that is made for it, that it ran to its end without an error.
-Warnings, logging and progress bars on stderr cost nothing.
+What runs beside the submission is desk.py, where it runs is room.py. The points are nbgrader's own, of `settled`
+outputs: a test cell earns its points if it proves, by a word that is made for it, that it ran to its end without an
+error. Warnings, logging and progress bars on stderr cost nothing.
 """
 
 import ast
@@ -16,9 +16,9 @@ from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
-from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades
 from nbgrader.utils import determine_grade
@@ -146,12 +146,14 @@ class Exam(Execute):
         try:
             self.execute_cell(cell, index, store_history=True)
         except CellTimeoutError as error:
-            raise TimeoutError(f"a cell ran longer than {self.timeout} s, and went on when it was interrupted") from error
+            raise TimeoutError(
+                f"a cell ran longer than {self.timeout} s, and went on when it was interrupted"
+            ) from error
         finally:
             cell.source = source
         if "student" in order:
             return None
-        reply = self.reply or {}
+        reply: dict[str, Any] = self.reply or {}
         found = reply.get("exam") or {}
         self.replaced += [name for name in found.get("replaced", []) if name not in self.replaced]
         Path(self.notes).write_text(json.dumps(self.replaced), encoding="utf-8")

@@ -18,8 +18,8 @@ from tools.classroom.course import ClassroomError, api, machine_graded, make_cou
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore
 from tools.classroom.room import Room, room_for
-from tools.classroom.suspicion import look_at
 from tools.classroom.submissions import Submission, name_in, read_notebook
+from tools.classroom.suspicion import look_at
 
 COLUMNS = ("student", "exercise", "name", "status", "points", "of", "by hand", "cells", "look at")
 

@@ -152,7 +152,7 @@ def enter(room: Room, command: list[str]) -> int:
 
 
 def _furnish(room: Room) -> None:
-    """The file system of a sealed room: all of it read-only, the hidden folders empty, the kept ones in their places."""
+    """The file system of a sealed room: read-only, the hidden folders empty, the kept ones in their places."""
     _mount("", "/", "", RECURSIVE | PRIVATE)
     doors = {path: os.open(path, os.O_PATH) for path in (*room.keep, room.own)}
     writable = [room.own]
