@@ -303,7 +303,7 @@ def graded(tmp_path, monkeypatch, released):
     """Grade students with these points into one folder: graded({"ada": 8}, "--keep-best")."""
     scores: dict[str, float] = {}
 
-    def machine(submissions, limits):
+    def machine(submissions, out, limits):
         for submission in submissions:
             left = scores[submission.student]
             cells = {}

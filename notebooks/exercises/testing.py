@@ -98,51 +98,65 @@ def _holders(function: Any) -> list[dict]:
 
 @contextmanager
 def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
-    """Assert that the code inside leaves networks, tensors and PyTorch itself as they were, also when it raises.
+    """Assert that the code inside leaves networks, tensors and PyTorch itself as they were.
 
     Looked at: hooks of every kind, of each module and of all modules; attributes put over a module's methods
     (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and gradients; the
     tensors given by name, and their flags; whether gradients are recorded; the random number generator's seed is not.
+    For a network that raises, put `raises` inside. What was changed in PyTorch itself is put back, so that it costs
+    its points once.
     """
     before = _state(nets, tensors)
+    with own_settings():
+        yield
+        after = _state(nets, tensors)
+    for key, value in before.items():
+        assert key in after and _same(value, after[key]), f"{key} not as before"
+    new = sorted(set(after) - set(before))
+    assert not new, f"{new[0]}: this was not there before"
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """What is changed inside in PyTorch itself ends with it: hooks of all modules, recording of gradients, number type."""
+    hooks = {name: dict(getattr(_module, name)) for name in GLOBAL_HOOKS}
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         yield
     finally:
-        after = _state(nets, tensors)
-    for key, value in before.items():
-        same = (
-            torch.equal(value, after[key])
-            if isinstance(value, Tensor) and isinstance(after.get(key), Tensor)
-            else (
-                key in after
-                and type(value) is type(after[key])
-                and not isinstance(value, Tensor)
-                and value == after[key]
-            )
-        )
-        assert same, f"{key} is not as it was before"
-    new = sorted(set(after) - set(before))
-    assert not new, f"{new[0]} was not there before"
+        for name, old in hooks.items():
+            getattr(_module, name).clear()
+            getattr(_module, name).update(old)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        alike = before.dtype == after.dtype and before.shape == after.shape
+        return alike and torch.allclose(before, after, rtol=0, atol=0, equal_nan=True)
+    return type(before) is type(after) and before == after
 
 
 def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, Any]:
     state: dict[str, Any] = {
-        "recording of gradients (torch.is_grad_enabled)": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
+        "whether PyTorch records gradients (torch.is_grad_enabled) is": torch.is_grad_enabled(),
+        "whether PyTorch is in inference mode is": torch.is_inference_mode_enabled(),
+        "the default type of numbers (torch.get_default_dtype) is": torch.get_default_dtype(),
     }
     for name in GLOBAL_HOOKS:
-        state[f"the hooks of all modules ({name})"] = list(getattr(_module, name))
+        state[f"the hooks of all modules ({name}) are"] = list(getattr(_module, name))
     for number, net in enumerate(nets):
         which = "the network's" if len(nets) == 1 else f"network {number}'s"
         for name, module in net.named_modules():
             where = f"{which} module {name or type(module).__name__!r}"
+            state[f"{where} is"] = id(module), type(module)
             for kind in HOOKS:
-                state[f"{where}: {kind}"] = list(getattr(module, kind))
-            state[f"{where}: training"] = module.training
+                state[f"{where}: its hooks ({kind}) are"] = list(getattr(module, kind))
             for key in sorted(vars(module)):
                 value = vars(module)[key]
                 if callable(value) or type(value) in (bool, int, float, str):
-                    state[f"{where}: {key}"] = id(value) if callable(value) else value
+                    state[f"{where}: its {key} is"] = id(value) if callable(value) else value
         for kind in ("parameter", "buffer"):
             for name, value in getattr(net, f"named_{kind}s")():
                 state.update(_of_tensor(f"{which} {kind} {name}", value))
@@ -154,10 +168,10 @@ def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, A
 def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
     grad = value.grad if value.is_leaf else None
     return {
-        f"{name}: its values": value.detach().clone(),
-        f"{name}: requires_grad": value.requires_grad,
-        f"{name}: its gradient": None if grad is None else grad.detach().clone(),
-        f"{name}: its backward hooks": list(getattr(value, "_backward_hooks", None) or ()),
+        f"{name}: its values are": value.detach().clone(),
+        f"{name}: its requires_grad is": value.requires_grad,
+        f"{name}: its gradient is": None if grad is None else grad.detach().clone(),
+        f"{name}: its hooks are": list(getattr(value, "_backward_hooks", None) or ()),
     }
 
 

@@ -62,23 +62,28 @@ TRACES = {
     "input's flag": lambda n, x: x.requires_grad_(),
     "input's hook": lambda n, x: x.requires_grad_().register_hook(lambda g: g),
     "grad mode": lambda n, x: torch.set_grad_enabled(False),
+    "number type": lambda n, x: torch.set_default_dtype(torch.float64),
+    "doubled": lambda n, x: n.double(),
+    "class": lambda n, x: setattr(n[2], "__class__", nn.ReLU6),
+    "copied layer": lambda n, x: setattr(n, "2", nn.ReLU()),
 }
 
 
 @pytest.mark.parametrize("trace", TRACES)
 def test_every_kind_of_trace_is_found(trace):
     n, x = net(), torch.ones(2, 3, 4, 4)
-    try:
-        with pytest.raises(AssertionError, match="before"), testing.no_trace(n, x=x):
-            TRACES[trace](n, x)
-    finally:
-        torch.set_grad_enabled(True)
+    with pytest.raises(AssertionError, match="before"), testing.no_trace(n, x=x):
+        TRACES[trace](n, x)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_hook_on_all_modules_is_found():
+def test_a_hook_on_all_modules_is_found_once():
+    seen = []
     with pytest.raises(AssertionError, match="all modules"), testing.no_trace(net()):
-        handle = register_module_forward_hook(lambda *a: None)
-    handle.remove()
+        register_module_forward_hook(lambda *a: seen.append(a))
+    net()(torch.ones(2, 3, 4, 4))
+    assert not seen
 
 
 def test_what_is_put_back_leaves_no_trace():
@@ -91,6 +96,7 @@ def test_what_is_put_back_leaves_no_trace():
             n(x)
         handle.remove()
         n.train()
+        testing.raises(ValueError, int, "a")
 
 
 def test_an_operation_is_refused_by_every_door():

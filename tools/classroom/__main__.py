@@ -13,6 +13,7 @@ status says so, and --keep-best keeps the better one. OUT/course is nbgrader's c
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
 from tools.classroom.gradebook import open_course, set_due
 from tools.classroom.grading import autograde, grade_all
 from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
+from tools.classroom.room import Room
 from tools.classroom.roster import read_roster
 from tools.classroom.submissions import find_submissions, same
 from tools.classroom.table import key, read_table, update_table
@@ -65,7 +67,7 @@ def grade(args: argparse.Namespace) -> int:
     update_table(table, aside)
     told: list[str] = []
     failed = 0
-    for done in tqdm(grade_all(submissions, args), total=len(submissions), unit="submission"):
+    for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
         row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
         update_table(table, [row])  # a row that is written stays, whatever comes
         failed += done.status != "graded"
@@ -152,7 +154,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["autograde"]:
-            autograde(Path(arguments[1]), arguments[2], Path(arguments[3]))
+            course, exercise, result, room = arguments[1:]
+            autograde(Path(course), exercise, Path(result), Room(**json.loads(room)))
             return 0
         args = parser().parse_args(arguments)
         return int(args.run(args))

@@ -14,6 +14,7 @@ import nbformat
 
 if TYPE_CHECKING:
     from nbgrader.apps import NbGraderAPI  # takes a second
+    from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = ROOT / "notebooks" / "exercises"
@@ -48,7 +49,8 @@ def make_course(folder: Path, names: Iterable[str]) -> None:
             raise ClassroomError(f"nbgrader could not make {name}:\n{done['log']}")
 
 
-def api(folder: Path) -> "NbGraderAPI":
+def api(folder: Path, more: "Config | None" = None) -> "NbGraderAPI":
+    """nbgrader for a course in a folder, with more configuration."""
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
@@ -60,6 +62,7 @@ def api(folder: Path) -> "NbGraderAPI":
     config.CourseDirectory.course_id = "camlib"
     config.ExecutePreprocessor.kernel_name = "python3"
     config.ExecutePreprocessor.timeout = int(os.environ.get(CELL_LIMIT, CELL_SECONDS))
+    config.merge(more or {})
     config.HTMLExporter.mathjax_url = config.HTMLExporter.require_js_url = config.HTMLExporter.jquery_url = ""
     return NbGraderAPI(config=config)
 
