@@ -12,7 +12,7 @@ from tools.classroom.submissions import same
 
 BY_TEACHER = ("given by hand", "comment")  # what a person writes; never overwritten, as no unknown column is
 COLUMNS = (
-    *MACHINE[:-1],
+    *(name for name in MACHINE if name != "cells"),
     "given by hand",
     "in formgrader",
     "penalty %",
@@ -21,7 +21,7 @@ COLUMNS = (
     "late",
     "comment",
     "file",
-    MACHINE[-1],
+    "cells",
 )
 NUMBERS = {"points", "of", "by hand", "given by hand", "in formgrader", "penalty %", "total", "late"}
 FORMULA = "=+-@\t\r\n＝＋－＠"  # what spreadsheets take for a formula's beginning
