@@ -271,10 +271,8 @@ def old_format(notebook: Notebook) -> None:
         cell.pop("id")
 
 
-RIGHT, NO_MAP = (
-    sum(FULL.values()),
-    sum(most for cell, most in FULL.items() if cell not in ("test_class_map", "test_deviation")),
-)
+RIGHT = sum(FULL.values())
+NO_MAP = RIGHT - FULL["test_class_map"]  # of the function, no other answer needs it
 ODD: dict[str, tuple[Callable[[Notebook], None], float, str]] = {  # file -> what was done to it, points, status
     "good/einsum_cam.ipynb": (nothing, RIGHT, r"graded"),
     "new ids/einsum_cam.ipynb": (new_ids, RIGHT, r"graded"),

@@ -173,7 +173,8 @@ def _newest(folder: Path, exercise: str, tries: list[tuple[_Found, str, list[str
         counted = int(copy[1]) if copy else 0
         return bool(found.cells), time.timestamp() if time else 0.0, found.number, counted, str(found.file)
 
-    *older, (found, student, remarks) = sorted(tries, key=order)
+    *older, newest = sorted(tries, key=order)
+    found, student, remarks = newest
     moment = when(found)
     remarks = list(remarks)
     spellings = sorted({name for _, name, _ in tries})
@@ -183,9 +184,9 @@ def _newest(folder: Path, exercise: str, tries: list[tuple[_Found, str, list[str
         tied = moment == when(older[-1][0])
         how = "Canvas's numbers" if found.number else "the number in its name" if tied else moment.clock
         told = ", ".join(repr(str(other.file.relative_to(folder))) for other, _, _ in reversed(older))
-        whole = found.cells and not all(other.cells for other, _, _ in older)
-        newest = "the newest whole notebook" if whole else "the newest"
-        remarks.append(f"note: {newest} of {len(tries)} attempts, by {how}; not graded: {told}")
+        broken = any(order(other)[1:] > order(newest)[1:] for other in older)  # handed in later, and not whole
+        what = "the newest whole notebook" if broken else "the newest"
+        remarks.append(f"note: {what} of {len(tries)} attempts, by {how}; not graded: {told}")
     return Submission(student, exercise, found.file, moment, tuple(remarks))
 
 
