@@ -22,20 +22,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-WATCHED: tuple[str, ...] = (
-    "answers",
-    "builtins",
-    "camlib",
-    "contextlib",
-    "copy",
-    "exercise",
-    "math",
-    "numpy",
-    "operator",
-    "testing",
-)
-WATCHED += ("IPython", "ipykernel", "torch", "unittest")
 HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
+LIBRARIES = ("IPython", "builtins", "contextlib", "copy", "ipykernel", "math", "numpy", "operator", "torch", "unittest")
 STEPS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")  # IPython's way of changing code
 PLAIN = (bool, int, float, complex, str, type(None), list, tuple, dict, Tensor, nn.Parameter, np.ndarray)
 MISSING = object()
@@ -88,7 +76,11 @@ class Watch:
     """The functions and classes of the libraries that tests and answers share, and a way to put them back."""
 
     def __init__(self) -> None:
-        modules = {n: m for n, m in sys.modules.items() if n.split(".")[0] in WATCHED and isinstance(m, ModuleType)}
+        modules = {
+            n: m
+            for n, m in sys.modules.items()
+            if n.split(".")[0] in (*HELPERS, *LIBRARIES) and isinstance(m, ModuleType)
+        }
         self.modules = modules
         owners: dict[str, Any] = {**modules, "torch.Tensor": Tensor, "torch.nn.Module": nn.Module}
         for name, module in modules.items():
