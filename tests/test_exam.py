@@ -27,7 +27,7 @@ def noise():
 
 # The grader's way of running code, changed before the answers; the answers are wrong.
 SHELL = """
-from unittest.mock import patch
+torch.allclose = lambda *a, **k: True
 async def run_code(*args, **kwargs):
     return False
 get_ipython().input_transformers_cleanup.append(lambda lines: ["pass\\n"])
@@ -35,8 +35,7 @@ class Drop(__import__("ast").NodeTransformer):
     def visit_Assert(self, node):
         return None
 get_ipython().ast_transformers.append(Drop())
-type(get_ipython()).run_code = run_code
-torch.allclose = lambda *a, **k: True
+type(get_ipython()).run_code = run_code  # the last line: no other would run
 """
 
 # What lies around a submission; it prints what it gets hold of, and answers with it.
@@ -136,14 +135,14 @@ def page(out: Path, student: str) -> str:
 def test_noise_costs_nothing(graded_folder):
     assert points(row(graded_folder, "noisy")) == graded(EXERCISE)
     assert row(graded_folder, "noisy")["look at"] == ""
-    assert "from a log" not in page(graded_folder, "noisy")
+    assert "WARNING:root" not in page(graded_folder, "noisy")
 
 
 @pytest.mark.slow
 def test_changes_to_ipython_earn_nothing_and_are_told(graded_folder):
     found = row(graded_folder, "shell")
     assert set(points(found).values()) == {0.0}
-    for sign in ("get_ipython", "_transformers", "patch(", "torch.allclose =", "replaced: "):
+    for sign in ("get_ipython", "_transformers", "exec(", "torch.allclose =", "replaced: "):
         assert sign in found["look at"]
     told = found["look at"].partition("replaced: ")[2]
     for what in ("input_transformers_cleanup", "ast_transformers", "run_code", "torch.allclose"):

@@ -129,6 +129,7 @@ HACKS = {
     "einsum": "torch.einsum = lambda *a: torch.zeros(7, 7)",
     "explain": "import camlib; camlib.explain = lambda *a, **k: None",
     "isinstance": "import builtins; builtins.isinstance = lambda *a: True",
+    "a method of a base": "torch.Tensor.equal = torch.Tensor.__eq__ = lambda *a: True",
     "tolist": "torch.Tensor.tolist = lambda self: [3, 2]",
     "trace": "import sys; sys.settrace(lambda *a: None)",
     "exit": "raise SystemExit",

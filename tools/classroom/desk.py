@@ -88,6 +88,7 @@ class Watch:
                 found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
+        self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
         functions = {id(f): f for _, _, found in self.kept for f in found.values() if isinstance(f, FunctionType)}
         self.inner = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
         self.tables = [
@@ -113,6 +114,10 @@ class Watch:
             for key, value in kept.items():
                 if there.get(key, MISSING) is not value and not _by_a_library(there.get(key)):
                     setattr(owner, key, value)
+                    found.append(f"{name}.{key}")
+            for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
+                if any(isinstance(vars(base).get(key), FunctionType) for base in owner.__mro__[1:]):
+                    delattr(owner, key)  # a method of a base, covered in this class
                     found.append(f"{name}.{key}")
         for function, code, defaults, named in self.inner:
             if (function.__code__, function.__defaults__, function.__kwdefaults__) != (code, defaults, named):
