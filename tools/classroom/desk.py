@@ -84,7 +84,7 @@ class Watch:
         self.modules = modules
         owners: dict[str, Any] = {**modules, "torch.Tensor": Tensor, "torch.nn.Module": nn.Module}
         for name, module in modules.items():
-            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel"):
+            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel") or name.startswith("torch.nn.modules."):
                 found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
@@ -116,7 +116,8 @@ class Watch:
                     setattr(owner, key, value)
                     found.append(f"{name}.{key}")
             for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
-                if any(isinstance(vars(base).get(key), FunctionType) for base in owner.__mro__[1:]):
+                covered = any(callable(vars(base).get(key)) for base in owner.__mro__[1:])
+                if covered and not _by_a_library(vars(owner)[key]):
                     delattr(owner, key)  # a method of a base, covered in this class
                     found.append(f"{name}.{key}")
         for function, code, defaults, named in self.inner:
