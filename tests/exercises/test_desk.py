@@ -11,7 +11,7 @@ import torch
 
 from tests.exercises import grading
 from tests.exercises.grading import Answer, concerned, graded, right, score
-from tools.classroom.desk import Desk
+from tools.classroom.desk import Desk, Verdict
 
 # Right answers that print to stderr: warnings, logging, progress bars, deprecations
 NOISY = [
@@ -23,14 +23,14 @@ NOISY = [
         finally:
             handle.remove()
         return seen""")),
-    ("hooks", right("float() of a number with a gradient", "missed", """
+    ("hooks", right("torch.tensor of a number", "missed", """
         k = clf.index(label)
         photo = camlib.read_image(path)
         x = clf.preprocess(photo, clf.view(photo))
         with torch.no_grad(), camlib.capture(clf.module, layer) as seen:
             logits = clf.module(x)
         class_map = torch.einsum("c,chw->hw", clf.head.weight[k], seen[layer][0])
-        return abs(float(class_map.mean()) + float(clf.head.bias[k]) - float(logits[0, k]))""")),
+        return abs(float(class_map.mean()) + torch.tensor(clf.head.bias[k]).item() - float(logits[0, k]))""")),
     *[("hooks", right(what, "calls", f"""
         {line}
         seen, handles = [], []
@@ -106,46 +106,51 @@ NOISY = [
 
 @pytest.mark.parametrize(("exercise", "answer"), NOISY, ids=[answer.what for _, answer in NOISY])
 def test_what_is_printed_to_stderr_costs_nothing(exercise: str, answer: Answer, monkeypatch):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's
     concern = concerned(exercise, answer.code)
     full = {test: points for test, points in graded(exercise).items() if test in concern}
-    assert score(exercise, answer.code, only=concern) == full
-    monkeypatch.setattr(grading, "settled", lambda outputs, error: outputs)  # as nbgrader alone counts
-    torch.set_warn_always(True)  # what is told once a process would be told by now
+    torch.set_warn_always(True)  # what is told once in a process would be told by now
     try:
-        assert score(exercise, answer.code, only=concern) != full, "nothing is printed to stderr"
+        with monkeypatch.context() as plain:
+            plain.setattr(grading, "settled", lambda outputs, error: outputs)  # as nbgrader alone counts
+            plain.setattr(logging.getLogger(), "handlers", [])  # without pytest's
+            assert score(exercise, answer.code, only=concern) != full, "nothing is printed to stderr"
+        assert score(exercise, answer.code, only=concern) == full
     finally:
         torch.set_warn_always(False)
 
 
-# One line in an answer that is wrong otherwise. Those that need IPython are in tests/test_classroom.py.
+# One line that would let a wrong answer, zeros, pass this test. Those for IPython are in tests/test_exam.py.
 HACKS = {
-    "allclose": "torch.allclose = lambda *a, **k: True",
-    "allclose in the module's dictionary": "vars(torch)['allclose'] = lambda *a, **k: True",
-    "agrees": "import testing; testing.agrees = lambda *a, **k: None",
-    "the inside of agrees": "import testing; testing.agrees.__code__ = (lambda *a, **k: None).__code__",
-    "another module": "import sys, types; sys.modules['testing'] = types.SimpleNamespace(agrees=print)",
-    "einsum": "torch.einsum = lambda *a: torch.zeros(7, 7)",
-    "explain": "import camlib; camlib.explain = lambda *a, **k: None",
-    "isinstance": "import builtins; builtins.isinstance = lambda *a: True",
-    "tolist": "torch.Tensor.tolist = lambda self: [3, 2]",
-    "trace": "import sys; sys.settrace(lambda *a: None)",
-    "exit": "raise SystemExit",
+    "torch.allclose = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
+    "vars(torch)['allclose'] = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
+    "import testing; testing.agrees = print": "import testing\ntesting.agrees(answer(), torch.ones(2), 'it')",
+    "import testing; testing.agrees.__code__ = (lambda *a, **k: 0).__code__": "agrees(answer(), torch.ones(2), 'it')",
+    "import sys, types; sys.modules['testing'] = types.SimpleNamespace(agrees=print)": "it = answer()\n"
+    "from testing import agrees\nagrees(it, torch.ones(2), 'it')",
+    "torch.equal = torch.Tensor.equal = lambda *a: True": "assert answer().equal(torch.ones(2))",
+    "torch.Tensor.tolist = lambda self: [1, 1]": "assert answer().tolist() == [1, 1]",
+    "import builtins; builtins.all = lambda a: True": "assert all(answer() == 1)",
+    "import sys; sys.settrace(lambda *a: None)": "answer()",
+    "raise SystemExit": "answer()",
 }
 
 
 @pytest.mark.parametrize("hack", HACKS)
 @pytest.mark.parametrize("when", ["in a cell", "in the answer"])
 def test_a_hack_earns_nothing(hack: str, when: str):
-    outside, inside = (HACKS[hack], "") if when == "in a cell" else ("", HACKS[hack])
+    if when == "in a cell" and HACKS[hack] == "answer()":
+        pytest.skip("nothing is wrong with the answer then")
+    desk, student = Desk(["import torch\nfrom testing import agrees"], "Ada"), {}
+    desk.hand_over(student)
+    answer = "def answer():\n    {}\n    return torch.zeros(2)\n{}"
     try:
-        code = (
-            f"def class_map(features, weight, k):\n    {inside}\n    return torch.zeros(features.shape[1:])\n{outside}"
-        )
-        assert score("einsum_cam", {"class_map": code}, only=["test_class_map"]) == {"test_class_map": 0}
+        exec(answer.format(*(("", hack) if when == "in a cell" else (hack, ""))), student)
+        assert desk.test(HACKS[hack], "test", ["answer"], student).error is not None
     finally:
+        desk.watch.put_back()
         sys.settrace(None)
-    assert score("einsum_cam", {}, only=["test_class_map"]) == {"test_class_map": 2}, "all is as before"
+    exec("def answer():\n    return torch.ones(2)", student)
+    assert desk.test(HACKS[hack], "test", ["answer"], student) == Verdict(), "all is as before"
 
 
 LIARS = {

@@ -22,20 +22,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-WATCHED: tuple[str, ...] = (
-    "answers",
-    "builtins",
-    "camlib",
-    "contextlib",
-    "copy",
-    "exercise",
-    "math",
-    "numpy",
-    "operator",
-    "testing",
-)
-WATCHED += ("IPython", "ipykernel", "torch", "unittest")
 HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
+LIBRARIES = ("IPython", "builtins", "contextlib", "copy", "ipykernel", "math", "numpy", "operator", "torch", "unittest")
 STEPS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")  # IPython's way of changing code
 PLAIN = (bool, int, float, complex, str, type(None), list, tuple, dict, Tensor, nn.Parameter, np.ndarray)
 MISSING = object()
@@ -88,14 +76,19 @@ class Watch:
     """The functions and classes of the libraries that tests and answers share, and a way to put them back."""
 
     def __init__(self) -> None:
-        modules = {n: m for n, m in sys.modules.items() if n.split(".")[0] in WATCHED and isinstance(m, ModuleType)}
+        modules = {
+            n: m
+            for n, m in sys.modules.items()
+            if n.split(".")[0] in (*HELPERS, *LIBRARIES) and isinstance(m, ModuleType)
+        }
         self.modules = modules
         owners: dict[str, Any] = {**modules, "torch.Tensor": Tensor, "torch.nn.Module": nn.Module}
         for name, module in modules.items():
-            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel"):
+            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel") or name.startswith("torch.nn.modules."):
                 found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
+        self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
         functions = {id(f): f for _, _, found in self.kept for f in found.values() if isinstance(f, FunctionType)}
         self.inner = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
         self.tables = [
@@ -121,6 +114,11 @@ class Watch:
             for key, value in kept.items():
                 if there.get(key, MISSING) is not value and not _by_a_library(there.get(key)):
                     setattr(owner, key, value)
+                    found.append(f"{name}.{key}")
+            for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
+                covered = any(callable(vars(base).get(key)) for base in owner.__mro__[1:])
+                if covered and not _by_a_library(vars(owner)[key]):
+                    delattr(owner, key)  # a method of a base, covered in this class
                     found.append(f"{name}.{key}")
         for function, code, defaults, named in self.inner:
             if (function.__code__, function.__defaults__, function.__kwdefaults__) != (code, defaults, named):

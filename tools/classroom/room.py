@@ -77,7 +77,8 @@ def best_kind() -> str:
     """The first kind of room in which what grading needs can be imported, and the exercises not be read."""
     looks = f"import os, camlib, ipykernel, nbformat; os.listdir({str(ROOT)!r}); open('ours', 'w')"
     secret = f"raise SystemExit(len(os.listdir({str(ROOT / 'notebooks')!r})))"
-    for kind in KINDS:
+    root = sys.platform == "linux" and os.getuid() == 0
+    for kind in KINDS if root else [k for k in KINDS if k != "other user"]:
         seen = f"import contextlib\nwith contextlib.suppress(FileNotFoundError): {secret}" if kind == "sealed" else ""
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o711)
@@ -109,8 +110,8 @@ def _kept() -> tuple[str, ...]:
     """What grading needs, wherever it lies: Python, its packages, camlib and the photos."""
     python = Path(sys.executable).resolve().parents[1]
     places = [Path(sys.prefix), Path(sys.base_prefix), python, ROOT / "camlib", ROOT / "data", DESK, Path(__file__)]
-    # a folder of packages, but not the repository, whose packages are named above, and nothing around it
-    places += [Path(p) for p in sys.path if p and not ROOT.is_relative_to(Path(p).resolve())]
+    found = [Path(p) for p in sys.path if p]  # other folders of packages, but nothing of the repository or around it
+    places += [p for p in found if not ROOT.is_relative_to(p.resolve()) and not p.resolve().is_relative_to(ROOT)]
     return tuple(sorted({str(place) for place in places if place.exists()}, key=len))
 
 

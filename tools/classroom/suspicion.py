@@ -47,7 +47,7 @@ LIARS = ("float", "int", "str", "list", "tuple", "Tensor", "ndarray")  # kinds o
 # Answers are compared as sequences of tokens without comments and without names that a student chooses.
 GRAM = 4  # tokens in a row
 ALIKE = 0.85  # of what two answers hold in such rows, the share that both hold
-SHORTEST = 45  # tokens: shorter answers are alike by themselves
+SHORTEST = 60  # tokens: shorter answers are alike by themselves
 
 
 def look_at(submissions: list[Submission]) -> dict[Submission, list[str]]:
