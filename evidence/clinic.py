@@ -30,6 +30,7 @@ from camlib.evaluate import energy_in_box
 from evidence.findings import DATA, PHOTOS, ROOT, command, finding, store
 
 CHAPTER = "notebooks/12_bug_clinic.ipynb"
+DIVE = "notebooks/deep_dives/two_more_patients.ipynb"
 FALL = 0.1  # the chapter's limit
 FAULTS = ["rows and columns exchanged", "crop forgotten", "row of the wrong layer", "training mode"]
 QUIET = ["third choice", "another network's pixels", "one layer too early", "align_corners=True"]
@@ -80,11 +81,11 @@ def faulty(clf: camlib.Classifier, photo: np.ndarray) -> dict[str, torch.Tensor]
         best = int(training(clf.preprocess(photo, view))[0].argmax())
     trained = torch.einsum("c,chw->hw", training.classifier.weight[best].detach(), seen["bn2"][0])
     return {
-        "third choice": ward[0],
-        "rows and columns exchanged": ward[2],
+        "third choice": ward[1],
+        "rows and columns exchanged": ward[3],
         "crop forgotten": ward[5],
         "another network's pixels": ward[6],
-        "row of the wrong layer": ward[8],
+        "row of the wrong layer": ward[9],
         "training mode": camlib.place(trained, view),
         "one layer too early": camlib.place(early, view),
         "align_corners=True": camlib.place(corners, view),
@@ -180,7 +181,7 @@ def findings(
             ],
         ),
         finding(
-            CHAPTER,
+            DIVE,
             "Enlarging every channel first costs the more, the larger the photo.",
             "the palace at a quarter, half and the whole of its width; one thread, processor time",
             ", ".join(f"{ratio:.1f} times at {size} of the width" for size, ratio in cost.items()),
