@@ -5,6 +5,7 @@ import builtins
 import difflib
 import inspect
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -453,3 +454,13 @@ def test_every_folded_solution_passes(listings, capsys):
         for text in found:
             exec(text, {**vars(listings), "__builtins__": builtins, "check": check})
             assert capsys.readouterr().out.startswith("Right"), text
+
+
+def test_the_page_has_the_sentences_that_the_chapter_quotes():
+    page = Path("docs/what_you_may_claim.md")
+    text, cells = page.read_text(encoding="utf-8"), nbformat.read(f"notebooks/{CHAPTER}.ipynb", as_version=4).cells
+    (section,) = (c.source for c in cells if "## What you may claim" in c.source)
+    quoted = re.findall(r'\| ("[^"]+") \|', section.split("## What you may claim")[1])
+    assert len(quoted) == 3 and all(sentence in text for sentence in quoted)
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        assert (page.parent / link).is_file(), link
