@@ -81,12 +81,12 @@ def chart(rows: Mapping[str, Sequence[float]], alarms: Mapping[str, Sequence[boo
     ax.set(xlim=(-0.5, len(HEADS) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    found = [", ".join(name for name in rows if alarms[name][j]) for j in range(len(HEADS))]
-    said = "; ".join(f"{head.replace(chr(10), ' ')}: {names}" for head, names in zip(HEADS, found, strict=True))
-    silent = ", ".join(name for name in rows if not any(alarms[name]))
-    fig.set_label(
-        f"A table of {len(rows)} listings and {len(HEADS)} instruments. Alarms by {said}. No alarm: {silent}."
-    )
+    tools = ("identity", "hook counter", "box", "own pipeline")
+    named = {name: " ".join(name.split()) for name in rows}
+    found = [", ".join(named[name] for name in rows if alarms[name][j]) for j in range(len(tools))]
+    said = "; ".join(f"the {tool} finds {names}" for tool, names in zip(tools, found, strict=True))
+    silent = ", ".join(named[name] for name in rows if not any(alarms[name]))
+    fig.set_label(f"A table of {len(rows)} listings and {len(tools)} instruments: {said}. No alarm: {silent}.")
     return fig
 
 
