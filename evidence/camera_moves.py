@@ -73,17 +73,21 @@ def main() -> None:
     rows = {size: [study(clf, p, size) for p in tqdm(photos, desc=f"{size} pixels")] for size in SIZES}
     short = {size: summary(some) for size, some in rows.items()}
     first = short[SIZES[0]]
+    fewest, most = (end(short[size]["changed"] for size in SIZES[1:]) for end in (min, max))
     medians = [s["median logit range"] for s in short.values()]
     row = finding(
         CHAPTER,
-        "When the camera moves by less than a cell, logits wander, and the best class often changes.",
+        "While the camera moves by one cell, logits wander, and the best class often changes.",
         f"{len(photos)} photos, sideways and up and down over one cell in 16 steps, {len(SIZES)} sizes of the photo",
         "; ".join(
             f"shorter side {size}: best class changes on {s['changed']} of {len(photos)}, range of its logit in median "
             f"{s['median logit range']} ({s['smallest logit range']} to {s['largest logit range']})"
             for size, s in short.items()
         ),
-        [f"on {first['changed']} of {len(photos)} photos", f"by {min(medians)} to {max(medians)} in the median"],
+        [
+            f"on {first['changed']} of {len(photos)} photos ({fewest} to {most} at other sizes)",
+            f"by {min(medians)} to {max(medians)} in the median",
+        ],
     )
     store(out, [row], summary=short, photos=rows)
 

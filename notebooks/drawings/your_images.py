@@ -222,9 +222,9 @@ def film(exps: Sequence[camlib.Explanation], target: str, limit: float, chosen: 
         ax.set_axis_off()
     _bar(fig, limit, axes, UNIT)
     fig.set_label(
-        f"Four frames of the film with the evidence for {target}. At first it lies around the eye and on the cheek. Then "
-        "a cup of coffee hides the left half of what the network sees, and only the right half is red; when it hides "
-        "nearly all, nothing is. When it has gone, the evidence is back."
+        f"Four frames of the film with the evidence for {target}. At first it lies around the eye and on the cheek. "
+        "Then a cup of coffee hides the left half of what the network sees, and only the right half is red; when it "
+        "hides nearly all, nothing is. When it has gone, the evidence is back."
     )
     return fig
 
