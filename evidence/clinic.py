@@ -205,7 +205,7 @@ def findings(
         ),
         finding(
             CHAPTER,
-            "The identity finds its three faults, and the own pipeline the wrong pixels, on every photo.",
+            "The identity finds its three faults, and your own pipeline the wrong pixels, on every photo.",
             f"{len(alarms)} photos; alarm above 0.001",
             f"on {always} of {len(alarms)}; missed by {', '.join(ranges)}",
             [f"find theirs on all {always}"] if always == len(alarms) else [f"find theirs on {always}"],

@@ -27,11 +27,11 @@ def right_map(clf, photo):
     return k, logits, cells, heat
 
 
-# What the patients use, and what is in order
+# Helpers of the patients, both correct
 
 
 def slopes(clf, x, score):
-    """The slope of a score of the logits (K,) by each feature of an input x (1, 3, H, W): (1280, h, w)."""
+    """The gradient of a score of the logits (K,) with respect to the features of x (1, 3, H, W): (1280, h, w)."""
     with camlib.capture(clf.module, "bn2", live=True) as seen:
         number = score(clf.module(x)[0])
     return torch.autograd.grad(number, seen["bn2"])[0][0]

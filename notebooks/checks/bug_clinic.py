@@ -199,8 +199,8 @@ def repaired(function: Callable[[camlib.Classifier, np.ndarray], Any]) -> str:
         del given, found
         if tape.alive():
             return (
-                "No hook is left, but somewhere a list still keeps the feature map of every photo. Keep it no longer "
-                "than the function runs."
+                "No hook is left, but somewhere a list still keeps the feature map when your function has ended. Use a "
+                "list of the function's own."
             )
     return _after_breakdown(function) or (
         "Right, discharged: on two photos the class, the logits, the cells and the picture are right, no tensor is too "
@@ -218,7 +218,7 @@ def _call(function: Callable, clf: camlib.Classifier, ref: Reference) -> str | t
         return (
             "No repair yet: the function returns nothing. Copy the patient's listing into it and change what is wrong."
         )
-    if not isinstance(given, tuple) or len(given) != 4:
+    if not isinstance(given, (tuple, list)) or len(given) != 4:
         return "A patient hands over four things: the class, the logits, the cells and the heat map."
     shapes = {"logits": (1000,), "cells": (7, 7), "heat": ref.exp.photo.shape[:2]}
     for (what, shape), value in zip(shapes.items(), given[1:], strict=True):
@@ -226,7 +226,7 @@ def _call(function: Callable, clf: camlib.Classifier, ref: Reference) -> str | t
             return f"{what}: a tensor is asked for, this is a {type(value).__name__}."
         if tuple(value.shape) != shape:
             return f"{what}: the shape is {tuple(value.shape)}; for this photo it should be {shape}."
-    return given, tape
+    return tuple(given), tape
 
 
 def _left_behind(net: nn.Module, ref: Reference, given: tuple) -> str | None:
@@ -354,14 +354,14 @@ def _after_breakdown(function: Callable) -> str | None:
     try:
         with redirect_stdout(io.StringIO()):
             function(replace(_clf(), module=net), _reference("panda.webp").exp.photo.copy())
-    except Breakdown:
+    except Exception as e:  # whatever a learner's code raises
+        if not isinstance(e, Breakdown) and not isinstance(e.__cause__, Breakdown):
+            return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
         if _hooks(net):
             return (
                 "Nearly: all is right as long as the network runs. When it raises an exception in the middle of its "
                 "forward pass, your hook stays: remove it in a finally block, or use camlib.capture."
             )
-    except Exception as e:
-        return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
     return None
 
 

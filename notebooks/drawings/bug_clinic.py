@@ -13,7 +13,7 @@ from camlib.plot import UNIT, mappable
 
 SIZE = 11  # points of the smallest text
 ALARM, CALM = "#f4a582", "#eef1f4"
-HEADS = ("identity\nmissed by", "hooks\nleft", "red in\nthe box", "own pipeline\noff by")
+HEADS = ("identity\nmissed by", "hooks\nleft", "red in\nthe box", "your pipeline\noff by")
 LOOKS = {
     "patient 3": "The right map is an upright red region on the palace. The patient's map is transposed, and its red "
     "region reaches out of the box to the right.",
@@ -81,10 +81,10 @@ def chart(rows: Mapping[str, Sequence[float]], alarms: Mapping[str, Sequence[boo
     ax.set(xlim=(-0.5, len(HEADS) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    tools = ("identity", "hook counter", "box", "own pipeline")
+    tools = ("the identity", "the hook counter", "the box", "your own pipeline")
     named = {name: " ".join(name.split()) for name in rows}
     found = [", ".join(named[name] for name in rows if alarms[name][j]) for j in range(len(tools))]
-    said = "; ".join(f"the {tool} finds {names}" for tool, names in zip(tools, found, strict=True))
+    said = "; ".join(f"{tool} finds {names}" for tool, names in zip(tools, found, strict=True))
     silent = ", ".join(named[name] for name in rows if not any(alarms[name]))
     fig.set_label(f"A table of {len(rows)} listings and {len(tools)} instruments: {said}. No alarm: {silent}.")
     return fig
@@ -112,6 +112,6 @@ def beside(photos: Sequence[np.ndarray], heats: Sequence[Tensor], titles: Sequen
         _bar(fig, limit, ax, "own scale, per cell")
     fig.set_label(
         "Patient 9 on two photos. On the coffee it is red on the cup, with a little blue under it. On the palace, "
-        "large red and blue patches lie about without sense."
+        "large patches of red and blue have little to do with the building."
     )
     return fig
