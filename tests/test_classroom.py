@@ -351,8 +351,6 @@ def test_a_notebook_without_an_answer_is_not_graded(handed_out):
             restoring.restore(released, notebook)
 
 
-
-
 @pytest.mark.slow
 def test_bent_notebooks_are_graded(handed_out, tmp_path):
     """nbgrader takes what restore makes, also where all is bent at once; what is lost has a reason in the status."""

@@ -148,6 +148,7 @@ def test_help_lists_every_command(project, arguments):
         "classroom",
         "grade",
         "grades-export",
+        "slides",
         "posts",
         "new-post",
         "address",
