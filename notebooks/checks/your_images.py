@@ -39,8 +39,14 @@ def window(function: Callable[[np.ndarray, int, int], Any]) -> str:
         return f"Right: black below 500, white above 2500, and nothing wraps around.{wrapped}"
     around = ((values - np.uint16(low)).astype(float) / (high - low)).clip(0, 1) * 255
     large = (values.clip(low, high) - np.uint16(low)) * np.uint16(255) / (high - low)
+    unclipped = values - np.uint16(low)
+    too_large = "255 times a value is too large for uint16, so it wraps around. Convert to float first"
     mistakes = (
-        (large, "255 times a value is too large for uint16, so it wraps around. Convert to float first"),
+        (large, too_large),
+        ((unclipped * np.uint16(255) / (high - low)).clip(0, 255), too_large),
+        (255 * (unclipped.astype(float) / (high - low)) % 256, "in uint16, 400 - 500 is 65436, and large values wrap "
+         "around in uint8. Convert to float first, and clip"),
+        (255 * ((v.clip(low, high) - low) // (high - low)), "`//` leaves only 0 and 1. Divide with `/`"),
         (around, "below `low` the picture is white: in uint16, 400 - 500 is 65436. Convert to float first"),
         (((255 * share).astype(int) % 256), "values outside the window wrap around in uint8, so black becomes white. "
          "Clip before you convert"),
@@ -154,7 +160,7 @@ def one_logit(function: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
     if not (torch.equal(given[0], weight) and torch.equal(given[1], bias)):
         return "It changes the weights that it was given. Make new tensors."
     if not isinstance(answer, Sequence) or len(answer) != 2:
-        return f"Return two things, the weight (1, C) and the bias (1,); this is {type(answer).__name__}."
+        return f"Return two tensors, the weight (1, C) and the bias (1,); this is {type(answer).__name__}."
     w, b = (answers.tensor(part) for part in answer)
     if w is None or b is None or w.numel() != weight.shape[1] or b.numel() != 1:
         got = ["no numbers" if part is None else str(tuple(part.shape)) for part in (w, b)]

@@ -82,7 +82,8 @@ def clip(scene: str, card: str, count: int = 24, first: int = 8, last: int = 20)
     passing, frames = ImageOps.fit(photo(card), (side, side)), []
     for i in range(count):
         t = i / (count - 1)
-        w, h = (n / (1.1 + 0.5 * t) for n in image.size)
+        h = image.height / (1.1 + 0.5 * t)
+        w = h * width / height  # the frame's shape: nothing is squashed
         left, top = (image.width - w) * (0.9 - 0.7 * t), (image.height - h) * (0.2 + 0.5 * t)
         frame = image.resize(FILM, Image.Resampling.BICUBIC, (left, top, left + w, top + h))
         if first <= i <= last:
@@ -95,7 +96,7 @@ def clip(scene: str, card: str, count: int = 24, first: int = 8, last: int = 20)
 def animation(exps: Sequence[camlib.Explanation], target: str, limit: float) -> None:
     """Show the evidence for a class in one frame after the other, twice, as an animated PNG: always the same bytes.
 
-    It stops by itself, as it is hard to read beside something that moves for ever.
+    It stops after that, as it is hard to read beside something that keeps moving.
     """
     pictures = [exp.overlay(target, limit) for exp in exps]
     sheet = Image.fromarray(np.concatenate(pictures)).quantize(PALETTE, dither=Image.Dither.NONE)
@@ -104,7 +105,7 @@ def animation(exps: Sequence[camlib.Explanation], target: str, limit: float) -> 
     first.save(buffer, "png", save_all=True, append_images=more, duration=1000 * SECONDS, loop=2)
     alt = (
         f"The film with the evidence for {target}, on one scale: red around the eye and on the cheek. A cup passes "
-        "from left to right and is hardly red; what is left of the cat beside it is."
+        "from left to right and is hardly red; the cat beside it mostly is."
     )
     display.display(display.Image(buffer.getvalue(), format="png", alt=alt, width=first.width))
 
@@ -206,8 +207,8 @@ def sizes(looks: Mapping[str, camlib.Explanation], target: str) -> Figure:
         ax.set_axis_off()
     _bar(fig, limit, list(axes), UNIT)
     fig.set_label(
-        f"Evidence for {target} on the cat, on one scale. Left, from one size of the input: a few large soft spots. "
-        "Right, from three sizes: smaller spots at the same places, on the cheek and between the eyes."
+        f"Evidence for {target} on the cat, on one scale. Left, from one size of the input: a few large soft spots, "
+        "strongest on the cheek. Right, from three sizes: smaller, weaker spots on the cheek and beside the nose."
     )
     return fig
 
@@ -224,7 +225,7 @@ def film(exps: Sequence[camlib.Explanation], target: str, limit: float, chosen: 
     fig.set_label(
         f"Four frames of the film with the evidence for {target}. At first it lies around the eye and on the cheek. "
         "Then a cup of coffee hides the left half of what the network sees, and only the right half is red; when it "
-        "hides nearly all, nothing is. When it has gone, the evidence is back."
+        "hides most, nothing is. When it has gone, the evidence is back."
     )
     return fig
 
@@ -274,8 +275,8 @@ def halves(looks: Sequence[camlib.Explanation], labels: Sequence[str], limit: fl
     fig.set_label(
         "The cat beside the coffee, twice: above, the cat is blurred and the coffee gray; below, the cat is gray and "
         "the coffee blurred. The evidence for blurred is red on the blurred cat and blue on the gray cup; below, "
-        "less clearly, red at the edges of the blurred cup. The evidence for gray is red on the gray half and blue "
-        "on the other. A black line marks zero."
+        "less clearly, red on the right of the blurred cup, but blue on its left. The evidence for gray is red on most "
+        "of the gray half and blue on the other. A black line marks zero."
     )
     return fig
 
