@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from tests.exercises.grading import SOLUTION, blank, complete, graded, read
-from tools.classroom import course, grading, restoring
+from tools.classroom import course, restoring
 from tools.classroom.__main__ import main
 
 NAMES = course.exercises()
@@ -374,10 +374,9 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
     assert found["empty"]["status"].startswith("failed: none of the exercise's answers is in the notebook: ")
 
 
-def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch):
+def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path):
     (tmp_path / "in" / "ada").mkdir(parents=True)
     (tmp_path / "in" / "ada" / "einsum_cam.ipynb").write_text("{")
-    monkeypatch.setattr(grading, "make_course", lambda folder, names: folder.mkdir())
     assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
     (row,) = rows(tmp_path / "out").values()
     assert row["status"].startswith("failed: the file is not a whole notebook: ")

@@ -118,7 +118,7 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """What is changed in PyTorch itself inside ends there: hooks of all modules, recording of gradients, number type."""
+    """What is changed in PyTorch itself ends with it: hooks of all modules, recording of gradients, number type."""
     hooks = {name: dict(getattr(_module, name)) for name in GLOBAL_HOOKS}
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
