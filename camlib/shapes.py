@@ -35,30 +35,41 @@ class Pictures:
     boxes: Tensor  # (n, 4) int64: left, top, right, bottom in pixels; right and bottom are just outside
 
 
-def pictures(n: int, seed: int, corner: str = "none") -> Pictures:
+def pictures(n: int, seed: int, corner: str = "none", paint: str = "none", cut: bool = False) -> Pictures:
     """Generate n pictures: one shape each, in a random place and random colours, on a cloudy ground with stray lines.
 
     corner: what the top left corner shows. "none": nothing special. "class": the colour of the class, which gives the
     answer away. "random": the colour of a random class. The rest of each picture is the same in all three cases.
 
+    paint: the same for the shape itself. "none": any colour. "class": the colour of the class, a shortcut that lies on
+    the object. "random": the colour of a random class.
+
+    cut: whether the edge may cut a shape off. Its centre then lies anywhere, and its box is that of the visible part.
+    Otherwise every shape is whole, so no centre lies within 9 pixels of the edge.
+
     >>> p = pictures(4, seed=0)
     >>> p.images.shape, p.labels.tolist(), p.boxes[0].tolist()
     (torch.Size([4, 3, 64, 64]), [4, 3, 2, 1], [15, 20, 39, 44])
     """
-    if corner not in ("none", "class", "random"):
-        raise CamError(f"corner={corner!r}: must be 'none', 'class' or 'random'.")
-    rng = np.random.default_rng(seed)
+    for name, value in (("corner", corner), ("paint", paint)):
+        if value not in ("none", "class", "random"):
+            raise CamError(f"{name}={value!r}: must be 'none', 'class' or 'random'.")
+    rng, painter = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     images = np.empty((n, 3, SIDE, SIDE), np.float32)
     labels, boxes = rng.integers(len(SHAPES), size=n), np.empty((n, 4), np.int64)
+    colours = np.array(CORNER_COLOURS, np.float32)
+    paints = colours[labels if paint == "class" else painter.integers(len(SHAPES), size=n)]
     for k in range(n):
-        images[k], boxes[k] = _picture(rng, SHAPES[labels[k]])
+        images[k], boxes[k] = _picture(rng, SHAPES[labels[k]], None if paint == "none" else paints[k], cut)
     if corner != "none":
         shown = labels if corner == "class" else rng.integers(len(SHAPES), size=n)
-        images[:, :, :CORNER, :CORNER] = np.array(CORNER_COLOURS, np.float32)[shown][:, :, None, None]
+        images[:, :, :CORNER, :CORNER] = colours[shown][:, :, None, None]
     return Pictures(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(boxes))
 
 
-def _picture(rng: np.random.Generator, shape: str) -> tuple[np.ndarray, np.ndarray]:
+def _picture(
+    rng: np.random.Generator, shape: str, paint: np.ndarray | None = None, cut: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     ground = rng.uniform(0.2, 0.8, 3)
     clouds = upsample(torch.from_numpy(rng.uniform(-0.15, 0.15, (3, 5, 5))), (SIDE, SIDE)).numpy()
     image = ground[:, None, None] + clouds + rng.normal(0, 0.04, (3, SIDE, SIDE))
@@ -68,10 +79,11 @@ def _picture(rng: np.random.Generator, shape: str) -> tuple[np.ndarray, np.ndarr
         across = (x - SIDE / 2) * np.cos(angle) + (y - SIDE / 2) * np.sin(angle) - distance
         image[:, np.abs(across) < 0.8] = rng.uniform(0, 1, 3)[:, None]
     radius = rng.uniform(8, 13)
-    cx, cy = rng.uniform(radius + 1, SIDE - radius - 1, 2)
+    inset = 0 if cut else radius + 1
+    cx, cy = rng.uniform(inset, SIDE - inset, 2)
     mask = _inside(shape, (x - cx) / radius, (y - cy) / radius)
     colour = (ground + rng.choice([-1, 1]) * rng.uniform(0.35, 0.5, 3)) % 1.0
-    image[:, mask] = colour[:, None] + rng.normal(0, 0.04, (3, mask.sum()))
+    image[:, mask] = (colour if paint is None else paint)[:, None] + rng.normal(0, 0.04, (3, mask.sum()))
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return image.clip(0, 1), np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 

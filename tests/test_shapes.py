@@ -7,6 +7,7 @@ import torch
 from camlib import CamError, HeadError, find_head
 from camlib.shapes import (
     CORNER,
+    CORNER_COLOURS,
     SHAPES,
     SIDE,
     Pictures,
@@ -58,6 +59,40 @@ def test_the_corner_changes_nothing_else():
     assert len(torch.unique(colour, dim=0)) == len(SHAPES)
     with pytest.raises(CamError, match="corner='left'"):
         pictures(2, 0, "left")
+
+
+def test_painted_shapes():
+    """A painted shape has the colour of a class, and nothing outside its box changes."""
+    plain, told, noise = (pictures(60, 0, paint=paint) for paint in ("none", "class", "random"))
+    colours = torch.tensor(CORNER_COLOURS)
+    for other in (told, noise):
+        assert torch.equal(other.labels, plain.labels)
+        assert torch.equal(other.boxes, plain.boxes)
+        differs = (other.images != plain.images).any(1)
+        for changed, (left, top, right, bottom) in zip(differs, plain.boxes.tolist(), strict=True):
+            assert changed[top:bottom, left:right].any()
+            changed[top:bottom, left:right] = False
+            assert not changed.any()
+    shown = {}
+    for name, data in (("class", told), ("random", noise)):
+        painted = (data.images != plain.images).any(1)
+        colour = torch.stack([image[:, m].mean(1) for image, m in zip(data.images, painted, strict=True)])
+        assert torch.cdist(colour, colours).min(1).values.max() < 0.1
+        shown[name] = torch.cdist(colour, colours).argmin(1)
+    assert torch.equal(shown["class"], told.labels)
+    assert 0 < (shown["random"] == noise.labels).float().mean() < 0.5
+    with pytest.raises(CamError, match="paint='red'"):
+        pictures(2, 0, paint="red")
+
+
+def test_shapes_that_the_edge_cuts_off():
+    whole, cut = pictures(200, 0), pictures(200, 0, cut=True)
+    assert torch.equal(whole.labels, cut.labels)
+    assert (whole.boxes[:, :2] > 0).all() and (whole.boxes[:, 2:] < SIDE).all()
+    touching = ((cut.boxes[:, :2] == 0) | (cut.boxes[:, 2:] == SIDE)).any(1)
+    assert 0.3 < touching.float().mean() < 0.9
+    assert (cut.boxes[:, :2] < cut.boxes[:, 2:]).all()
+    assert cut.boxes.min() >= 0 and cut.boxes.max() <= SIDE
 
 
 def test_networks_and_their_heads():
