@@ -1,19 +1,21 @@
 """Which maps change when a network's weights are shuffled, and which of them predict a deletion?
 
 In three networks and on twelve photos, for the best class: the map of each method before and after the classifier's
-weights were shuffled, ten times. Maps are averaged to 7 × 7 cells and compared by Spearman's rank correlation. In Lite0,
+weights were shuffled, ten times. Maps are averaged to as many cells as the last
+feature map has (7 × 7, 8 × 8 or 9 × 9) and compared by Spearman's rank correlation. In Lite0,
 the shuffling then goes on down to the first layer. Controls: an edge filter, noise that depends on the weights, and the
 maps of different photos.
 
-The second test on the same maps: how well does each predict the fall of the logit when one cell of the last feature map
-is set to zero? (Of the class activation map that is exact.)
+The second test on the same maps: how well does each predict the falls of the logit when one part of its own layer after
+the other is set to zero, in all channels? The parts are as large as a cell of the last feature map. (For the last layer,
+HiResCAM is the class activation map over the number of cells, and exact.)
 
 Run it from the repository, with the packages that evidence/lite.py names: python -m evidence.randomisation
 """
 
 import argparse
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,41 +34,72 @@ OUT = Path(__file__).with_suffix(".json")
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 SEEDS = range(10)
 CASCADE_SEEDS = range(4)
-EARLY, MIDDLE, LAST = "blocks.2.0.bn1", "blocks.4", "bn2"
+LAYERS = {"early": "blocks.2.0.bn1", "middle": "blocks.4", "last": "bn2"}
 CASCADE = ["classifier", "bn2", "conv_head", *(f"blocks.{n}" for n in range(6, -1, -1)), "bn1", "conv_stem"]
 SHOWN = ["classifier", "conv_head", "blocks.6", "blocks.2", "conv_stem"]
 CHAPTER = "notebooks/10_sanity.ipynb"
 DIVE = "notebooks/deep_dives/randomisation.ipynb"
 
 
-def maps_of(module: nn.Module, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Each method's maps, (B, 7, 7): CAM and the family on three layers, from one forward and one backward pass."""
+def bins(length: int, cells: int) -> list[slice]:
+    """The parts that adaptive_avg_pool2d averages."""
+    return [slice(n * length // cells, -(-(n + 1) * length // cells)) for n in range(cells)]
+
+
+def maps_of(module: nn.Module, x: Tensor, targets: Tensor, cells: int) -> dict[str, Tensor]:
+    """Each method's maps (B, cells, cells): on three layers, from one forward and one backward pass."""
     found: dict[str, list[Tensor]] = {}
     for part, k in zip(x.split(4), targets.split(4), strict=True):
-        with camlib.capture(module, EARLY, MIDDLE, LAST, live=True) as seen:
+        with camlib.capture(module, *LAYERS.values(), live=True) as seen:
             logits = module(part)
-        A = [seen[layer] for layer in (EARLY, MIDDLE, LAST)]
-        G = torch.autograd.grad(logits.gather(1, k[:, None]).sum(), A)
-        (a, g_a), (m, g_m), (f, g_f) = ((t.detach(), g) for t, g in zip(A, G, strict=True))
-        one = {
-            "CAM": (g_f * f).sum(1),  # times 49: with global average pooling the gradient is the weight over 49
-            "LayerCAM, last layer": (g_f.clamp(min=0) * f).sum(1),
-            "Grad-CAM, middle layer": (g_m.mean((2, 3), keepdim=True) * m).sum(1),
-            "HiResCAM, middle layer": (g_m * m).sum(1),
-            "LayerCAM, early layer": (g_a.clamp(min=0) * a).sum(1),
-            "HiResCAM, early layer": (g_a * a).sum(1),
-            "activity, last layer": f.sum(1),
-            "activity, early layer": a.sum(1),
-        }
-        for name, maps in one.items():
-            found.setdefault(name, []).append(F.adaptive_avg_pool2d(maps[:, None], 7)[:, 0])
+        A = {name: seen[layer] for name, layer in LAYERS.items()}
+        G = torch.autograd.grad(logits.gather(1, k[:, None]).sum(), list(A.values()))
+        for (name, a), g in zip(A.items(), G, strict=True):
+            a = a.detach()
+            one = {
+                "HiResCAM": (g * a).sum(1),  # on the last layer, CAM over the number of cells
+                "Grad-CAM": (g.mean((2, 3), keepdim=True) * a).sum(1),
+                "LayerCAM": (g.clamp(min=0) * a).sum(1),
+                "activity": a.sum(1),
+            }
+            for method, maps in one.items():
+                pooled = F.adaptive_avg_pool2d(maps[:, None], cells)[:, 0]
+                found.setdefault(f"{method}, {name} layer", []).append(pooled)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def noise(module: nn.Module, photos: int) -> Tensor:
-    """Maps that depend on nothing but a checksum of the weights."""
-    seed = int(sum(p.detach().double().sum().item() * 1e6 for p in module.parameters())) % 2**31
-    return torch.stack([sanity.random_map((7, 7), seed + n) for n in range(photos)])
+def falls(module: nn.Module, x: Tensor, targets: Tensor, layer: str, cells: int) -> Tensor:
+    """How far the logit falls when one part of a layer's output is set to zero, in all channels: (B, cells, cells)."""
+    result = torch.empty(cells, cells, len(x))
+    where: list[int] = []
+
+    def without(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        changed = output.clone()
+        if where:
+            rows, columns = (bins(side, cells) for side in output.shape[2:])
+            changed[:, :, rows[where[0]], columns[where[1]]] = 0
+        return changed
+
+    def logits() -> Tensor:
+        return torch.cat([module(part) for part in x.split(4)]).gather(1, targets[:, None])[:, 0]
+
+    handle = module.get_submodule(layer).register_forward_hook(without)
+    try:
+        with torch.no_grad():
+            before = logits()
+            for row, column in product(range(cells), repeat=2):
+                where[:] = row, column
+                result[row, column] = before - logits()
+    finally:
+        handle.remove()
+    return result.permute(2, 0, 1)
+
+
+def noise(module: nn.Module, photos: int, cells: int) -> Tensor:
+    """Maps that depend on nothing but a checksum of the classifier's weights."""
+    first = module.get_submodule("classifier").weight.detach().flatten()[:100]
+    seed = int(first.double().sum().abs().item() * 1e6) % 2**31
+    return torch.stack([sanity.random_map((cells, cells), seed + n) for n in range(photos)])
 
 
 def alike(one: Tensor, other: Tensor) -> list[float]:
@@ -79,11 +112,12 @@ def study(clf: camlib.Classifier, cascade: bool) -> dict[str, Any]:
     x = torch.cat([clf.preprocess(photo, clf.view(photo)) for photo in photos])
     with torch.no_grad():
         logits = torch.cat([clf.module(part) for part in x.split(4)])
-    targets = logits.argmax(1)
-    intact = maps_of(clf.module, x, targets)
+    targets, cells = logits.argmax(1), clf.head.run(clf.module, x[:1])[0].shape[-1]
+    intact = maps_of(clf.module, x, targets, cells)
     square = [((one * 0.5 + 0.5) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for one in x]
-    edges = F.adaptive_avg_pool2d(torch.stack([sanity.edge_map(picture) for picture in square])[:, None], 7)[:, 0]
-    intact |= {"edge filter": edges, "noise": noise(clf.module, len(photos))}
+    edges = F.adaptive_avg_pool2d(torch.stack([sanity.edge_map(picture) for picture in square])[:, None], cells)[:, 0]
+    intact |= {"edge filter": edges, "noise": noise(clf.module, len(photos), cells)}
+    effects = {name: falls(clf.module, x, targets, layer, cells) for name, layer in LAYERS.items()}
 
     kept: dict[str, dict[str, list[float]]] = {name: {} for name in intact}
     guesses = []
@@ -92,7 +126,8 @@ def study(clf: camlib.Classifier, cascade: bool) -> dict[str, Any]:
         for stage, other in sanity.randomised(clf, stages, seed):
             if stage not in SHOWN:
                 continue
-            maps = maps_of(other.module, x, targets) | {"edge filter": edges, "noise": noise(other.module, len(photos))}
+            maps = maps_of(other.module, x, targets, cells)
+            maps |= {"edge filter": edges, "noise": noise(other.module, len(photos), cells)}
             for name, one in maps.items():
                 kept[name].setdefault(stage, []).extend(alike(intact[name], one))
             if stage == "classifier":
@@ -100,17 +135,18 @@ def study(clf: camlib.Classifier, cascade: bool) -> dict[str, Any]:
                     p = torch.cat([other.module(part) for part in x[:4].split(4)]).softmax(1)
                 guesses.append(float(p.gather(1, targets[:4, None]).max()))
     pairs = list(combinations(range(len(photos)), 2))
-    truth = intact["CAM"].flatten(1)  # in proportion to the fall of the logit when the cell is set to zero
+    predicts = {}
+    for name, maps in intact.items():
+        layer = name.split(", ")[-1].removesuffix(" layer")
+        pairs_of = zip(maps, effects.get(layer, effects["last"]), strict=True)
+        predicts[name] = [round(float(torch.corrcoef(torch.stack([m.flatten(), e.flatten()]))[0, 1]), 3) for m, e in pairs_of]
     return {
         "kept": kept,
         "unrelated": {
             name: [round(sanity.rank_correlation(maps[i], maps[j]), 3) for i, j in pairs]
             for name, maps in intact.items()
         },
-        "predicts": {
-            name: [round(float(torch.corrcoef(torch.stack([m, t]))[0, 1]), 3) for m, t in zip(maps.flatten(1), truth, strict=True)]
-            for name, maps in intact.items()
-        },
+        "predicts": predicts,
         "layercam_is_activity": alike(intact["LayerCAM, last layer"], intact["activity, last layer"]),
         "largest_guess": round(max(guesses), 4),
     }

@@ -164,11 +164,8 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return []
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def inputs() -> tuple[dict[str, shapes.Pictures], dict[str, Any], dict[str, Tensor]]:
+    """The pictures to learn from, those to test with, and the random class that each of the latter shows."""
     plain, test = shapes.pictures(2000, 1), shapes.pictures(N, 2)
     random = torch.randint(5, (N,), generator=torch.Generator().manual_seed(1))
     data = {
@@ -180,10 +177,9 @@ def main() -> None:
         "cut": shapes.pictures(2000, 1, cut=True),
     }
     colours = torch.tensor(shapes.CORNER_COLOURS)
-    painted = shapes.pictures(N, 2, paint="random")
+    painted, corner = shapes.pictures(N, 2, paint="random"), shapes.pictures(N, 2, "random")
     inside = (painted.images != test.images).any(1)  # the paint's colour, read off the pictures
     paint = torch.stack([image[:, m].mean(1) for image, m in zip(painted.images, inside, strict=True)])
-    corner = shapes.pictures(N, 2, "random")
     shown = {
         "corner": torch.cdist(corner.images[:, :, 0, 0], colours).argmin(1),
         "paint": torch.cdist(paint, colours).argmin(1),
@@ -195,10 +191,16 @@ def main() -> None:
         "tint": {"class": tint(test, test.labels), "none": test, "random": tint(test, random)},
         "cut": shapes.pictures(N, 2, cut=True),
     }
-    rows = []
-    for seed in tqdm(SEEDS, unit="training"):
-        rows.append(study(seed, data, tests, shown))
-        print(json.dumps(rows[-1]), flush=True)
+    return data, tests, shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    pictures = inputs()
+    rows = [study(seed, *pictures) for seed in tqdm(SEEDS, unit="training")]
     store(options.out, findings(rows), trainings=rows)
 
 
