@@ -21,7 +21,7 @@ from camlib.hooks import Layer
 from camlib.methods import METHODS, Method, find_method
 from camlib.models import Classifier
 from camlib.outputs import in_words, probabilities, resolve_activation
-from camlib.plot import LARGEST_PANEL, figure, overlay, picture, side_by_side
+from camlib.plot import LARGEST_PANEL, figure, overlay, picture, side_by_side, whereabouts
 from camlib.targets import Target, Targets
 from camlib.views import View, place
 
@@ -253,9 +253,7 @@ class Explanation:
         small = self._for_figures()
         heats = small._place(indices, offset).cpu()
         fig = figure(small.photo, list(heats), names, small.view.box, limit, self.unit, **style)
-        count = len(names)
-        spoken = [name.replace("\n", ", ") for name in names]
-        fig.set_label(_alt_text(f"heat maps of {count} class{'es' * (count > 1)}", spoken, heats))
+        fig.set_label(_alt_text("", [name.replace("\n", ", ") for name in names], heats))
         return fig
 
     def compare(
@@ -279,8 +277,7 @@ class Explanation:
         titles = [f"{name}: {other._title(k)}" for name, other in zip(names, others, strict=True)]
         first = others[0]
         fig = side_by_side(first.photo, heats, titles, [other.unit for other in others], first.view.box, **style)
-        what = f"heat maps of {self.prediction(k)} by {len(methods)} method{'s' * (len(methods) > 1)}"
-        fig.set_label(_alt_text(what, names, heats))
+        fig.set_label(_alt_text(f" of {self.prediction(k)}", names, heats, ", each on its own scale"))
         return fig
 
     def _for_figures(self) -> "Explanation":
@@ -502,15 +499,11 @@ def _short(text: str, length: int = 50) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _alt_text(what: str, names: Sequence[str], heats: "Sequence[Tensor] | Tensor") -> str:
+def _alt_text(of: str, names: Sequence[str], heats: "Sequence[Tensor] | Tensor", scales: str = "") -> str:
+    """of: what all maps show. scales: how several of them are to be compared."""
     parts = []
     for name, heat in zip(names, heats, strict=True):
-        y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
-        row = _third(y / heat.shape[0], ("top", "middle", "bottom"))
-        column = _third(x / heat.shape[1], ("left", "centre", "right"))
-        parts.append(f"{name} strongest at the {row} {column}")
-    return f"The photo, and {what} on it: {'; '.join(parts)}."
-
-
-def _third(fraction: float, names: tuple[str, str, str]) -> str:
-    return names[min(2, int(3 * fraction))]
+        largest = int(heat.nan_to_num(-torch.inf).argmax())
+        parts.append(f"{name}, strongest at the {whereabouts(largest, heat.shape)}")
+    maps = f"a heat map{of} on it" if len(parts) == 1 else f"heat maps{of} on it{scales}"
+    return f"The photo, and {maps}: {'; '.join(parts)}."

@@ -326,6 +326,17 @@ def encode(fig: "Figure", dpi: float | None = None, quality: int = 92) -> bytes:
     return buffer.getvalue()
 
 
+def whereabouts(cell: int, shape: Sequence[int]) -> str:
+    """In which ninth of a map (h, w) a cell or pixel lies, counted row by row as argmax does, in words for an alt text.
+
+    >>> [whereabouts(cell, (3, 3)) for cell in range(5)]
+    ['top left', 'top', 'top right', 'left', 'centre']
+    """
+    row, column = divmod(cell, shape[1])
+    words = ("top", "", "bottom")[3 * row // shape[0]], ("left", "", "right")[3 * column // shape[1]]
+    return " ".join(filter(None, words)) or "centre"
+
+
 def show(fig: "Figure", alt: str | None = None) -> None:
     """Show a figure in a notebook with its alternative text, by default the figure's own label."""
     from IPython import display

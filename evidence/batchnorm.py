@@ -9,10 +9,8 @@ pass in training mode whose batch normalisations stay in evaluation mode.
 Run it from the repository: python -m evidence.batchnorm
 """
 
-import argparse
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,10 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 WHERE = "notebooks/deep_dives/hooks_in_depth.ipynb"
 MOMENTUM = 0.1  # that of the bundled network
 SETTINGS = {
@@ -146,9 +142,7 @@ def findings(summaries: dict[str, dict[str, Any]], margins: list[float]) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     clf, photos = camlib.load_model(), sorted(PHOTOS.iterdir())
@@ -165,7 +159,7 @@ def main() -> None:
     first, second = before.topk(2).values.T
     margins = [round(v, 3) for v in (first - second).tolist()]
     store(
-        options.out,
+        out,
         findings(summaries, margins),
         network=clf.name,
         photos=table,

@@ -4,15 +4,16 @@ The network's crop ends in the middle of the cap. With the 32 rows above it, the
 rows also hold a flag and a blue background, and the input is larger. So two controls of the same size: the cap painted
 out of these rows, and everything but the cap painted out. Both for several paints and for boxes of several widths. Two
 more controls ask what about the cap it is: fills that are not smooth (the cap's own pixels or blocks of them shuffled,
-its rows upside down, noise), and a plain dome on the plain background. And the input's height alone: fewer rows, above
-and below. What is measured is the lead: the logit of "military uniform" minus that of "academic gown".
+its rows upside down, noise), and plain shapes on the plain background: a dome, and as controls a triangle and a
+rectangle of the same heights, widths and colours; the dome's area lies between theirs. And the input's height alone:
+fewer rows, above and below. What is measured is the lead: the logit of "military uniform" minus that of "academic
+gown".
 
 Run it from the repository: python -m evidence.cap
 """
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,10 +21,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "grace_hopper.jpg"
+PHOTO = PHOTOS / "grace_hopper.jpg"
 CHAPTER = "notebooks/01_what_the_network_says.ipynb"
 CLASSES = ("military uniform", "academic gown")
 TOP, ROWS = 38, 32  # where the recipe's window starts on the resized photo, and how many rows are added above it
@@ -32,8 +32,22 @@ MARGINS = (0, 4, 8, 16)  # columns more on either side
 COLOURS = 10  # random ones, beside the named paints
 SEEDS = 10  # of the fills that are not smooth
 BLOCK = 8  # pixels, the side of a block that is shuffled
-DOMES = [(high, half) for high in (24, 28, 32) for half in (40, 45, 49)]  # pixels: height and half the width
-PAINTS = {"white": (1.0, 1.0, 1.0), "black": (-1.0, -1.0, -1.0), "red": (1.0, -1.0, -1.0)}
+SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    # distance from the middle and height, as parts of the shape's own: whether a pixel lies inside
+    "dome": lambda across, up: across**2 + up**2 <= 1,
+    "triangle": lambda across, up: across + up <= 1,
+    "rectangle": lambda across, up: (across <= 1) & (up <= 1),
+}
+SIZES = [(high, half) for high in (24, 28, 32) for half in (40, 45, 49)]  # pixels: height and half the width
+PAINTS = {
+    "white": (1.0, 1.0, 1.0),
+    "gray": (0.0, 0.0, 0.0),
+    "black": (-1.0, -1.0, -1.0),
+    "red": (1.0, -1.0, -1.0),
+    "yellow": (1.0, 1.0, -1.0),
+    "green": (-1.0, 1.0, -1.0),
+    "blue": (-1.0, -1.0, 1.0),
+}
 SIDES = ("above", "below")
 HEIGHTS = (8, 16, 24, 32)  # rows that are added
 
@@ -88,17 +102,16 @@ def rough(cap: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield "noise", 2 * torch.rand(cap.shape, generator=draw) - 1
 
 
-def domes(tall: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Name and input: half an ellipse of one colour where the cap was, on the plain background."""
+def plain(tall: Tensor) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """What it is, and the input: a shape of one colour where the cap was, on the plain background."""
     box = slice(CAP[0] - 4, CAP[1] + 4)
     y, x = torch.arange(ROWS)[:, None] + 0.5, torch.arange(tall.shape[3]) + 0.5
-    for high, half in DOMES:
-        inside = ((x - sum(CAP) / 2) / half) ** 2 + ((ROWS - y) / high) ** 2 <= 1
-        for name, colour in PAINTS.items():
-            given = tall.clone()
-            given[:, :, :ROWS, box] = background(tall)
-            given[:, :, :ROWS] = torch.where(inside, torch.tensor(colour)[:, None, None], given[:, :, :ROWS])
-            yield f"{name}, {high} high, {2 * half} wide", given
+    for (shape, inside), (high, half), (name, colour) in product(SHAPES.items(), SIZES, PAINTS.items()):
+        mask = inside((x - sum(CAP) / 2).abs() / half, (ROWS - y) / high)
+        given = tall.clone()
+        given[:, :, :ROWS, box] = background(tall)
+        given[:, :, :ROWS] = torch.where(mask, torch.tensor(colour)[:, None, None], given[:, :, :ROWS])
+        yield {"shape": shape, "colour": name, "high": high, "wide": 2 * half}, given
 
 
 def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
@@ -113,7 +126,7 @@ def study(clf: camlib.Classifier, photo: Any) -> dict[str, Any]:
         },
         "painted": [],
         "rough": [],
-        "domes": [{"dome": name} | answer(clf, given) for name, given in domes(tall)],
+        "shapes": [what | answer(clf, given) for what, given in plain(tall)],
     }
     for margin in tqdm(MARGINS, unit="box"):
         box = slice(CAP[0] - margin, CAP[1] + margin)
@@ -143,13 +156,21 @@ def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
         "top of the cap painted out": [row["without"] for row in painted],
         "filled less smoothly": result["rough"],
         **{f"  {fill}": [row for row in result["rough"] if row["fill"] == fill] for fill in fills},
-        "a plain dome in its place": result["domes"],
+        **{
+            f"a plain {shape}{' in its place' if shape == 'dome' else ''}": [
+                row for row in result["shapes"] if row["shape"] == shape
+            ]
+            for shape in SHAPES
+        },
     }
     summary = {}
     for name, rows in tries.items():
         leads, uniform = [row["lead"] for row in rows], sum(row["best"] == CLASSES[0] for row in rows)
         summary[name] = {"tries": len(rows), "low": min(leads), "high": max(leads), "uniform": uniform, "leads": leads}
-    rows_below, only, without, fill, *_, dome = summary.values()
+    rows_below, only, without, fill, *_, dome, triangle, rectangle = summary.values()
+    low, high = min(triangle["low"], rectangle["low"]), max(triangle["high"], rectangle["high"])
+    leads = zip(dome["leads"], triangle["leads"], rectangle["leads"], strict=True)
+    above = sum(round_one > max(others) for round_one, *others in leads)
     varied = f"{COLOURS + 5} paints and what is beside the cap, {len(MARGINS)} boxes"
     rows = [
         finding(
@@ -165,12 +186,16 @@ def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
         ),
         finding(
             CHAPTER,
-            "Part of it is the outline: a plain dome in place of the top of the cap puts uniform first, too.",
-            f"{len(DOMES)} sizes, {len(PAINTS)} colours",
-            f"{dome['uniform']} of {dome['tries']}; lead {dome['low']} to {dome['high']}; fills that are not "
-            f"smooth: {fill['low']} to {fill['high']}, {fill['tries']} tries",
+            "Part of it is the round outline: a plain dome in place of the cap's top nearly always puts uniform first, "
+            "a plain triangle or rectangle seldom.",
+            f"{len(SIZES)} sizes, {len(PAINTS)} colours; also fills that are not smooth",
+            f"dome {dome['uniform']} of {dome['tries']}, lead {dome['low']} to {dome['high']}; triangle "
+            f"{triangle['uniform']}, {triangle['low']} to {triangle['high']}; rectangle {rectangle['uniform']}, "
+            f"{rectangle['low']} to {rectangle['high']}; the dome above both of its size and colour {above} of "
+            f"{dome['tries']}; fills: {fill['low']} to {fill['high']}, {fill['tries']} tries",
             [
-                f"a plain dome in its place, in {dome['tries']} tries, it is {dome['low']:.2f} to {dome['high']:.2f}",
+                f"plain dome in its place gives {dome['low']:.2f} to {dome['high']:.2f}",
+                f"a triangle or rectangle {low:.2f} to {high:.2f}",
                 f"shuffled, with noise or upside down: {fill['low']:.2f} to {fill['high']:.2f}",
                 f"a few more rows below already give up to {rows_below['high']:.2f}",
             ],
@@ -180,14 +205,12 @@ def findings(result: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf, photo = camlib.load_model(), camlib.read_image(PHOTO)
     result = study(clf, photo)
     rows, summary = findings(result)
-    store(options.out, rows, network=clf.name, summary=summary, **result)
+    store(out, rows, network=clf.name, summary=summary, **result)
 
 
 if __name__ == "__main__":

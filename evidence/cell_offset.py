@@ -15,7 +15,6 @@ where the cell looks minus the place where it is drawn; positive means further d
 Run it from the repository: python -m evidence.cell_offset
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,8 @@ from tqdm import tqdm
 import camlib
 from camlib.geometry import _measured_offsets
 from camlib.lite0 import bundled_network, efficientnet_lite0
-from evidence.findings import finding, store
+from evidence.findings import DATA, PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-DATA = Path(__file__).parent.parent / "data"
 DIVE = "notebooks/deep_dives/where_a_cell_looks.ipynb"
 SIDE, GRAY = 224, 128
 WHOLE = camlib.View.identity((SIDE, SIDE))
@@ -172,7 +169,7 @@ def object_row(clf: camlib.Classifier, name: str, label: str, piece: np.ndarray)
 
 
 def measure(out: Path) -> None:
-    files = sorted((DATA / "photos").iterdir())
+    files = sorted(PHOTOS.iterdir())
     photos = {file.name: camlib.read_image(file) for file in files}
     pixels, trained = list(photos.values()), camlib.load_model()
     inputs = torch.cat([trained.preprocess(p, trained.view(p)) for p in pixels])
@@ -342,11 +339,9 @@ def said(network: dict[str, Any], what: str, direction: str = "down") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
-    measure(options.out)
+    measure(out)
 
 
 if __name__ == "__main__":

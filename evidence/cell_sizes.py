@@ -16,7 +16,6 @@ Then, in single cells: how sure the surest one is, of this class and, as a contr
 Run it from the repository: python -m evidence.cell_sizes
 """
 
-import argparse
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -31,10 +30,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 LARGER, SMALLER = (320, 448, 672), (192, 160, 128)
 SAME_SCALE = 256  # the crop of 224 is cut from the photo at 256 pixels on its shorter side
 PADDINGS = ("reflect", "replicate")
@@ -211,14 +208,12 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     others = {mode: repadded(clf.module, mode) for mode in PADDINGS}
     rows = [study(clf, others, photo) for photo in tqdm(sorted(PHOTOS.iterdir()), unit="photo")]
-    store(options.out, findings(rows), network=clf.name, photos=rows)
+    store(out, findings(rows), network=clf.name, photos=rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ network's five best classes and leaves cells outside its box (control: the share
 Run it from the repository: python -m evidence.channels
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import DATA, PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-DATA = Path(__file__).parent.parent / "data"
 CHAPTER = "notebooks/03_gap_weights.ipynb"
 SHARES, CLASSES, DRAWS, SHUFFLES, SEEDS = (0.25, 0.5, 0.75), 5, 100, 1000, 5
 
@@ -213,19 +210,17 @@ def findings(photos: list[dict[str, Any]], maps: list[dict[str, Any]]) -> list[d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
-    photos = [channels(clf, path) for path in tqdm(sorted((DATA / "photos").iterdir()), unit="photo")]
+    photos = [channels(clf, path) for path in tqdm(sorted(PHOTOS.iterdir()), unit="photo")]
     boxes: dict[tuple[str, str], list[list[int]]] = {}
     for box in json.loads((DATA / "boxes.json").read_text(encoding="utf-8")):
         if box["photo"].startswith("photos/"):
             boxes.setdefault((box["photo"], box["label"]), []).append(box["box"])
     maps = [shuffled(clf, *key, value) for key, value in tqdm(boxes.items(), unit="object")]
     maps = [row for row in maps if row]
-    store(options.out, findings(photos, maps), network=clf.name, photos=photos, shuffled=maps)
+    store(out, findings(photos, maps), network=clf.name, photos=photos, shuffled=maps)
 
 
 if __name__ == "__main__":

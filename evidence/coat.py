@@ -6,10 +6,8 @@ than on the eyes. Measured on the photo and on 34 variants of it that do not cha
 Run it from the repository: python -m evidence.coat
 """
 
-import argparse
 import io
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "cat.jpg"
+PHOTO = PHOTOS / "cat.jpg"
 A, B = "Egyptian cat", "tiger cat"
 REGIONS = {  # left, top, right, bottom in pixels of the photo; left and right as you see them
     "left eye": (133, 80, 215, 150),
@@ -100,9 +97,7 @@ def findings(table: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf, photo = camlib.load_model(), camlib.read_image(PHOTO)
     with torch.no_grad():
@@ -110,7 +105,7 @@ def main() -> None:
             kind: [measure(clf, p, view, kind == "mirrored") for p, view in looks]
             for kind, looks in tqdm(variants(clf, photo).items(), unit="kind")
         }
-    store(options.out, findings(table), network=clf.name, regions=REGIONS, variants=table)
+    store(out, findings(table), network=clf.name, regions=REGIONS, variants=table)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ class alone, or by the difference of the two maps after each was stretched to 0.
 Run it from the repository: python -m evidence.contrast_pairs
 """
 
-import argparse
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -22,10 +21,8 @@ from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 COUNTS = (6, 12)  # of the 49 cells
 MOVES = 4  # controls for each mask
 RIVALS = ("class a", "stretched")  # other ways to choose the cells
@@ -201,16 +198,14 @@ def result(name: str, beside: dict[str, tuple[str, str, str]], by_photo: dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf, draw = camlib.load_model(), torch.Generator().manual_seed(0)
     rows, shares = [], {}
     for photo in tqdm(sorted(PHOTOS.iterdir()), unit="photo"):
         rows += study(clf, photo, draw)
         shares[photo.name] = signs(camlib.explain(clf, photo))
-    store(options.out, findings(rows, shares), network=clf.name, signs=shares, rows=rows)
+    store(out, findings(rows, shares), network=clf.name, signs=shares, rows=rows)
 
 
 if __name__ == "__main__":

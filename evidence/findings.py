@@ -1,10 +1,11 @@
-"""What the scripts of this folder have in common: how a result is stored, and the table of the README.
+"""What the scripts of this folder have in common: their command line, how a result is stored, the README's table.
 
 A finding is a sentence that a chapter states, with what was varied and what came out. Its `quotes` are passages that
 must stand in the chapter, written by the script from its numbers: when the numbers change, a test fails until the
 chapter says the new ones. tests/test_findings.py holds chapters, results and the README's table together.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Sequence
@@ -19,9 +20,24 @@ from camlib.version import __version__
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+DATA = ROOT / "data"
+PHOTOS = DATA / "photos"
 README = HERE / "README.md"
 START, END = "<!-- findings -->", "<!-- end of findings -->"
 HEAD = "| where | finding | varied | result | script, date |\n|---|---|---|---|---|\n"
+
+
+def command(file: str, doc: str | None) -> Path:
+    """Read a script's command line: where to store the result, by default the .json beside the script.
+
+    file, doc: the script's `__file__` and `__doc__`, whose first line is the description in --help.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    beside = Path(file).with_suffix(".json")
+    parser.add_argument(
+        "--out", type=Path, default=beside, help="where to store the result (default: beside the script)"
+    )
+    return parser.parse_args().out
 
 
 def finding(where: str, says: str, varied: str, result: str, quotes: Sequence[str]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ classes of each photo, and for the best class of each test picture of shapes.
 Run it from the repository: python -m evidence.mean_row
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +15,8 @@ from tqdm import tqdm
 
 import camlib
 from camlib import shapes
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 SEEDS = range(10)
 CHAPTER = "notebooks/07_why_a_and_not_b.ipynb"
 
@@ -82,16 +78,14 @@ def findings(bundled: float, maps: list[float], seeds: list[dict[str, float]]) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     data, test = shapes.pictures(2000, 0), shapes.pictures(200, 1)
     seeds = [study(seed, data, test) for seed in tqdm(SEEDS, unit="seed")]
     bundled, maps = share(clf.head.weight), on_photos(clf)
     rows = findings(bundled, maps, seeds)
-    store(options.out, rows, network=clf.name, bundled=round(bundled, 4), maps=maps, seeds=seeds)
+    store(out, rows, network=clf.name, bundled=round(bundled, 4), maps=maps, seeds=seeds)
 
 
 if __name__ == "__main__":

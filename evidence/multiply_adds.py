@@ -12,9 +12,7 @@ the count. The rest is then the control: for it, a multiply-add should take abou
 Run it from the repository: python -m evidence.multiply_adds
 """
 
-import argparse
 from itertools import product
-from pathlib import Path
 from statistics import median
 from time import thread_time
 from typing import Any
@@ -24,10 +22,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "crocodile.webp"
+PHOTO = PHOTOS / "crocodile.webp"
 RUNS, PASSES = 10, 9
 CHAPTER = "notebooks/04_einsum_cam.ipynb"
 
@@ -140,13 +137,11 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     rows = [run(clf, size) for size, _ in tqdm(list(product((224, 448), range(RUNS))), unit="run")]
-    store(options.out, findings(rows), network=clf.name, photo=PHOTO.name, runs=rows)
+    store(out, findings(rows), network=clf.name, photo=PHOTO.name, runs=rows)
 
 
 if __name__ == "__main__":

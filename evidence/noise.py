@@ -6,9 +6,7 @@ photos. And even gray, the input 0: how much of the feature map is zero, and how
 Run it from the repository: python -m evidence.noise
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +15,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-DATA = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/01_what_the_network_says.ipynb"
 SEEDS = 20
 SHAPE = (1, 3, 224, 224)
@@ -105,7 +101,7 @@ def study(clf: camlib.Classifier) -> dict[str, Any]:
         names = sorted({label for _, label in answers})
         kinds[name] = {"low": min(percent), "high": max(percent), "names": names, "percent": percent}
     photos = {}
-    for path in sorted(DATA.iterdir()):
+    for path in sorted(PHOTOS.iterdir()):
         first = camlib.explain(clf, path).top(1)[0]
         photos[path.name] = round(100 * first.probability, 1)
     highest = max(kind["high"] for kind in kinds.values())
@@ -146,13 +142,11 @@ def findings(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     result = study(clf)
-    store(options.out, findings(result), network=clf.name, **result)
+    store(out, findings(result), network=clf.name, **result)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ evidence is zero.
 Run it from the repository: python -m evidence.overlay
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,15 +25,13 @@ from tqdm import tqdm
 
 import camlib
 from camlib.plot import ALPHA, BAR, oklab
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 from notebooks.drawings.honest_pictures import cielab
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/06_honest_pictures.ipynb"
 USUAL = {"alpha": ALPHA, "bar": BAR}  # the opacity of full evidence, and the gray below the bar
 SETTINGS = [USUAL, {**USUAL, "alpha": 0.5}, {**USUAL, "bar": 200}]
-FLATS = (0.6, ALPHA)  # opacities of the blend that has one everywhere
+FLATS = (0.6, 0.7, ALPHA)  # opacities of the blend that has one everywhere
 PALE, FLAT = "blend over the compressed photo", f"one opacity, {ALPHA}"  # the controls that chapter 06 prints
 CHOICES = {"first": 0, "fifth": 4}  # of the network's answers
 READERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -132,14 +128,17 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ["about half of the gain comes from compressing the photo", f"to {colour:.1f} % and {tint:.1f} %"],
         )
     )
-    solid, left, flat_error = usual["controls"][FLAT]["colour"], usual["contrast"], 100 * usual["means"]["colour"][FLAT]
+    solid, left, colour_errors = usual["controls"][FLAT]["colour"], usual["contrast"], usual["means"]["colour"]
+    flat_error, lower = 100 * colour_errors[FLAT], [f"one opacity, {alpha}" for alpha in FLATS if alpha != ALPHA]
     rows.append(
         finding(
             CHAPTER,
-            "Blended with one opacity everywhere, whole colours are read more exactly still, but the photo is hidden.",
+            "Blended with one high opacity everywhere, whole colours are read more exactly still, but the photo is "
+            "hidden.",
             f"12 photos, first and fifth choice, opacity {ALPHA}",
             f"{solid['of'] - solid['better']} of {solid['of']}; mean error {flat_error:.1f} %; {left[FLAT]} of the "
-            f"lightness between black and white is left, in OKLab {left['OKLab']}",
+            f"lightness between black and white is left, in OKLab {left['OKLab']}. "
+            + "; ".join(f"{kind}: {100 * colour_errors[kind]:.1f} % and {left[kind]}" for kind in lower),
             [f"{flat_error:.1f} %, but leaves only {left[FLAT]} of the photo's lightness"],
         )
     )
@@ -147,9 +146,7 @@ def findings(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     explained = {file.name: camlib.explain(clf, file) for file in tqdm(sorted(PHOTOS.iterdir()), unit="photo")}
@@ -170,7 +167,7 @@ def main() -> None:
         controls = [kind for kind in drawn if kind not in ("blend", "OKLab")]
         result["controls"] = {kind: {reader: summary(rows, reader, kind) for reader in READERS} for kind in controls}
         results.append(result | {"photos": rows})
-    store(options.out, findings(results), network=clf.name, settings=results)
+    store(out, findings(results), network=clf.name, settings=results)
 
 
 if __name__ == "__main__":

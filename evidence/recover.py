@@ -8,7 +8,6 @@ negative (non-negative least squares), and compared with the true features.
 Run it from the repository: python -m evidence.recover
 """
 
-import argparse
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 CELLS = list(product((0, 3, 6), (0, 3, 6)))  # corners, edges and the middle of the 7 × 7 cells
 CLOSE = 1e-4  # of the largest feature of the cell: the error of a feature that counts as recovered
 
@@ -62,13 +59,11 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     rows = [row for photo in tqdm(sorted(PHOTOS.iterdir()), unit="photo") for row in study(clf, photo)]
-    store(options.out, findings(rows), network=clf.name, cells=rows)
+    store(out, findings(rows), network=clf.name, cells=rows)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ lower neighbour minus the middle. Then the place of the largest cell for larger 
 Run it from the repository: python -m evidence.rocket
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,9 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "rocket.jpg"
+PHOTO = PHOTOS / "rocket.jpg"
 ROCKET, TOWERS, SKY = ((302, 343),), ((172, 210), (434, 472)), ((240, 270), (376, 406))  # columns of the photo
 TOP, BOTTOM = 60, 412  # the rows that are painted
 SIZES = (224, 320, 448, 640)
@@ -115,9 +112,7 @@ def findings(rows: dict[str, dict[str, list[float]]], largest: dict[str, bool], 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf, photo = camlib.load_model(), camlib.read_image(PHOTO)
     rows: dict[str, dict[str, list[float]]] = {"as it is": {"nothing": columns(camlib.explain(clf, photo))}}
@@ -139,7 +134,7 @@ def main() -> None:
         moved = camlib.View(view.photo, view.resized, (view.offset[0], view.offset[1] + step), view.size)
         shifts.append(dip(columns(camlib.explain(clf, clf.preprocess(photo, moved)))))
     results: dict[str, Any] = {"columns": rows, "largest on the rocket": largest, "dip in shifted views": shifts}
-    store(options.out, findings(rows, largest, shifts), network=clf.name, **results)
+    store(out, findings(rows, largest, shifts), network=clf.name, **results)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ box of the model's size, and squares of two sizes, slide over the whole photo. W
 Run it from the repository: python -m evidence.shuttle
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,9 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTO = Path(__file__).parent.parent / "data" / "photos" / "astronaut.png"
+PHOTO = PHOTOS / "astronaut.png"
 SHUTTLE, HELMET = "space shuttle", "football helmet"
 PARTS = {
     "upper left": (0, 0, 256, 256),
@@ -78,9 +75,7 @@ def falls(clf: camlib.Classifier, plain: torch.Tensor, pictures: list[np.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     photo = camlib.read_image(PHOTO)
@@ -128,7 +123,7 @@ def main() -> None:
             "best": piece.top(1)[0].label,
         }
     store(
-        options.out,
+        out,
         findings(parts, slides, alone),
         network=clf.name,
         plain={"shuttle": round(float(exp.logits[s]), 2), "rank": int((exp.logits > exp.logits[s]).sum()) + 1},

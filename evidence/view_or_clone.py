@@ -8,7 +8,6 @@ logit.
 Run it from the repository: python -m evidence.view_or_clone
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ import torch
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/02_hooks.ipynb"
 ALIKE = 0.8  # a correlation above which two maps look alike
 
@@ -73,13 +70,11 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     clf = camlib.load_model()
     rows = [compare(clf, path) for path in tqdm(sorted(PHOTOS.iterdir()), unit="photo")]
-    store(options.out, findings(rows), network=clf.name, photos=rows)
+    store(out, findings(rows), network=clf.name, photos=rows)
 
 
 if __name__ == "__main__":

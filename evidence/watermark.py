@@ -10,7 +10,6 @@ order, the Latin letters as bold as the characters, and a plain band with as muc
 Run it from the repository: python -m evidence.watermark
 """
 
-import argparse
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,10 +21,8 @@ from tqdm import tqdm
 
 import camlib
 from camlib.sanity import stamped
-from evidence.findings import finding, store
+from evidence.findings import DATA, PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-DATA = Path(__file__).parent.parent / "data"
 CLASS = "carton"
 USUAL = {"opacity": 0.5, "top": 0.4}
 SETTINGS = [USUAL, *({**USUAL, "opacity": v} for v in (0.3, 0.7, 1.0)), *({**USUAL, "top": v} for v in (0.1, 0.7))]
@@ -111,6 +108,7 @@ def findings(results: list[dict[str, Any]], more: dict[str, list[float]]) -> lis
     usual, every = results[0]["summary"], [r["summary"] for r in results]
     above, total = sum(s["chinese_above_latin"] for s in every), sum(s["photos"] for s in every)
     low, high = usual["chinese_near"]
+    area = " to ".join(sorted({f"{share:.0%}" for share in usual["near_area"]}))
     least = usual["chinese_minus_latin"][0]
     points = "at least one point more" if 1 <= least < 2 else f"at least {least} points more"
     return [
@@ -124,10 +122,14 @@ def findings(results: list[dict[str, Any]], more: dict[str, list[float]]) -> lis
         ),
         finding(
             "notebooks/00_first_heat_map.ipynb",
-            "Most of the evidence that the characters add lies on the strip or within half its height.",
+            "Most of the evidence that the characters add lies in the half of the view around the strip: on it or "
+            "within half its height.",
             "12 photos, half opacity",
-            f"{low:.0%} to {high:.0%}, in {usual['near_area'][0]:.0%} to {usual['near_area'][1]:.0%} of the view",
-            ["more than four fifths of the evidence that they add" if low > 0.8 else f"{low:.0%} of the evidence"],
+            f"{low:.0%} to {high:.0%}, in {area} of the view",
+            [
+                "more than four fifths of the evidence that they add" if low > 0.8 else f"{low:.0%} of the evidence",
+                f"lies in {'the half' if area == '51%' else area} of the view around the strip",
+            ],
         ),
         finding(
             "notebooks/00_first_heat_map.ipynb",
@@ -140,17 +142,15 @@ def findings(results: list[dict[str, Any]], more: dict[str, list[float]]) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
-    clf, photos, results = camlib.load_model(), sorted((DATA / "photos").iterdir()), []
+    clf, photos, results = camlib.load_model(), sorted(PHOTOS.iterdir()), []
     for setting in tqdm(SETTINGS, unit="setting"):
         rows = [study(clf, photo, setting) for photo in photos]
         results.append({"setting": setting, "summary": summary(rows), "photos": rows})
     strips = tqdm(others().items(), unit="strip")
     more = {name: [round(rise(clf, photo, mark), 3) for photo in photos] for name, mark in strips}
-    store(options.out, findings(results, more), network=clf.name, settings=results, other_strips=more)
+    store(out, findings(results, more), network=clf.name, settings=results, other_strips=more)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ best class resemble the right one (the correlation over the 49 cells)? BGR is tr
 Run it from the repository: python -m evidence.wrong_input
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -17,10 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import camlib
-from evidence.findings import finding, store
+from evidence.findings import PHOTOS, command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
-DATA = Path(__file__).parent.parent / "data" / "photos"
 CHAPTER = "notebooks/01_what_the_network_says.ipynb"
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -49,11 +46,9 @@ def study(clf: camlib.Classifier, path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
-    clf, photos = camlib.load_model(), sorted(DATA.iterdir())
+    clf, photos = camlib.load_model(), sorted(PHOTOS.iterdir())
     rows = [study(clf, photo) for photo in tqdm(photos, unit="photo")]
     summary = {}
     for name in (key for key in rows[0] if key not in ("photo", "gray", "right")):
@@ -74,7 +69,7 @@ def main() -> None:
             f"with BGR, on {bgr['same']} of the {bgr['photos']} that have colours",
         ],
     )
-    store(options.out, [row], network=clf.name, summary=summary, photos=rows)
+    store(out, [row], network=clf.name, summary=summary, photos=rows)
 
 
 if __name__ == "__main__":

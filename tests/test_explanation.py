@@ -120,9 +120,10 @@ def test_an_offset_moves_the_map_on_the_photo(exp):
 def test_plot_describes_itself(exp):
     fig = exp.plot()
     assert [ax.get_title() for ax in fig.axes[1:3]] == ["tiger cat, 38.9 %", "Egyptian cat, 35.4 %"]
-    assert fig.get_label().startswith("The photo, and heat maps of 2 classes on it: tiger cat, 38.9 % strongest at")
-    assert "tiger cat, 38.9 % strongest at the middle left" in fig.get_label()
-    assert exp.plot("lynx").get_label().startswith("The photo, and heat maps of 1 class on it: lynx, ")
+    says = "The photo, and heat maps on it: tiger cat, 38.9 %, strongest at the left; Egyptian cat, 35.4 %, strongest"
+    assert fig.get_label().startswith(says)
+    lynx = exp.prediction("lynx")
+    assert exp.plot("lynx").get_label().startswith(f"The photo, and a heat map on it: {lynx}, strongest at the ")
 
 
 def test_predictions_in_words(exp):
@@ -186,7 +187,7 @@ def test_the_same_probability_wherever_one_is_said(
 
     fig = exp.plot(LABELS)
     assert [ax.get_title() for ax in fig.axes[1:4]] == words
-    assert all(f"{word} strongest" in fig.get_label() for word in words)
+    assert all(f"{word}, strongest" in fig.get_label() for word in words)
     fig = exp.compare(method, "layer_cam", target="bee")
     titles = [ax.get_title().replace("\n", " ") for ax in fig.axes[1:3]]
     assert titles == [f"{method}: {words[1]}", f"layer_cam: {words[1]}"]
@@ -247,9 +248,11 @@ def test_compare_draws_each_method_on_its_own_scale(cat, options):
         largest = alone.largest("bee") / factor
         assert bar.get_xlim() == pytest.approx([-largest, largest], rel=1e-5)
     assert fig.get_label().startswith(
-        f"The photo, and heat maps of {exp.prediction('bee')} by 3 methods on it: cam stro"
+        f"The photo, and heat maps of {exp.prediction('bee')} on it, each on its own scale: cam, strongest at the "
     )
-    assert all(f"{name} strongest at the" in fig.get_label() for name in names)
+    assert all(f"{name}, strongest at the" in fig.get_label() for name in names)
+    alone = exp.compare("cam", target="bee").get_label()
+    assert alone.startswith(f"The photo, and a heat map of {exp.prediction('bee')} on it: cam, strongest at the ")
 
 
 def test_compare_takes_a_layer_and_the_best_class(cat):
@@ -279,7 +282,7 @@ def test_compare_by_the_layer_that_is_asked_for(cat):
             assert np.array_equal(panel.images[0].get_array(), overlay(cat, heat))
             where = f" at {layer}" if layer else ""
             assert panel.get_title().replace("\n", " ") == f"{name}{where}: {exp.prediction(0)}"
-            assert f"{name}{where} strongest at" in fig.get_label()
+            assert f"{name}{where}, strongest at" in fig.get_label()
 
 
 def test_by_another_method_keeps_views_and_layer(cat):

@@ -43,3 +43,15 @@ def test_an_unknown_script_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main(["nonsense"])
     assert "no script named nonsense" in capsys.readouterr().err
+
+
+def test_a_script_stores_beside_itself_unless_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["sky.py"])
+    assert findings.command(str(tmp_path / "sky.py"), "Is the sky blue?\n\nMore.") == tmp_path / "sky.json"
+    monkeypatch.setattr("sys.argv", ["sky.py", "--out", "elsewhere.json"])
+    assert findings.command(str(tmp_path / "sky.py"), "Is the sky blue?\n\nMore.").name == "elsewhere.json"
+    monkeypatch.setattr("sys.argv", ["sky.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        findings.command(str(tmp_path / "sky.py"), "Is the sky blue?\n\nMore.")
+    told = capsys.readouterr().out
+    assert "Is the sky blue?" in told and "--out" in told and "More." not in told

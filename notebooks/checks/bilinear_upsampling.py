@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from camlib import View
+from checks.answers import array
 
 VIEW = View(photo=(512, 768), resized=(256, 384), offset=(16, 80), size=(224, 224))  # of exercise 1
 GRID, CELL = 14, (2, 3)
@@ -35,7 +36,7 @@ def cell_centre(answer: Any) -> str:
     """The centre (y, x) of cell (2, 3) of a 14 × 14 map on a photo, to within half a pixel."""
     if answer is None:
         return "No answer yet: put your (y, x) in place of None, in pixels of the photo."
-    numbers = _numbers(answer)
+    numbers = array(answer)
     if numbers is None or numbers.size != 2:
         return f"The answer is a pair of numbers (y, x); this is {answer!r}."
     y, x = numbers.flatten()
@@ -122,7 +123,7 @@ def between(function: Callable[[Any, float], Any]) -> str:
         return "No answer yet: between returns None. Return the value at the position."
     answers = []
     for position, answer in zip(POSITIONS, given, strict=True):
-        number = _numbers(answer)
+        number = array(answer)
         if answer is None:
             return f"At position {position}, your function returns None."
         if number is None or number.size != 1:
@@ -218,7 +219,7 @@ def by_matrices(function: Callable[[np.ndarray, int, int], Any]) -> str:
             return f"{case[0].upper()}{case[1:]}, your function raises {_said(e)}.{shapes}"
         if answer is None or answer is ...:
             return "No answer yet: by_matrices returns None. Return the picture, (height, width)."
-        given = _numbers(answer)
+        given = array(answer)
         if given is None:
             return f"The picture is an array or a tensor of numbers; yours is a {type(answer).__name__}."
         if not torch.equal(cells, before):
@@ -306,19 +307,6 @@ def _by_yourself() -> Iterator[None]:
         for owner, name, shown in READY:
             stack.enter_context(patch.object(owner, name, side_effect=_ReadyMade(shown)))
         yield
-
-
-def _numbers(answer: Any) -> np.ndarray | None:
-    """Tensors, arrays, lists and numbers as an array of floats; None for everything else."""
-    try:
-        if isinstance(answer, torch.Tensor):
-            return answer.detach().cpu().double().numpy()
-        if isinstance(answer, (list, tuple)):
-            parts = [_numbers(part) for part in answer]
-            return None if any(part is None for part in parts) else np.array(parts, dtype=float)
-        return None if answer is None or isinstance(answer, str) else np.asarray(answer, dtype=float)
-    except (TypeError, ValueError, RuntimeError):
-        return None
 
 
 def _said(error: Exception) -> str:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import camlib
 from camlib.models import IMAGENET_MEAN, IMAGENET_STD
+from checks.answers import tensor
 
 # Every fourth pixel of a portrait, half a photo, whose best class has negative cells, and of a landscape.
 PHOTOS = {"moose.webp": np.s_[::4, :568:4], "panda.webp": np.s_[::4, ::4]}
@@ -291,7 +292,7 @@ def _wrong_cells(ref: Reference, cells: Tensor) -> str | None:
 
 
 def _mistaken(right: Tensor, bias: float) -> Iterator[tuple[Tensor, str]]:
-    yield right.T, "Rows and columns are still exchanged: the map lies on its side. The identity cannot see that."
+    yield right.T, "Rows and columns are still exchanged: the map is transposed. The identity cannot see that."
     yield right / 49, "All values are too small by 49, the number of cells: add the gradients of the cells up."
     yield (
         right * 49,
@@ -406,12 +407,10 @@ def _two_layer_fault(given: Any, features: Tensor, hidden: nn.Linear, last: nn.L
         return "No repair yet: return two things, the cells (h, w) and the constant b."
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         return "Return two things: the cells (h, w) and the constant b."
-    try:
-        cells, b = given[0], float(torch.as_tensor(given[1]).detach())
-        cells = cells.copy() if isinstance(cells, np.ndarray) else cells  # torch takes no negative strides
-        cells = torch.as_tensor(cells).detach().float()
-    except (TypeError, ValueError, RuntimeError):
+    cells, constants = (tensor(part) for part in given)
+    if cells is None or constants is None or constants.numel() != 1:
         return f"The cells are a tensor (h, w), b is one number; you return {given[0]!r} and {given[1]!r}."
+    b = float(constants)
     if cells.shape != features.shape[1:]:
         return f"The cells have the shape {tuple(cells.shape)}; the feature map has {tuple(features.shape[1:])}."
     with torch.no_grad():

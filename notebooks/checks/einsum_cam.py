@@ -5,10 +5,11 @@ from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from checks.answers import array, tensor
 
 B, K, C, H, W = 2, 4, 6, 3, 5  # all different: an exchanged axis shows in the shape
 
@@ -29,19 +30,8 @@ def _answer(function: Callable[..., Any], *inputs: Any) -> Tensor | str:
         return f"With inputs of shapes {shapes}, your function stops: {type(error).__name__}: {reason}"
     if given is None or given is ...:
         return "No answer yet: your function returns nothing."
-    try:
-        return torch.as_tensor(_array(given)).float()
-    except (TypeError, ValueError, RuntimeError):
-        return f"The answer is a tensor of numbers; this is a {type(given).__name__}."
-
-
-def _array(given: Any) -> np.ndarray:
-    """Numbers, arrays and tensors, also in lists of lists, as one array."""
-    if isinstance(given, (list, tuple)):
-        return np.array([_array(part) for part in given])
-    if isinstance(given, np.ndarray):
-        given = given.copy()  # torch takes no negative strides, as from [::-1]
-    return np.asarray(torch.as_tensor(given).detach())
+    value = tensor(given)
+    return f"The answer is a tensor of numbers; this is a {type(given).__name__}." if value is None else value
 
 
 def _same(given: Tensor, other: Tensor) -> bool:
@@ -327,10 +317,7 @@ def _verdict(passes: Callable[[Maps], Any], program: Maps) -> tuple[bool | str |
         return False, error
     if given is None or given is ...:
         return None, None
-    try:
-        values = _array(given)
-    except (TypeError, ValueError, RuntimeError):
-        values = None
+    values = array(given)
     if values is None or values.size == 0:
         return f"Your test returns {_short(given)}, a {type(given).__name__}; return True or False.", None
     if values.size > 1:

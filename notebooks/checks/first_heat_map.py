@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import camlib
+from checks.answers import tensor
 
 
 def _numbers(answer: Any) -> Any:
@@ -62,10 +63,8 @@ def logit_from(function: Callable[[torch.Tensor, float], Any]) -> str:
             return f"With a map of {h} × {w} cells, your function raises {type(e).__name__}: {e}"
         if given is None or given is ...:
             return "No answer yet: return one number in place of None."
-        try:
-            given = given.copy() if isinstance(given, np.ndarray) else given  # for torch: no negative strides
-            value = torch.as_tensor(given, dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError):
+        value = tensor(given)
+        if value is None:
             return f"A logit is one number; your function returns a {type(given).__name__}."
         if value.numel() != 1:
             return f"A logit is one number; yours has the shape {tuple(value.shape)}. Take the mean over all cells."

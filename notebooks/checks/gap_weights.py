@@ -5,9 +5,10 @@ from copy import deepcopy
 from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from checks.answers import tensor
 
 # --- exercise 1 ------------------------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ def _fault(given: Any, means: Tensor, weight: Tensor, bias: Tensor, k: int) -> s
     """What is wrong with the value; empty if it is the logit."""
     if given is None or given is ...:
         return "No answer yet: your function returns nothing. Return one number, the logit of class k."
-    value = _tensor(given)
+    value = tensor(given)
     if value is None:
         return f"A logit is one number; your function returns a {type(given).__name__}."
     logits, channels = weight @ means + bias, len(means)
@@ -111,7 +112,7 @@ def _ranking_fault(given: Any, features: Tensor, weight: Tensor, a: int, b: int,
         )
     if isinstance(given, tuple) and hasattr(given, "indices"):  # as topk and sort give it
         return "`topk` and `sort` give values and indices. Return the indices: they are the channels' numbers."
-    value = _tensor(given)
+    value = tensor(given)
     if value is None:
         return f"Return the numbers of n channels, such as [12, 3, 40]; your function returns a {type(given).__name__}."
     value, channels = value.flatten(), len(features)
@@ -195,7 +196,7 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
         given = given.weight, given.bias
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         return f"Return a pair, weight (K, C) and bias (K,); your function returns a {type(given).__name__}."
-    weight, bias = (_tensor(part) for part in given)
+    weight, bias = (tensor(part) for part in given)
     if weight is None or bias is None:
         return "Return a pair of tensors: weight (K, C) and bias (K,)."
     gamma, beta, mean, variance, w, b = _numbers(norm, linear)
@@ -252,21 +253,3 @@ def _folding_fault(given: Any, norm: nn.BatchNorm1d, linear: nn.Linear) -> str:
     if what is None:
         return "Not yet: the weight is right, but the bias is not. What comes out if all means are zero?"
     return f"Not yet: {what}." if what else ""
-
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def _tensor(answer: Any) -> Tensor | None:
-    """Numbers, lists, arrays and tensors as a float32 tensor; None for anything else."""
-    if isinstance(answer, (list, tuple)):
-        parts = [_tensor(part) for part in answer]
-        if not parts or any(part is None or part.shape != parts[0].shape for part in parts):
-            return None
-        return torch.stack(parts)
-    if isinstance(answer, np.ndarray):
-        answer = answer.copy()  # torch takes no negative strides, as from order[::-1]
-    try:
-        return torch.as_tensor(answer).detach().cpu().float()
-    except (TypeError, ValueError, RuntimeError):
-        return None

@@ -4,29 +4,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from camlib.plot import oklab
-
-
-def _array(answer: Any) -> np.ndarray | None:
-    """An answer as an array of numbers; None if it is none."""
-    if isinstance(answer, torch.Tensor):
-        answer = answer.detach().cpu().numpy()
-    try:
-        return np.asarray(answer, dtype=float)
-    except (TypeError, ValueError, RuntimeError):
-        return None
+from checks.answers import array, not_a_function
 
 
 def one_limit(maps: Sequence[Any], answer: Any) -> str:
     """One number for several maps with NaN: their largest |value|. A symmetric pair (-limit, limit) is as good."""
     if answer is None or answer is ...:
         return "No answer yet: compute one number in place of None."
-    given = _array(answer)
+    given = array(answer)
     if given is None:
         return f"A limit is one number; this is {answer!r}."
-    given = given.ravel()
+    shape, given = given.shape, given.ravel()
     values = [np.asarray(heat, dtype=float) for heat in maps]
     limits = [float(np.nanmax(np.abs(v))) for v in values]
     right, low, high = max(limits), min(map(np.nanmin, values)), max(map(np.nanmax, values))
@@ -39,7 +29,7 @@ def one_limit(maps: Sequence[Any], answer: Any) -> str:
     if len(given) == 2:
         return f"From {given[0]:.1f} to {given[1]:.1f}, zero is not in the middle. Give one number, limit."
     if len(given) != 1:
-        return f"A limit is one number; yours has the shape {np.shape(answer)}."
+        return f"A limit is one number; yours has the shape {shape}."
     value = float(given[0])
     mistakes = {
         "that is the maximum. Evidence against counts too: take the largest |value|": high,
@@ -62,12 +52,6 @@ def one_limit(maps: Sequence[Any], answer: Any) -> str:
 GRAY, RED, BLUE = np.array([0.87, 0.87, 0.87]), np.array([0.71, 0.02, 0.15]), np.array([0.23, 0.30, 0.75])
 
 
-def _not_a_function(function: Any, task: str) -> str | None:
-    if function is None or function is ...:
-        return f"No answer yet: {task}."
-    return None if callable(function) else "Pass the function itself, without calling it."
-
-
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
 
@@ -75,7 +59,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 def signed_rgb(function: Callable[[np.ndarray, float], Any]) -> str:
     """Values (h, w) and a limit -> colours (h, w, 3), 0 to 1: gray at zero, red above, blue below, clipped, even."""
     task = "let signed_rgb return an array (h, w, 3)"
-    if fault := _not_a_function(function, task):
+    if fault := not_a_function(function, task):
         return fault
     values, limit = np.array([[-6.0, -3.0, -1.5, 0.0, 1.5, 3.0, 9.0, -0.75, 0.75]]), 3.0
     count = values.size
@@ -86,7 +70,7 @@ def signed_rgb(function: Callable[[np.ndarray, float], Any]) -> str:
         return f"With values of the shape {values.shape}, your function raises {type(e).__name__}: {e}"
     if answer is None or answer is ...:
         return f"No answer yet: {task}."
-    rgb, scaled = _array(answer), _array(again)
+    rgb, scaled = array(answer), array(again)
     if rgb is None or scaled is None:
         return f"The answer is an array of colours; yours is a {type(answer).__name__}."
     if rgb.shape == (1, count, 4):
@@ -158,7 +142,7 @@ SMALLER = np.array([0, 1, 2, 4, 5])  # the rows within the scale
 def sparing_overlay(function: Callable[[np.ndarray, np.ndarray, float], Any]) -> str:
     """An overlay with equal chroma for equal evidence, and the photo's lightness the same with and without evidence."""
     task = "let my_overlay return a picture (H, W, 3)"
-    if fault := _not_a_function(function, task):
+    if fault := not_a_function(function, task):
         return fault
     columns = [[g, g, g] for g in GRAYS] + [[200, 30, 30]]
     photo = np.array([columns] * len(EVIDENCE), np.uint8)
@@ -170,7 +154,7 @@ def sparing_overlay(function: Callable[[np.ndarray, np.ndarray, float], Any]) ->
         return f"With a photo {photo.shape} and a map {heat.shape}, your function raises {type(e).__name__}: {e}"
     if answer is None or answer is ...:
         return f"No answer yet: {task}."
-    rgb = _array(answer)
+    rgb = array(answer)
     if rgb is None or rgb.shape != photo.shape:
         shape = type(answer).__name__ if rgb is None else rgb.shape
         return f"The picture has the shape of the photo, {photo.shape}; yours is {shape}."
@@ -180,7 +164,7 @@ def sparing_overlay(function: Callable[[np.ndarray, np.ndarray, float], Any]) ->
     if np.abs(gray[:, 1:]).max() < 0.02 and 0.1 < gray[:, 0].max() <= 1.01:
         return "That is still OKLab: end with to_rgb."
     scale = 255.0 if rgb.max() <= 1.01 else 1.0
-    if any(np.abs(scale * (rgb - _array(other)))[SMALLER].max() > 3 for other in others):
+    if any(np.abs(scale * (rgb - array(other)))[SMALLER].max() > 3 for other in others):
         return "Other values change the scale: use the limit that you are given."
     return _overlay_fault(oklab(np.clip(scale * rgb, 0, 255)))
 
@@ -210,8 +194,10 @@ def _overlay_fault(lab: np.ndarray) -> str:
     if full[:, :5].mean(1).min() < 0.075:  # 0.08, rounded to 255 steps
         side = "for" if full[0, :5].mean() < full[1, :5].mean() else "against"
         return f"Full evidence {side} has a chroma of {full[:, :5].mean(1).min():.2f}; it needs 0.08."
-    if np.abs(half.mean(1) / full.mean(1) - 0.5).max() > 0.07:
-        return f"Half the evidence has {(half.mean(1) / full.mean(1)).mean():.0%} of the chroma; it should have half."
+    shares = half.mean(1) / full.mean(1)
+    if np.abs(shares - 0.5).max() > 0.07:
+        squared = " Did you square the strength?" if np.abs(shares - 0.25).max() < 0.05 else ""
+        return f"Half the evidence has {shares.mean():.0%} of the chroma; it should have half.{squared}"
     if np.abs(chroma[3] / chroma[2] - 1).max() > 0.1:
         return "Evidence 20 on a scale to 10 should look like 10: clip it."
     for row in (1, 2, 4, 5):

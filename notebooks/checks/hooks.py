@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 import camlib
+from checks.answers import tensor
 
 GLOBAL = (global_hooks._global_forward_hooks, global_hooks._global_forward_pre_hooks)  # these run in every network
 RESTORE = "Leave it as it was."
@@ -120,7 +121,7 @@ def _wrong_means(means: Any, features: Tensor, replaced: bool) -> str | None:
     right = features.mean((2, 3))
     if means is None:
         return "channel_means returned None: does it end with a return?"
-    value = _numbers(means)
+    value = tensor(means)
     if value is None:
         return f"The answer is one tensor (B, C); this is a {type(means).__name__}."
     if _near(value, right[None]):
@@ -260,7 +261,7 @@ def _wrong_recording(outputs: Any, rights: dict[str, Tensor], replaced: bool) ->
         keys = ", ".join(_short(key) for key in outputs)
         return f"The keys should be the names, {', '.join(map(repr, rights))}; yours are {keys}."
     for name, right in rights.items():
-        value = _numbers(outputs[name])
+        value = tensor(outputs[name])
         if value is None:
             return f"The value of {name!r} is a {type(outputs[name]).__name__}; store a copy of the output."
         if value.shape == (1, *right.shape) and isinstance(outputs[name], (list, tuple)):
@@ -323,22 +324,6 @@ def _wrong_after_typo(function: Callable[..., Any]) -> str | None:
 
 def _count(hooks: set) -> str:
     return "a hook is" if len(hooks) == 1 else f"{len(hooks)} hooks are"
-
-
-def _numbers(answer: Any) -> Tensor | None:
-    """The answer as a tensor of its own, float32; None where it is no numbers."""
-    try:
-        if isinstance(answer, (list, tuple)):
-            return torch.stack([_float(part) for part in answer])
-        return _float(answer).clone()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
-def _float(value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):
-        value = value.copy()  # torch takes no negative strides, as from [::-1]
-    return torch.as_tensor(value).detach().float()
 
 
 def _live(answer: Any) -> bool:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import camlib
+from checks.answers import not_a_function, tensor
 
 PHOTOS = Path(__file__).parent.parent.parent / "data" / "photos"
 SIDE = 224
@@ -18,26 +19,8 @@ MEAN, STD = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.
 FARTHEST = 40  # pixels that smallest_move tries on either side
 
 
-def _tensor(answer: Any) -> Tensor | None:
-    """Tensors, arrays and lists as float32; None for anything else."""
-    try:
-        if isinstance(answer, (list, tuple)):
-            answer = np.stack([np.asarray(part) for part in answer])
-        if isinstance(answer, np.ndarray):
-            answer = answer.copy()  # torch takes no negative strides, as from [::-1]
-        return torch.as_tensor(answer).detach().cpu().float()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
 def _same(a: Tensor, b: Tensor, atol: float = 1e-5) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, atol=atol)
-
-
-def _not_a_function(function: Any, task: str) -> str | None:
-    if function is None or function is ...:
-        return f"No answer yet: {task}."
-    return None if callable(function) else "Pass the function itself, without calling it."
 
 
 # Exercise 1
@@ -45,7 +28,7 @@ def _not_a_function(function: Any, task: str) -> str | None:
 
 def prepare(function: Callable[[Image.Image], Any]) -> str:
     """A Pillow image as the bundled network's input (1, 3, 224, 224), on a portrait and on two wide photos."""
-    if fault := _not_a_function(function, "return the input, a tensor (1, 3, 224, 224)"):
+    if fault := not_a_function(function, "return the input, a tensor (1, 3, 224, 224)"):
         return fault
     for name in ("grace_hopper.jpg", "crocodile.webp", "moose.webp"):
         with Image.open(PHOTOS / name) as file:
@@ -56,7 +39,7 @@ def prepare(function: Callable[[Image.Image], Any]) -> str:
             return f"With {name}, prepare raises {type(e).__name__}: {e}"
         if given is None or given is ...:
             return "No answer yet: return the input, a tensor (1, 3, 224, 224)."
-        x = _tensor(given)
+        x = None if isinstance(given, Image.Image) else tensor(given)
         if x is None:
             return f"prepare returns a {type(given).__name__}; the input is a tensor (1, 3, 224, 224)."
         if fault := _shape_fault(tuple(x.shape)) or _value_fault(x, image):
@@ -170,7 +153,7 @@ def _numbers(window: np.ndarray) -> Iterator[tuple[str, Tensor]]:
 
 def softmax(function: Callable[[Tensor], Any]) -> str:
     """Logits (K,) -> probabilities (K,), which must survive large logits."""
-    if fault := _not_a_function(function, "return one probability for each logit"):
+    if fault := not_a_function(function, "return one probability for each logit"):
         return fault
     logits = 3 * torch.randn(20, generator=torch.Generator().manual_seed(1))
     large = {
@@ -187,7 +170,7 @@ def softmax(function: Callable[[Tensor], Any]) -> str:
             return f"softmax raises {type(e).__name__}: {e}"
         if given is None or given is ...:
             return "No answer yet: return one probability for each logit."
-        p = _tensor(given)
+        p = tensor(given)
         if p is None:
             return f"softmax returns a {type(given).__name__}; return one probability for each logit."
         answers.append(p)
@@ -265,7 +248,7 @@ def smallest_move(exp: camlib.Explanation, answer: Any) -> str:
     """By how many pixels the window of a wide photo must move for another best class; right is positive."""
     if answer is None or answer is ...:
         return "No answer yet: put a number of pixels in place of None, negative for a move to the left."
-    value = _tensor(answer)
+    value = tensor(answer)
     if value is None or value.numel() != 1:
         return f"The answer is one number of pixels; this is {answer!r}."
     number = float(value)

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from checks.answers import tensor
 
 SHAPES = ((5, 3, 4, 6), (8, 2, 5, 3))  # channels, rows, columns, classes
 A, B = 2, 0
@@ -30,7 +31,7 @@ def _contrast_mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tenso
         return "No answer yet: return two results, the contrast map and the logarithm of the ratio."
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         return f"Return two results, (map, number); this is one {type(answer).__name__}."
-    cells, ratio = (_tensor(part) for part in answer)
+    cells, ratio = (tensor(part) for part in answer)
     if ratio is None:
         return f"The second result is a number, or a tensor with one; this is {type(answer[1]).__name__}."
     h, w = features.shape[1:]
@@ -102,7 +103,7 @@ def against_the_rest(function: Callable[..., Any]) -> str:
 def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
     if answer is None or answer is ...:
         return "No answer yet: return one map (h, w)."
-    cells = _tensor(answer)
+    cells = tensor(answer)
     if cells is None or cells.shape != maps.shape[1:]:
         got = type(answer).__name__ if cells is None else tuple(cells.shape)
         return f"The answer is one map of shape {tuple(maps.shape[1:])}; this is {got}."
@@ -152,8 +153,8 @@ def without_shared(function: Callable[..., Any]) -> str:
         message = message or _pair_mistake(again, weight, bias)
         if message:
             return message
-        rows, numbers = (_tensor(part) for part in answer)
-        other_rows, other_numbers = (_tensor(part) for part in again)
+        rows, numbers = (tensor(part) for part in answer)
+        other_rows, other_numbers = (tensor(part) for part in again)
         if not _same(rows, other_rows):
             if _same(rows, weight - weight.mean()):
                 return "You subtract one number. The rows share a vector: take the mean over the classes, dim 0."
@@ -172,7 +173,7 @@ def _pair_mistake(answer: Any, weight: Tensor, bias: Tensor) -> str:
         return "No answer yet: return two results, the new weight and the new bias."
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         return f"Return two results, (weight, bias); this is one {type(answer).__name__}."
-    rows, numbers = (_tensor(part) for part in answer)
+    rows, numbers = (tensor(part) for part in answer)
     for name, given, right in (("weight", rows, weight), ("bias", numbers, bias)):
         if given is None or given.shape != right.shape:
             got = "no tensor" if given is None else tuple(given.shape)
@@ -214,18 +215,6 @@ def _named(given: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> str:
         if _same(given, values):
             return f"Not yet: {text}." if text else ""
     return otherwise
-
-
-def _tensor(value: Any) -> Tensor | None:
-    """Tensors, arrays, lists and numbers as a float tensor; None for anything else."""
-    if isinstance(value, (list, tuple)):
-        value = [part.tolist() if isinstance(part, (Tensor, np.ndarray)) else part for part in value]
-    if isinstance(value, np.ndarray):
-        value = value.copy()  # torch takes no negative strides, as from [::-1]
-    try:
-        return torch.as_tensor(value).detach().float()
-    except (TypeError, ValueError, RuntimeError):
-        return None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

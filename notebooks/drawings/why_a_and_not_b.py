@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 import camlib
-from camlib.plot import UNIT, mappable
+from camlib.plot import UNIT, mappable, whereabouts
 
 SIZE = 11  # points of the smallest text
 RED, GRAY = "#b2182b", "0.45"
@@ -57,15 +57,9 @@ def contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
     """The photo, and the contrast of a against b on it."""
     cells = exp.contrast(a, b)
     fig = camlib.plot.figure(exp.photo, [camlib.place(cells, exp.view)], [f"{a} against {b}"], exp.view.box)
-    most, least = (_where(int(at), cells.shape) for at in (cells.argmax(), cells.argmin()))
+    most, least = (whereabouts(int(at), cells.shape) for at in (cells.argmax(), cells.argmin()))
     fig.set_label(f"The photo, and the contrast of {a} against {b} on it: red at the {most}, blue at the {least}.")
     return fig
-
-
-def _where(cell: int, shape: Sequence[int]) -> str:
-    """A cell's place in words."""
-    row, column = divmod(cell, shape[1])
-    return f"{('top', 'middle', 'bottom')[3 * row // shape[0]]} {('left', 'centre', 'right')[3 * column // shape[1]]}"
 
 
 def boards(maps: Sequence[Tensor], titles: Sequence[str]) -> Figure:

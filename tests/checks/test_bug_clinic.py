@@ -159,7 +159,7 @@ def corners(size):
     [
         (1, "'tusker', choice number 3"),
         (2, "A hook was left behind: 1 after one call"),
-        (3, "lies on its side"),
+        (3, "the map is transposed"),
         (4, "Discharged"),
         (5, "million values is made"),
         (6, "stretched over the whole photo"),

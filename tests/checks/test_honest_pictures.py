@@ -44,6 +44,7 @@ MAPS = [np.array([[np.nan, -11.0, -2.0]]), np.array([[-1.5, 2.0], [np.nan, 0.0]]
         (np.zeros((2, 2)), "A limit is one number"),
         ([], "A limit is one number"),
         ([MAPS, 1], "A limit is one number"),
+        ([torch.ones(2, requires_grad=True)] * 2, "A limit is one number"),
         (lambda maps: 11, "A limit is one number"),
     ],
 )
@@ -175,7 +176,7 @@ def sparing(
     span=0.3,
     chroma=0.1,
     signed=True,
-    squared=False,
+    power=1.0,
     clip=True,
     against=1.0,
     shine=0.0,
@@ -184,10 +185,10 @@ def sparing(
     raw=False,
 ):
     """against: the chroma of that side. shine: of the photo's own colours, where there is evidence. dip: contrast lost
-    at half evidence. darker: under full evidence. raw: as OKLab."""
+    at half evidence. darker: under full evidence. power: of the strength. raw: as OKLab."""
     gray = np.rint(photo @ [0.299, 0.587, 0.114])[..., None].repeat(3, -1)
     part = np.clip(heat / limit, -1, 1) if clip else heat / limit
-    part = (part * np.abs(part) if squared else part)[..., None]
+    part = (np.sign(part) * np.abs(part) ** power)[..., None]
     blue, red = (full_colour("coolwarm", end)[1:] / np.hypot(*full_colour("coolwarm", end)[1:]) for end in (0.0, 1.0))
     size = np.abs(part)
     ab = chroma * size * (np.where(part < 0, against * blue, red) if signed else red)
@@ -243,7 +244,8 @@ def opposite(photo, heat, limit):
         (lambda *a: sparing(*a, span=0.1), "at least 0.2"),
         (lambda *a: sparing(*a, chroma=0.05), "it needs 0.08"),
         (lambda *a: sparing(*a, low=0.3, span=0.65, chroma=0.11), "not every colour exists on a screen"),
-        (lambda *a: sparing(*a, squared=True), "it should have half"),
+        (lambda *a: sparing(*a, power=2), "it should have half. Did you square the strength?"),
+        (lambda *a: sparing(*a, power=0.5), "has 71% of the chroma; it should have half"),
         (lambda *a: sparing(*a, clip=False, chroma=0.08), "clip it"),
         (lambda *a: sparing(*a, signed=False), "the sign is lost"),
         (lambda photo, heat, limit: heat, "The picture has the shape of the photo"),
