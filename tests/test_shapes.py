@@ -15,8 +15,10 @@ from camlib.shapes import (
     accuracy,
     centred,
     network,
+    pairs,
     pictures,
     train,
+    trained_fc,
     trained_transformer,
 )
 from camlib.transformer import DESIGNS, VisionTransformer
@@ -95,6 +97,18 @@ def test_shapes_that_the_edge_cuts_off():
     assert cut.boxes.min() >= 0 and cut.boxes.max() <= SIDE
 
 
+def test_pairs_are_of_two_classes_and_do_not_touch():
+    p, again = pairs(60, 3), pairs(60, 3)
+    assert torch.equal(p.images, again.images)
+    assert p.images.shape == (60, 3, SIDE, SIDE) and p.labels.shape == (60, 2) and p.boxes.shape == (60, 2, 4)
+    assert p.images.min() >= 0 and p.images.max() <= 1
+    assert (p.labels[:, 0] != p.labels[:, 1]).all() and set(p.labels.flatten().tolist()) == set(range(len(SHAPES)))
+    low, high = p.boxes[..., :2], p.boxes[..., 2:]
+    assert low.min() >= 0 and high.max() <= SIDE and (high - low >= 10).all()
+    apart = torch.maximum(low[:, 0] - high[:, 1], low[:, 1] - high[:, 0]).amax(1)  # the gap, across or down
+    assert (apart >= 0).all()
+
+
 def test_networks_and_their_heads():
     x = torch.rand(1, 3, SIDE, SIDE)
     assert find_head(network("gap"), x).layer == "0"
@@ -133,6 +147,15 @@ def test_the_trained_transformer():
     assert {k: v.shape for k, v in net.state_dict().items()} == {
         k: v.shape for k, v in network("vit").state_dict().items()
     }
+
+
+def test_the_trained_network_without_gap():
+    net = trained_fc()
+    assert accuracy(net, pictures(500, seed=9)) > 0.9  # pictures that it was not trained on
+    assert {k: (v.shape, v.dtype) for k, v in net.state_dict().items()} == {
+        k: (v.shape, v.dtype) for k, v in network("fc").state_dict().items()
+    }
+    assert not net.training
 
 
 @pytest.mark.long

@@ -1,9 +1,10 @@
-"""Check of chapter 08's exercise: it recognises each usual mistake by the maps that it gives, on random networks."""
+"""Checks of chapter 08's exercises: each recognises the usual mistakes by the numbers that they give."""
 
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +53,124 @@ ENDINGS: Step = [
 ]
 
 
+def weight_row(function: Callable[[Tensor, Tensor], Any]) -> str:
+    """function(logit, A) gives the classifier's row (C,) from a logit and the live feature map A (1, C, h, w)."""
+    for seed, (channels, h, w) in enumerate([(5, 3, 4), (4, 2, 5)]):
+        A = _noise(seed, 1, channels, h, w).relu_().requires_grad_()
+        weight = _noise(seed + 5, 3, channels)
+        logits = A.mean((2, 3)) @ weight.T + 0.5
+        answer, message = _called(function, logits[0, 1], A)
+        message = message or _row_mistake(answer, A, weight, 1)
+        if message:
+            return message
+        if A.grad is not None:
+            return "The row is right. But `backward()` leaves a gradient in A.grad: use torch.autograd.grad."
+    return "Right: two classifiers, found through the gradient alone."
+
+
+def _row_mistake(answer: Any, A: Tensor, weight: Tensor, k: int) -> str:
+    if answer is None or answer is ...:
+        return "No answer yet: return the row, (C,)."
+    if isinstance(answer, tuple) and len(answer) == 1 and isinstance(answer[0], Tensor):
+        return "torch.autograd.grad returns a tuple, with one gradient for each input: take its first entry."
+    row, channels = _tensor(answer), A.shape[1]
+    if row is None:
+        return f"The answer is one row (C,); this is {type(answer).__name__}."
+    per_cell = weight[k] / A[0, 0].numel()
+    if row.shape == A.shape or row.shape == A.shape[1:]:
+        return f"That is the gradient itself, {tuple(row.shape)}: one number for each cell. Sum it over the cells."
+    if row.numel() != channels:
+        return f"A feature map {tuple(A.shape)} needs a row of {channels} numbers; this has shape {tuple(row.shape)}."
+    row = row.flatten()
+    if _same(row, weight[k]):
+        return ""
+    if _same(row, per_cell):
+        n = A[0, 0].numel()
+        return f"Each number is too small, by the number of cells, {n}: sum over the cells, or take n times the mean."
+    if _same(row, weight[k].abs()):
+        return "The sign is gone: a channel can also count against the class."
+    if _same(row, (weight[k] / A[0, 0].numel()).clamp(min=0)) or _same(row, weight[k].clamp(min=0)):
+        return "Negative weights are set to zero: a channel can also count against the class."
+    if _same(row, weight[k] * A.detach().mean((0, 2, 3))) or _same(row, per_cell * A.detach().mean((0, 2, 3))):
+        return "That is the row times the mean of A: what each channel brings to the logit. Leave A out."
+    return "Not yet: differentiate the logit by A, then sum over the cells, axes 2 and 3."
+
+
+def one_weight_per_channel(function: Callable[[Tensor, Tensor], Any]) -> str:
+    """function(A, G) gives maps (B, h, w) with one weight per channel, and each channel's sum is that of G · A."""
+    for seed, shape in enumerate([(2, 4, 3, 5), (3, 5, 4, 2)]):
+        A, G = _noise(seed, *shape).relu_(), _noise(seed + 5, *shape)
+        A[0, 1] = 0  # a channel that is zero everywhere
+        A[:, 2, 0, 0] += 3
+        answer, message = _called(function, A, G)
+        message = message or _weight_mistake(answer, A, G)
+        if message:
+            return message
+    return "Right: one weight per channel, and the sum of HiResCAM."
+
+
+def _weight_mistake(answer: Any, A: Tensor, G: Tensor) -> str:
+    if answer is None or answer is ...:
+        return "No answer yet: return the maps, a tensor (B, h, w)."
+    maps, shape = _tensor(answer), (len(A), *A.shape[2:])
+    if maps is None or maps.shape != shape:
+        got = type(answer).__name__ if maps is None else tuple(maps.shape)
+        hint = ". Sum the products over the channels, axis 1" if maps is not None and maps.shape == A.shape else ""
+        hint = ". Those are the weights; multiply A by them and sum" if maps is not None and maps.ndim == 2 else hint
+        return f"A and G {tuple(A.shape)} give maps {shape}; this is {got}{hint}."
+    products, mean = (G * A).sum((2, 3), keepdim=True), G.mean((2, 3), keepdim=True)
+    total = A.sum((2, 3), keepdim=True)
+    right = products / total.clamp(min=1e-12)
+    if _same(maps, (right * A).sum(1), 1e-3):
+        return ""
+    if not torch.isfinite(maps).all():
+        return "There is a NaN: one channel of the first picture is zero in all cells, so you divide 0 by 0. Weight it 0."
+    if _same(maps, (mean * A).sum(1)):
+        return "That is Grad-CAM: its weights are mean(G), and its channels' sums are not those of G · A."
+    if _same(maps, (G * A).sum(1)):
+        return "That is HiResCAM: each cell has a weight of its own. Find one number for each channel."
+    if _same(maps, (products * A).sum(1)):
+        return "The weight is the sum of G · A. Times A, it is too large by the sum of A: divide by that."
+    if _same(maps, (products / A[0, 0].numel() * A).sum(1)):
+        return "The weight is the mean of G · A. Divide the sum of G · A by the sum of A, not by the number of cells."
+    if _same(maps, (right.clamp(min=0) * A).sum(1), 1e-3):
+        return "Negative weights are set to zero, so their channels' sums are lost."
+    if _same(maps, (products / (total**2).clamp(min=1e-12) * A).sum(1), 1e-3):
+        return "You divide by the sum of A twice."
+    scale = (G * A).sum((1, 2, 3), keepdim=True) / (mean * A).sum((1, 2, 3), keepdim=True)
+    if _same(maps, (scale * mean * A).sum(1), 1e-3):
+        return "Grad-CAM was rescaled as a whole: the map's sum is right, but not that of each channel."
+    over_all = (G * A).sum((0, 2, 3), keepdim=True) / A.sum((0, 2, 3), keepdim=True).clamp(min=1e-12)
+    if _same(maps, (over_all * A).sum(1), 1e-3):
+        return "The sums run over the pictures too, axis 0. Each picture has its own weights."
+    return "Not yet: w · (sum of A) must be the sum of G · A, for each channel of each picture. Solve for w."
+
+
+def _called(function: Callable[..., Any], *inputs: Tensor) -> tuple[Any, str]:
+    """What a function returns, and what is wrong with the call itself."""
+    before = [t.detach().clone() for t in inputs]
+    try:
+        answer = function(*inputs)
+    except Exception as e:  # whatever a learner's code raises
+        shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
+        return None, f"With inputs of the shapes {shapes} your function raises {type(e).__name__}: {e}"
+    if any(not torch.equal(t, old) for t, old in zip(inputs, before, strict=True)):
+        return None, "The function changes its inputs in place, and the caller may still need them. Work on copies."
+    return answer, ""
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """Tensors, arrays, lists and numbers as a float tensor; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        value = [part.tolist() if isinstance(part, (Tensor, np.ndarray)) else part for part in value]
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # torch takes no negative strides, as from [::-1]
+    try:
+        return torch.as_tensor(value).detach().float()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def batch_of_maps(function: Callable[[nn.Module, str, Tensor, int], Any]) -> str:
     """Chapter 08: function(net, layer, x, k) gives the signed Grad-CAM of each picture, (B, h, w)."""
     for seed, (channels, side, count) in enumerate([(5, (6, 8), 3), (4, (7, 5), 2)]):
@@ -63,9 +182,13 @@ def batch_of_maps(function: Callable[[nn.Module, str, Tensor, int], Any]) -> str
             return f"With x {tuple(x.shape)} and k = 2 your function raises {type(e).__name__}: {e}"
         if answer is None:
             return "No answer yet: your function returns nothing. Return the maps, a tensor (B, h, w)."
-        if message := _shape(answer, x) or _traces(net, before) or _value(answer.detach(), net, x, 2):
+        attached = isinstance(answer, Tensor) and answer.requires_grad
+        maps = _tensor(answer)
+        if maps is None:
+            return f"The answer is one tensor (B, h, w); this is {type(answer).__name__}."
+        if message := _shape(maps, x) or _traces(net, before) or _value(maps, net, x, 2):
             return message
-        if answer.requires_grad:
+        if attached:
             return "The values are right. Detach the maps: they still hold on to the whole graph behind them."
     return "Right: two networks without GAP, five pictures, and nothing left behind."
 
@@ -88,9 +211,7 @@ def _noise(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed + 10))
 
 
-def _shape(answer: Any, x: Tensor) -> str:
-    if not isinstance(answer, Tensor):
-        return f"The answer is one tensor (B, h, w); this is a {type(answer).__name__}."
+def _shape(answer: Tensor, x: Tensor) -> str:
     b, h, w = len(x), *x.shape[2:]
     if answer.shape == (b, h, w):
         return ""
@@ -140,5 +261,5 @@ def _value(answer: Tensor, net: nn.Module, x: Tensor, k: int) -> str:
     return "Not yet: mean of the gradient over the cells, times the features, summed over the channels."
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+def _same(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=tolerance, atol=tolerance / 100)
