@@ -8,7 +8,7 @@ middle, the sum of all channels, and how much the cover changes the pixels.
 A second question is where the map changes: the fall of the logit is the mean change of the map's cells, exactly. How
 much of the absolute change lies in the cells that the patch touches, and in the one cell under its centre?
 
-A control for the method: the same with one cell of the feature map set to zero. There the map predicts each fall exactly.
+A control for the method: the same with one cell of the feature map set to zero. There the map predicts each fall.
 
 Run it from the repository, with the packages that evidence/lite.py names: python -m evidence.cover_patches
 """
@@ -17,7 +17,6 @@ import argparse
 import json
 from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib.sanity import centre_map, rank_correlation
-from evidence.findings import finding, store
+from evidence.findings import store
 from evidence.lite import networks
 
 OUT = Path(__file__).with_suffix(".json")
@@ -56,7 +55,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def covered(x: Tensor, size: int, fill: str, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs with each patch covered, how much each changes the pixels, and how much of each cell (n, h, w) it covers."""
+    """The inputs with each patch covered, how much that changes the pixels, and the part of each cell (n, h, w) that
+    it covers.
+    """
     other = torch.zeros_like(x) if fill == "gray" else gaussian_blur(x, [61, 61], [12.0, 12.0])
     inputs, touched, pixels = [], [], x.shape[-1]
     for row, column in product(range(cells), repeat=2):
@@ -113,7 +114,10 @@ def study(clf: camlib.Classifier, photo: Path) -> list[dict[str, Any]]:
                 "zeroed_off": float(off),
             }
         )
-    return [{key: round(v, 4) if isinstance(v, float) and key != "zeroed_off" else v for key, v in row.items()} for row in rows]
+    return [
+        {key: round(v, 4) if isinstance(v, float) and key != "zeroed_off" else v for key, v in row.items()}
+        for row in rows
+    ]
 
 
 def findings(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

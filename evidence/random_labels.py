@@ -1,7 +1,7 @@
 """Do maps depend on what a network was taught? Ten small networks learn true labels, ten learn random ones by heart.
 
-Adebayo and others (2018) call it the data randomisation test. Both kinds see the same 300 pictures of shapes, until they
-name all of them as they were told. Then the maps of the shape's class on 200 new pictures are compared between the two,
+Adebayo and others (2018) call it the data randomisation test. Both kinds see the same 300 pictures of shapes, until
+they name all of them as they were told. Then the maps of the shape's class on 200 new pictures are compared between the two,
 by the rank correlation of their 8 × 8 cells; as a control, between two networks that learned true labels from other
 initial weights.
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib import sanity, shapes
-from evidence.findings import finding, store
+from evidence.findings import store
 
 OUT = Path(__file__).with_suffix(".json")
 SEEDS = range(10)
@@ -63,7 +63,9 @@ def study(seed: int, data: shapes.Pictures, test: shapes.Pictures) -> dict[str, 
     maps = {name: maps_of(net, test) for name, net in nets.items()}
     return {
         "seed": seed,
-        "learned": {name: round(shapes.accuracy(net, wrong if name == "random" else data), 3) for name, net in nets.items()},
+        "learned": {
+            name: round(shapes.accuracy(net, wrong if name == "random" else data), 3) for name, net in nets.items()
+        },
         "accuracy": {name: round(shapes.accuracy(net, test), 3) for name, net in nets.items()},
         "pointing": {n: {m: round(pointing(v, test.boxes), 3) for m, v in maps[n].items()} for n in maps},
         "alike_random": {m: round(alike(maps["true"][m], maps["random"][m]), 3) for m in maps["true"]},

@@ -7,8 +7,8 @@ the shuffling then goes on down to the first layer. Controls: an edge filter, no
 maps of different photos.
 
 The second test on the same maps: how well does each predict the falls of the logit when one part of its own layer after
-the other is set to zero, in all channels? The parts are as large as a cell of the last feature map. (For the last layer,
-HiResCAM is the class activation map over the number of cells, and exact.)
+the other is set to zero, in all channels? The parts are as large as a cell of the last feature map. (On the last layer,
+HiResCAM is the class activation map over the number of cells.)
 
 Run it from the repository, with the packages that evidence/lite.py names: python -m evidence.randomisation
 """
@@ -17,7 +17,6 @@ import argparse
 from collections.abc import Mapping
 from itertools import combinations, product
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib import sanity
-from evidence.findings import finding, store
+from evidence.findings import store
 from evidence.lite import networks
 
 OUT = Path(__file__).with_suffix(".json")
@@ -139,7 +138,9 @@ def study(clf: camlib.Classifier, cascade: bool) -> dict[str, Any]:
     for name, maps in intact.items():
         layer = name.split(", ")[-1].removesuffix(" layer")
         pairs_of = zip(maps, effects.get(layer, effects["last"]), strict=True)
-        predicts[name] = [round(float(torch.corrcoef(torch.stack([m.flatten(), e.flatten()]))[0, 1]), 3) for m, e in pairs_of]
+        predicts[name] = [
+            round(float(torch.corrcoef(torch.stack([m.flatten(), e.flatten()]))[0, 1]), 3) for m, e in pairs_of
+        ]
     return {
         "kept": kept,
         "unrelated": {

@@ -2,8 +2,8 @@
 
 The honest network learns shapes. Three others learn from pictures that give the class away: by a coloured square in the
 corner, by the colour of the shape itself, or by a tint over everything. Each is tested on pictures with the shortcut,
-without it, and with that of a random class, and its maps are counted: where do they peak, and in how many cells is there
-evidence for the class? The network that learned the corner is then trained on corners of random colours.
+without it, and with that of a random class, and its maps are counted: where do they peak, and in how many cells is
+there evidence for the class? The network that learned the corner is then trained on corners of random colours.
 
 The pictures are the same each time; the seed sets the initial weights and the order of the batches.
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib import sanity, shapes
-from evidence.findings import finding, store
+from evidence.findings import store
 
 OUT = Path(__file__).with_suffix(".json")
 SEEDS = range(10)
@@ -140,7 +140,9 @@ def near_edge(net: nn.Module, test: shapes.Pictures) -> dict[str, float]:
     }
 
 
-def study(seed: int, data: dict[str, shapes.Pictures], tests: dict[str, Any], shown: dict[str, Tensor]) -> dict[str, Any]:
+def study(
+    seed: int, data: dict[str, shapes.Pictures], tests: dict[str, Any], shown: dict[str, Tensor]
+) -> dict[str, Any]:
     """All trainings with one seed."""
     net = trained(data["plain"], 6, seed)
     cheat = trained(data["corner"], 3, seed)
@@ -155,7 +157,10 @@ def study(seed: int, data: dict[str, shapes.Pictures], tests: dict[str, Any], sh
     row: dict[str, Any] = {"seed": seed, "maps": honest(net, tests["corner"]["none"])}
     for name, (one, kind) in nets.items():
         row[name] = shortcut(one, tests[kind], shown[kind])
-    row["edge"] = {"honest": near_edge(net, tests["cut"]), "trained on cut shapes": near_edge(trained(data["cut"], 6, seed), tests["cut"])}
+    row["edge"] = {
+        "honest": near_edge(net, tests["cut"]),
+        "trained on cut shapes": near_edge(trained(data["cut"], 6, seed), tests["cut"]),
+    }
     return json.loads(json.dumps(row), parse_float=lambda text: round(float(text), 3))
 
 

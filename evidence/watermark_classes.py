@@ -1,7 +1,7 @@
 """Which of the 1000 classes does a Chinese watermark raise, in three networks, and where does that evidence lie?
 
-Twelve photos, each plain, with a strip of Latin letters (the control) and with one of Chinese characters. For each class:
-the mean rise of its logit above the plain photo, and above the photo with the Latin strip. Carton was named before we
+Twelve photos, each plain, with a strip of Latin letters (the control) and with one of Chinese characters. For each
+class: the mean rise of its logit above the plain photo, and above the photo with the Latin strip. Carton was named before we
 looked (by Li and others, CVPR 2023). The other classes are chosen in Lite0 and then measured in Lite1 and Lite2. Carton
 is also followed over six settings of opacity and place, and over the other strips of evidence/watermark.py.
 
@@ -10,7 +10,7 @@ Run it from the repository, with the packages that evidence/lite.py names: pytho
 
 import argparse
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import camlib
 from camlib.sanity import stamped
-from evidence.findings import finding, store
+from evidence.findings import store
 from evidence.lite import networks
 from evidence.watermark import CLASS, DATA, SETTINGS, USUAL, others, strip
 

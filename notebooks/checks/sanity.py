@@ -1,4 +1,4 @@
-"""Check of chapter 10's exercise: it looks at an answer and says what is right or which mistake it shows."""
+"""Checks of chapter 10's exercises: each looks at an answer and says what is right or which mistake it shows."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,145 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checks.answers import tensor
+
 SHAPES = ((4, 5), (7, 7), (6, 3))  # rows, columns
 NUMBER = (int, float, Tensor)
+CELLS = 7  # of a forged map
+FORGERIES = ((9.4, -0.3, 0, 6), (-2.0, 0.8, 5, 1), (0.5, 0.5, 2, 3))  # logit, bias, row, column
+
+
+def forged(function: Callable[..., Any]) -> str:
+    """function(logit, bias, row, column) gives a map (7, 7) with mean + bias == logit and its peak in that cell."""
+    for logit, bias, row, column in FORGERIES:
+        try:
+            answer = function(logit, bias, row, column)
+        except Exception as e:  # whatever a learner's code raises
+            return f"For logit {logit}, bias {bias}, cell ({row}, {column}) it raises: {e}"
+        message = _forgery_mistake(answer, logit, bias, row, column)
+        if message:
+            return message
+    return "Right: it passes the identity, and it points where you told it to."
+
+
+def _forgery_mistake(answer: Any, logit: float, bias: float, row: int, column: int) -> str:
+    if answer is None or answer is ...:
+        return "No answer yet: return a map (7, 7)."
+    m = tensor(answer)
+    if m is None or m.shape != (CELLS, CELLS):
+        return f"The map has 7 × 7 cells; this is {type(answer).__name__ if m is None else tuple(m.shape)}."
+    case = f"For logit {logit}, bias {bias}, cell ({row}, {column}): "
+    total, mean = float(m.sum()), float(m.mean())
+    if not _close(mean + bias, logit):
+        if _close(mean, logit):
+            return case + "the mean is the logit. The identity has the bias, too: mean + bias == logit."
+        if _close(mean, logit + bias):
+            return case + "the bias has the wrong sign: the mean of the map is logit - bias."
+        if _close(total + bias, logit):
+            return case + "the sum of the cells is logit - bias. The identity is about their mean."
+        return case + f"mean + bias is {mean + bias:.2f}."
+    best, here = int(m.flatten().argmax()), row * CELLS + column
+    if m.min() < m.max() and int(m.flatten().argmin()) == here:
+        return case + (
+            "your cell has the *smallest* value. Where logit - bias is negative, one cell alone cannot be the largest: "
+            "raise it above the others, and lower them."
+        )
+    if (m == m.max()).sum() > 1:
+        return case + "several cells share the largest value, so the map does not point at one of them."
+    if best == column * CELLS + row:
+        return case + f"the largest cell is ({column}, {row}): row and column are swapped."
+    return "" if best == here else case + f"the largest cell is ({best // CELLS}, {best % CELLS})."
+
+
+COVERS = ((4, 8), (4, 12), (3, 16))  # cells on a side, pixels of the patch; a cell has 8 pixels
+
+
+def covered(function: Callable[..., Any]) -> str:
+    """function(logit, x, cells, size): the fall of a linear "logit" for a gray patch on each cell; three settings."""
+    for seed, (cells, size) in enumerate(COVERS):
+        draw = torch.Generator().manual_seed(seed)
+        x = torch.randn(1, 3, 8 * cells, 8 * cells, generator=draw)
+        weight = torch.randn(x.shape, generator=draw)
+        kept = x.clone()
+
+        def logit(inputs: Tensor, weight: Tensor = weight) -> Tensor:
+            return (weight * torch.as_tensor(inputs)).sum() + 3
+
+        try:
+            answer = function(logit, x, cells, size)
+        except Exception as e:  # whatever a learner's code raises
+            return f"With x {tuple(x.shape)}, cells={cells}, size={size} it raises: {e}"
+        if not torch.equal(x, kept):
+            return "The function changes x in place, so the patches add up. Cover a copy each time: `x.clone()`."
+        message = _cover_mistake(answer, weight * x, x, weight, cells, size)
+        if message:
+            return message
+    return "Right: the fall of the logit for each patch, also at the edges."
+
+
+def _cover_mistake(answer: Any, parts: Tensor, x: Tensor, weight: Tensor, cells: int, size: int) -> str:
+    if answer is None or answer is ...:
+        return f"No answer yet: return the falls, ({cells}, {cells})."
+    given = tensor(answer)
+    if given is None or given.numel() != cells**2 or given.ndim > 3:
+        got = type(answer).__name__ if given is None else tuple(given.shape)
+        return f"The falls have shape ({cells}, {cells}), one for each cell; this is {got}."
+    given = given.reshape(cells, cells)
+
+    def board(start: Callable[[int], int], stop: Callable[[int], int], values: Tensor = parts) -> Tensor:
+        side = x.shape[-1]
+        spans = [slice(max(0, start(n)), min(side, stop(n))) for n in range(cells)]
+        return torch.stack([torch.stack([values[..., r, c].sum() for c in spans]) for r in spans])
+
+    def centred(values: Tensor) -> Tensor:
+        return board(lambda n: 8 * n + 4 - size // 2, lambda n: 8 * n + 4 + size // 2, values)
+
+    right = centred(parts)
+    if _near(given, right):
+        return ""
+    whole = parts.sum() + 3
+    bare = torch.stack(
+        [torch.stack([parts[..., _raw(r, size), _raw(c, size)].sum() for c in range(cells)]) for r in range(cells)]
+    )
+    mistakes = {
+        "The sign is swapped: a fall is the logit before minus the logit after.": -right,
+        "These are the logits of the covered inputs. The fall is the logit before minus the logit after.": whole
+        - right,
+        "Rows and columns are swapped.": right.T,
+        "The patch begins at the cell's upper left corner. Centre it on the cell.": board(
+            lambda n: 8 * n, lambda n: 8 * n + size
+        ),
+        "The patch has the size of a cell, whatever `size` says.": board(lambda n: 8 * n, lambda n: 8 * n + 8),
+        "The patch is twice as large: half of `size` lies on each side of the middle.": board(
+            lambda n: 8 * n + 4 - size, lambda n: 8 * n + 4 + size
+        ),
+        "At the edge the patch begins at a negative index, which Python counts from the end. Use `max(0, …)`.": bare,
+        "The copy is made once, so the patches add up. Make a new copy for each cell.": _added_up(parts, cells, size),
+        "The patch is white (1). Gray is 0 here: the input is normalised.": centred(parts - weight),
+        "Only one colour channel is covered.": centred(parts[:, :1]),
+    }
+    return next(
+        (text for text, values in mistakes.items() if _near(given, values)),
+        "These are not the falls. Cover one patch at a time, centred on the cell, cut off at the edge.",
+    )
+
+
+def _raw(n: int, size: int) -> slice:
+    return slice(8 * n + 4 - size // 2, 8 * n + 4 + size // 2)
+
+
+def _added_up(parts: Tensor, cells: int, size: int) -> Tensor:
+    covered, result = torch.zeros_like(parts, dtype=torch.bool), torch.empty(cells, cells)
+    for r in range(cells):
+        for c in range(cells):
+            rows, columns = (slice(max(0, _raw(n, size).start), _raw(n, size).stop) for n in (r, c))
+            covered[..., rows, columns] = True
+            result[r, c] = parts[covered].sum()
+    return result
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other.float(), atol=1e-3)
 
 
 def ranks(function: Callable[..., Any]) -> str:

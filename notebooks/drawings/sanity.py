@@ -103,7 +103,9 @@ def predicted(result: Mapping[str, Any]) -> Figure:
             every = []
             for n, (name, mark) in enumerate(NETWORKS.items()):
                 values = [r[key] for r in result["rows"][name] if (r["size"], r["fill"]) == (size, fill)]
-                ax.scatter(values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=22, color=GRAY, alpha=0.6, lw=0)
+                ax.scatter(
+                    values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=22, color=GRAY, alpha=0.6, lw=0
+                )
                 every += values
             ax.plot([np.median(every)] * 2, [level - 0.38, level + 0.38], color=RED, lw=2.5)
             words.append(f"{title}, {size} pixels {fill} {np.median(every):.2f}")
@@ -138,7 +140,7 @@ def ranked(pictures: Sequence[np.ndarray], columns: Mapping[str, Tensor], names:
     bar.set_label("rank of the cell", fontsize=SIZE)
     fig.set_label(
         "Photos, and maps as ranks of their cells. The coarse CAM is bright on the object; with the last layer "
-        "destroyed, its pattern is another. The fine LayerCAM of an early layer outlines the object, and does so nearly "
+        "destroyed, its pattern is another. The fine LayerCAM of an early layer outlines the object, nearly "
         "as well with the last layer destroyed."
     )
     return fig
@@ -158,7 +160,10 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
     """From evidence/randomisation.json: how much each map keeps of itself, and how well it predicts a deletion."""
     fig = Figure(figsize=(10.5, 0.9 + 0.5 * len(methods)), layout="constrained", dpi=100)
     axes = fig.subplots(1, 2, sharey=True)
-    titles = ("classifier destroyed: correlation\nwith the true map (ranks)", "one cell deleted: correlation\nwith the fall")
+    titles = (
+        "classifier destroyed: correlation\nwith the true map (ranks)",
+        "one cell deleted: correlation\nwith the fall",
+    )
     words = []
     for level, (method, label) in enumerate(methods.items()):
         for ax, key in zip(axes, ("kept", "predicts"), strict=True):
@@ -166,7 +171,9 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
             for n, (name, mark) in enumerate(NETWORKS.items()):
                 values = result["networks"][name][key][method]
                 values = values["classifier"] if key == "kept" else values
-                ax.scatter(values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=18, color=GRAY, alpha=0.3, lw=0)
+                ax.scatter(
+                    values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=18, color=GRAY, alpha=0.3, lw=0
+                )
                 every += values
             ax.plot([np.mean(every)] * 2, [level - 0.38, level + 0.38], color=RED, lw=2.5)
             words.append(f"{label} {np.mean(every):.2f}")
@@ -233,7 +240,9 @@ def on_pictures(rows: Mapping[str, tuple[shapes.Pictures, Tensor]], alt: str) ->
     return fig
 
 
-def strips(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str = "a dot for each of ten trainings") -> Figure:
+def strips(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str = "a dot for each of ten trainings"
+) -> Figure:
     """A panel for each title, a row of dots for each label, from 0 to 1."""
     most = max(len(rows) for rows in panels.values())
     fig = Figure(figsize=(10.5, 1.2 + 0.42 * most), layout="constrained", dpi=100)
@@ -273,9 +282,16 @@ def corner_strips(result: Mapping[str, Any]) -> Figure:
     """From evidence/shortcuts.json: where the maps peak, by two definitions of the corner."""
     names = {"honest": "honest network", "corner": "cheat", "fixed": "cheat, repaired"}
     trainings = result["trainings"]
-    titles = {"corner_10": "on the painted 10 × 10 pixels", "corner_16": "within 16 pixels of the corner", "pointing": "on the shape"}
+    titles = {
+        "corner_10": "on the painted 10 × 10 pixels",
+        "corner_16": "within 16 pixels of the corner",
+        "pointing": "on the shape",
+    }
     return strips(
-        {title: {label: [row[name][key] for row in trainings] for name, label in names.items()} for key, title in titles.items()},
+        {
+            title: {label: [row[name][key] for row in trainings] for name, label in names.items()}
+            for key, title in titles.items()
+        },
         "share of 500 test pictures whose map peaks there; a dot for each of ten trainings",
     )
 
