@@ -10,11 +10,10 @@ The pictures are the same each time; the seed sets the initial weights and the o
 Run it from the repository: python -m evidence.shortcuts
 """
 
-import argparse
 import copy
 import json
 from dataclasses import replace
-from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -23,9 +22,8 @@ from tqdm import tqdm
 
 import camlib
 from camlib import sanity, shapes
-from evidence.findings import store
+from evidence.findings import command, finding, store
 
-OUT = Path(__file__).with_suffix(".json")
 SEEDS = range(10)
 CHAPTER = "notebooks/10_sanity.ipynb"
 N = 500
@@ -164,9 +162,85 @@ def study(
     return json.loads(json.dumps(row), parse_float=lambda text: round(float(text), 3))
 
 
+def span(values: list[float], digits: int = 2) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
 def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What chapter 10 states."""
-    return []
+    n, maps = len(rows), [row["maps"] for row in rows]
+
+    def of(name: str, key: str, kind: str = "") -> list[float]:
+        return [row[name][key][kind] if kind else row[name][key] for row in rows]
+
+    def accuracies(name: str) -> list[str]:
+        return [span(of(name, "accuracy", kind)) for kind in ("class", "none", "random")]
+
+    cam = [v for m in maps for v in m["cam"]]
+    activity, wrong = [m["activity"] for m in maps], [m["wrong_class"] for m in maps]
+    ruined = [v for m in maps for v in m["ruined_layercam"]]
+    guesses = [v for m in maps for v in m["ruined_accuracy"]]
+    corner = {key: [of(name, key) for name in ("honest", "corner", "fixed")] for key in ("corner_10", "corner_16")}
+    edge = {name: [row["edge"][name] for row in rows] for name in rows[0]["edge"]}
+    there, elsewhere = (
+        {name: [e[key] for e in part] for name, part in edge.items()}
+        for key in ("peak_outer_if_shape_is", "peak_outer_if_shape_is_not")
+    )
+    varied = f"{n} trainings, 500 test pictures"
+    return [
+        finding(
+            CHAPTER,
+            "On pictures with one shape, the sum of all channels, which knows no class, points at it like CAM.",
+            varied,
+            f"CAM {span(cam)}, sum of the channels {span(activity)}, CAM of a wrong class {span(wrong)}; classifier "
+            f"destroyed: LayerCAM {span(ruined)} at an accuracy of {span(guesses)}, mean {mean(guesses):.2f}",
+            [span(activity), span(wrong), span(ruined)],
+        ),
+        finding(
+            CHAPTER,
+            "The map of a network that learned a corner peaks near it, but not on the painted pixels.",
+            varied,
+            f"within 16 pixels: cheat {span(corner['corner_16'][1])}, honest network {span(corner['corner_16'][0])}; "
+            f"on the painted 10: cheat {span(corner['corner_10'][1])}, honest {span(corner['corner_10'][0])}; accuracy "
+            "of the cheat with the corner {}, without {}, with a random one {}".format(*accuracies("corner")),
+            [span(corner["corner_16"][1]), span(of("corner", "accuracy", "none"))],
+        ),
+        finding(
+            CHAPTER,
+            "Four epochs with random corners repair it.",
+            varied,
+            "accuracy {}, {} and {}; ".format(*accuracies("fixed"))
+            + f"peak within 16 pixels {span(corner['corner_16'][2])}, on the shape {span(of('fixed', 'pointing'))}",
+            [f"above {min(of('fixed', 'accuracy', 'random')):.2f}"[:10]],
+        ),
+        finding(
+            CHAPTER,
+            "Where the middle of a shape lies in an outer cell, the map often peaks further in.",
+            f"{varied}; the edge may cut a shape off, and {edge['honest'][0]['shapes_in_outer_cells']} have their "
+            "middle in an outer cell",
+            f"the peak is in an outer cell in {span(there['honest'])} of these, after training on such pictures in "
+            f"{span(there['trained on cut shapes'])}; of the others in {span(elsewhere['honest'])} and "
+            f"{span(elsewhere['trained on cut shapes'])}",
+            [span(there["trained on cut shapes"])],
+        ),
+        finding(
+            CHAPTER,
+            "The map of a network that learned the colour of the shape points at the shape like an honest one.",
+            varied,
+            f"on the shape {span(of('paint', 'pointing'))}, honest network {span(of('honest', 'pointing'))}; accuracy "
+            "with the paint {}, without {}, with a random one {}".format(*accuracies("paint")),
+            [span(of("paint", "pointing")), span(of("paint", "accuracy", "none"))],
+        ),
+        finding(
+            CHAPTER,
+            "The map of a network that learned a tint is positive nearly everywhere.",
+            varied,
+            f"positive cells {span(of('tint', 'positive'))}, honest network {span(of('honest', 'positive'))}; peak on "
+            f"the shape {span(of('tint', 'pointing'))}; "
+            "accuracy with the tint {}, without {}, with a random one {}".format(*accuracies("tint")),
+            [span(of("tint", "pointing"))],
+        ),
+    ]
 
 
 def inputs() -> tuple[dict[str, shapes.Pictures], dict[str, Any], dict[str, Tensor]]:
@@ -200,13 +274,11 @@ def inputs() -> tuple[dict[str, shapes.Pictures], dict[str, Any], dict[str, Tens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
-    options = parser.parse_args()
+    out = command(__file__, __doc__)
     torch.set_num_threads(1)
     pictures = inputs()
     rows = [study(seed, *pictures) for seed in tqdm(SEEDS, unit="training")]
-    store(options.out, findings(rows), trainings=rows)
+    store(out, findings(rows), trainings=rows)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def _window(exp: camlib.Explanation, picture: np.ndarray) -> np.ndarray:
 def both_pass(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
     """What the network saw, and maps of one logit on one scale."""
     limit = max(float(m.abs().max()) for m in maps.values())
-    fig = Figure(figsize=(9.5, 3.5), layout="constrained", dpi=100)
+    fig = Figure(figsize=(8.6, 3.2), layout="constrained", dpi=100)
     axes = fig.subplots(1, 1 + len(maps))
     _panel(axes[0], _window(exp, exp.photo), "what the network saw")
     for ax, (name, m) in zip(axes[1:], maps.items(), strict=True):
@@ -123,25 +123,35 @@ def predicted(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def ranked(pictures: Sequence[np.ndarray], columns: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
-    """A row for each photo: what the network saw, then maps as ranks of their cells."""
-    fig = Figure(figsize=(10.5, 2.2 * len(pictures) + 0.5), layout="constrained", dpi=100)
-    axes = fig.subplots(len(pictures), 1 + len(columns), squeeze=False)
-    for n, line in enumerate(axes):
-        _panel(line[0], pictures[n], names[n])
-        for ax, (title, maps) in zip(line[1:], columns.items(), strict=True):
-            order = maps[n].flatten().argsort().argsort().view(maps[n].shape) / (maps[n].numel() - 1)
-            ax.imshow(order, cmap=RANKS.cmap, norm=RANKS.norm)
-            ax.set_title(title if n == 0 else "", fontsize=SIZE)
+def unprepared(x: Tensor) -> np.ndarray:
+    """What the network saw, as a picture: the input (1, 3, H, W) with its normalisation undone."""
+    return ((x[0] * 0.5 + 0.5) * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def ranked(
+    inputs: Sequence[Tensor],
+    trained: Mapping[str, Sequence[Tensor]],
+    broken: Mapping[str, Sequence[Tensor]],
+    names: Sequence[str],
+) -> Figure:
+    """A row for each input: what the network saw, then each method's map of both networks as ranks of the cells."""
+    fig = Figure(figsize=(9.6, 2 * len(inputs) + 0.5), layout="constrained", dpi=100)
+    axes = fig.subplots(len(inputs), 1 + 2 * len(trained), squeeze=False)
+    for n, (line, x, name) in enumerate(zip(axes, inputs, names, strict=True)):
+        _panel(line[0], unprepared(x), name)
+        pairs = [(title, maps[n]) for m in trained for title, maps in ((m, trained[m]), ("… destroyed", broken[m]))]
+        for ax, (title, m) in zip(line[1:], pairs, strict=True):
+            ax.imshow(m.flatten().argsort().argsort().view(m.shape) / (m.numel() - 1), cmap=RANKS.cmap, norm=RANKS.norm)
+            ax.set_title(title.replace(", ", ",\n") if n == 0 else "", fontsize=SIZE)
             ax.set_xticks([])
             ax.set_yticks([])
     bar = fig.colorbar(RANKS, ax=axes, shrink=0.7, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["lowest", "highest"], fontsize=SIZE)
     bar.set_label("rank of the cell", fontsize=SIZE)
     fig.set_label(
-        "Photos, and maps as ranks of their cells. The coarse CAM is bright on the object; with the last layer "
-        "destroyed, its pattern is another. The fine LayerCAM of an early layer outlines the object, nearly "
-        "as well with the last layer destroyed."
+        "Photos, and maps as ranks of their cells. The coarse CAM is bright on the object; with the classifier "
+        "destroyed, its pattern is another. The fine LayerCAM of an early layer outlines the object, nearly as well "
+        "with the classifier destroyed."
     )
     return fig
 
@@ -154,6 +164,11 @@ METHODS = {
     "edge filter": "edge filter",
     "noise": "noise",
 }
+
+
+def _stored(network: Mapping[str, Any], key: str, method: str) -> Any:
+    """CAM is stored as HiResCAM of the last layer, which it is up to a factor."""
+    return network[key]["HiResCAM, last layer" if method == "CAM" else method]
 
 
 def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -> Figure:
@@ -169,7 +184,9 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
         for ax, key in zip(axes, ("kept", "predicts"), strict=True):
             every = []
             for n, (name, mark) in enumerate(NETWORKS.items()):
-                values = result["networks"][name][key][method]
+                if method not in result["networks"][name][key] and method != "CAM":
+                    continue  # measured in one network only
+                values = _stored(result["networks"][name], key, method)
                 values = values["classifier"] if key == "kept" else values
                 ax.scatter(
                     values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=18, color=GRAY, alpha=0.3, lw=0
@@ -180,6 +197,7 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
     for ax, title in zip(axes, titles, strict=True):
         ax.axvline(0, color="black", lw=0.8)
         ax.set_xlim(-1.05, 1.05)
+        ax.set_xticks([-1, -0.5, 0, 0.5, 1])
         _plain(ax, title)
     axes[0].set_yticks(range(len(methods)), list(methods.values()))
     axes[0].invert_yaxis()
@@ -193,7 +211,7 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
 
 def candidates(picture: np.ndarray, maps: Mapping[str, Tensor]) -> Figure:
     """Wrong by intention: overlays that are each stretched to their own strongest cells."""
-    fig = Figure(figsize=(9.6, 3.5), layout="constrained", dpi=100)
+    fig = Figure(figsize=(8.4, 3.1), layout="constrained", dpi=100)
     for ax, (letter, m) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
         heat = camlib.upsample(m / m.flatten().quantile(0.98), picture.shape[:2])
         _panel(ax, camlib.overlay(picture, heat, limit=1), letter)
@@ -222,7 +240,7 @@ def one_of_each(data: shapes.Pictures) -> list[int]:
 def on_pictures(rows: Mapping[str, tuple[shapes.Pictures, Tensor]], alt: str) -> Figure:
     """Two lines for each network: a picture of each shape, and the map of its best class on it, on one scale."""
     five = one_of_each(next(iter(rows.values()))[0])
-    fig = Figure(figsize=(9, 3.3 * len(rows) + 0.2), layout="constrained", dpi=100)
+    fig = Figure(figsize=(7.6, 2.8 * len(rows) + 0.2), layout="constrained", dpi=100)
     axes = fig.subplots(2 * len(rows), len(five), squeeze=False)
     for n, (name, (data, maps)) in enumerate(rows.items()):
         limit = float(maps[five].abs().max())
@@ -246,7 +264,7 @@ def strips(
     """A panel for each title, a row of dots for each label, from 0 to 1."""
     most = max(len(rows) for rows in panels.values())
     fig = Figure(figsize=(10.5, 1.2 + 0.42 * most), layout="constrained", dpi=100)
-    axes = np.atleast_1d(fig.subplots(1, len(panels)))
+    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=len({tuple(rows) for rows in panels.values()}) == 1))
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         for level, values in enumerate(rows.values()):
             spread = 0.18 * np.tile([-1, 0, 1], len(values))[: len(values)]
@@ -337,3 +355,89 @@ def carton(result: Mapping[str, Any], classes: Sequence[str]) -> Figure:
         + ". All intervals lie above zero, and carton is first in each network."
     )
     return fig
+
+
+def cascade(rows: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> Figure:
+    """A row for each method, a column for each network: maps as ranks of their cells."""
+    fig = Figure(figsize=(10.5, 1.75 * len(rows) + 0.6), layout="constrained", dpi=100)
+    axes = fig.subplots(len(rows), len(names))
+    for line, (method, maps) in zip(axes, rows.items(), strict=True):
+        for ax, m in zip(line, maps, strict=True):
+            ax.imshow(m.flatten().argsort().argsort().view(m.shape) / (m.numel() - 1), cmap=RANKS.cmap, norm=RANKS.norm)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        line[0].set_ylabel(method, fontsize=SIZE)
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_title(name, fontsize=SIZE)
+    fig.suptitle("destroyed from the classifier down to …", fontsize=SIZE)
+    fig.set_label(
+        "Maps of a crocodile as ranks of their cells, from the trained network and from five that were destroyed down "
+        "to deeper layers. CAM and Grad-CAM differ from column to column. The animal's outline stays visible in the "
+        "LayerCAM until blocks are destroyed."
+    )
+    return fig
+
+
+STAGES = ["classifier", "conv_head", "blocks.6", "blocks.2", "conv_stem"]
+CASCADE = {
+    "CAM": "CAM",
+    "Grad-CAM, middle layer": "Grad-CAM,\nmiddle layer",
+    "LayerCAM, last layer": "LayerCAM,\nlast layer",
+    "LayerCAM, early layer": "LayerCAM,\nearly layer",
+    "edge filter": "edge filter",
+}
+
+
+def levels(network: Mapping[str, Any]) -> Figure:
+    """From evidence/randomisation.json: how much is left of each map, stage by stage."""
+    fig = Figure(figsize=(10.8, 3.7), layout="constrained", dpi=100)
+    words = []
+    for ax, (method, title) in zip(fig.subplots(1, len(CASCADE), sharey=True), CASCADE.items(), strict=True):
+        for n, stage in enumerate(STAGES):
+            values = _stored(network, "kept", method)[stage]
+            spread = np.linspace(-0.2, 0.2, len(values))
+            ax.scatter(n + spread, values, s=10, color=GRAY, alpha=0.4, lw=0)
+            ax.plot([n - 0.35, n + 0.35], [np.mean(values)] * 2, color=RED, lw=2.5)
+            words.append(f"{method} {stage} {np.mean(values):.1f}")
+        ax.axhline(np.mean(_stored(network, "unrelated", method)), color=BLUE, ls="--", lw=1.2)
+        ax.axhline(0, color="black", lw=0.6)
+        ax.set_title(title, fontsize=SIZE)
+        ax.set_xticks(range(len(STAGES)), STAGES, rotation=90, fontsize=SIZE)
+        ax.tick_params(axis="y", labelsize=SIZE)
+        ax.set_ylim(-1.05, 1.05)
+    fig.get_axes()[0].set_ylabel("rank correlation\nwith the true map", fontsize=SIZE)
+    fig.set_label(f"Dots and their means, by method and stage: {'; '.join(words)}.".replace("-0", "−0"))
+    return fig
+
+
+def all_methods(network: Mapping[str, Any]) -> Figure:
+    """From evidence/randomisation.json: both tests for each map of one network, as means."""
+    fig = Figure(figsize=(7.5, 5), layout="constrained", dpi=100)
+    ax = fig.subplots()
+    words = []
+    for method in network["predicts"]:
+        x, y = np.mean(_stored(network, "kept", method)["classifier"]), np.mean(network["predicts"][method])
+        ax.scatter(x, y, s=60, color=RED if "noise" in method or "edge" in method else GRAY)
+        label = {"HiResCAM, last layer": "CAM"}.get(method, method)
+        ax.annotate(label, (x, y), (6, 4), textcoords="offset points", fontsize=SIZE)
+        words.append(f"{label} {x:.2f}, {y:.2f}")
+    ax.set_xlabel("kept when the classifier is destroyed (rank correlation)", fontsize=SIZE)
+    ax.set_ylabel("predicts deletions on its own layer (correlation)", fontsize=SIZE)
+    ax.tick_params(labelsize=SIZE)
+    ax.grid(color="0.92")
+    ax.set_axisbelow(True)
+    fig.set_label("What each map keeps, and how well it predicts a deletion: " + "; ".join(words) + ".")
+    return fig
+
+
+def random_labels(result: Mapping[str, Any]) -> Figure:
+    """From evidence/random_labels.json: how alike maps are after true and after random labels."""
+    trainings = result["trainings"]
+    names = ["CAM", "LayerCAM", "activity"]
+    alike = {
+        "true and random labels": {m: [row["alike_random"][m] for row in trainings] for m in names},
+        "true labels, other start": {
+            m: [row["alike_true"][m] for row in trainings if row["alike_true"]] for m in names
+        },
+    }
+    return strips(alike, "mean rank correlation of two networks' maps; a dot for each pair of trainings")
