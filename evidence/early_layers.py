@@ -11,6 +11,7 @@ Run it from the repository, with the packages that evidence/lite.py names: pytho
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,44 @@ def _maps(clf: camlib.Classifier, x: Tensor, classes: list[int]) -> dict[str, tu
     }
 
 
+def findings(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What chapter 08 states."""
+
+    def ends(method: str, layers: Sequence[str]) -> str:
+        values = [network["mean"][layer][method] for network in found.values() for layer in layers]
+        return f"{min(values):.2f} to {max(values):.2f}"
+
+    def wins(better: str, worse: str, layers: Sequence[str]) -> str:
+        pairs = [
+            (np.mean(network["shares"][layer][better][i : i + 4]), np.mean(network["shares"][layer][worse][i : i + 4]))
+            for network in found.values()
+            for layer in layers
+            for i in range(0, 4 * MOSAICS, 4)
+        ]
+        return f"{sum(one > other for one, other in pairs)} of {len(pairs)}"
+
+    early, last = LAYERS[:3], LAYERS[-1:]
+    varied = f"{MOSAICS} mosaics of 4 out of {len(NAMES)} photos, {len(found)} networks"
+    return [
+        finding(
+            CHAPTER,
+            "At early layers, a gradient for each cell keeps more of the evidence in the class's quarter.",
+            f"{varied}, layers {', '.join(early)}",
+            f"HiResCAM {ends('hires_cam', early)}, LayerCAM {ends('layer_cam', early)}, Grad-CAM "
+            f"{ends('grad_cam', early)}; LayerCAM above Grad-CAM on {wins('layer_cam', 'grad_cam', early)}",
+            [ends("hires_cam", early), ends("layer_cam", early), ends("grad_cam", early)],
+        ),
+        finding(
+            CHAPTER,
+            "At the last layer, LayerCAM keeps less of the evidence in the class's quarter than Grad-CAM.",
+            f"{varied}, layer {last[0]}",
+            f"LayerCAM {ends('layer_cam', last)}, Grad-CAM {ends('grad_cam', last)}; Grad-CAM above LayerCAM on "
+            f"{wins('grad_cam', 'layer_cam', last)}",
+            [ends("layer_cam", last), ends("grad_cam", last)],
+        ),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT, help="where to store the result (default: beside the script)")
@@ -109,10 +148,6 @@ def main() -> None:
     sizes = {"lite0": 224, "lite1": 240, "lite2": 260}
     found = {name: study(clf, photos, sizes[name]) for name, clf in networks().items()}
     store(options.out, findings(found), photos=NAMES, networks=found)
-
-
-def findings(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return []
 
 
 if __name__ == "__main__":

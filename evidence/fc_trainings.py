@@ -21,7 +21,7 @@ Run it from the repository: python -m evidence.fc_trainings
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +147,82 @@ def study(net: nn.Module, test: shapes.Pictures, two: shapes.Pictures) -> dict[s
     }
 
 
-def ends(trainings: list[Mapping[str, Any]], key: str, method: str) -> tuple[float, float]:
-    """The smallest and the largest value over the trainings."""
+def ends(trainings: list[dict[str, Any]], key: str, method: str) -> str:
+    """The smallest and the largest value over the trainings, for example "0.70 to 0.81"."""
     values = [training[key][method] for training in trainings]
-    return min(values), max(values)
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def findings(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What chapter 08 states."""
+    n = len(trainings)
+    varied = f"{n} trainings: {n} seeds, half of them on one thread and half on two; 500 test pictures"
+    two = f"{n} trainings; 500 pictures with two shapes, both asked for"
+
+    def count(holds: Callable[[dict[str, Any]], bool]) -> str:
+        return f"{sum(map(holds, trainings))} of {n}"
+
+    sums = [t["sums"][name] for t in trainings for name in t["sums"]]
+    small = f"{sum(one['grad_cam'] < one['goal'] for one in sums)} of {len(sums)}"
+    parts = [one["grad_cam"] / one["goal"] for one in sums]
+    worst = [min(t["sums"], key=lambda name: t["sums"][name]["grad_cam"] / t["sums"][name]["goal"]) for t in trainings]
+    listed = ", ".join(f"{name} {worst.count(name)}" for name in shapes.SHAPES if name in worst)
+    first = count(lambda t: max(t["zeroed"], key=t["zeroed"].get) == "hires_cam")
+    zeroed = {m: ends(trainings, "zeroed", m) for m in (*METHODS, "activity")}
+    above = count(lambda t: t["pointing"]["grad_cam"] > t["pointing"]["hires_cam"])
+    better = count(lambda t: t["pointing"]["grad_cam_plus_plus"] > t["pointing"]["hires_cam"])
+    other = {m: ends(trainings, "other_class", m) for m in (*METHODS, "activity")}
+    wrong = count(lambda t: t["pairs"]["grad_cam_plus_plus"][1] > t["pairs"]["hires_cam"][1])
+    into = [
+        f"{min(v):.2f} to {max(v):.2f}"
+        for m in ("grad_cam_plus_plus", "hires_cam")
+        if (v := [t["pairs"][m][1] for t in trainings])
+    ]
+    return [
+        finding(
+            CHAPTER,
+            "On a network without GAP, the cells of Grad-CAM mostly add up to less than the logit minus the biases.",
+            f"{varied}; the mean of each class",
+            f"{small} classes; from {min(parts):.2f} to {max(parts):.2f} of it; the worst class: {listed}",
+            [
+                f"in {small} cases",
+                f"{min(parts):.2f} to {max(parts):.2f}",
+                f"the worst class in {worst.count('ring')} of {n}",
+            ],
+        ),
+        finding(
+            CHAPTER,
+            "HiResCAM predicts best how far the logit falls when one cell of the feature map is set to zero.",
+            f"{varied}, {ZEROED} of them, 64 cells each",
+            f"{first}; correlation HiResCAM {zeroed['hires_cam']}, Grad-CAM {zeroed['grad_cam']}, "
+            f"Grad-CAM++ {zeroed['grad_cam_plus_plus']}, LayerCAM {zeroed['layer_cam']}, "
+            f"XGrad-CAM {zeroed['xgrad_cam']}, activity {zeroed['activity']}",
+            [f"first in {first}", zeroed["hires_cam"], zeroed["grad_cam"], zeroed["xgrad_cam"]],
+        ),
+        finding(
+            CHAPTER,
+            "On pictures with one shape, Grad-CAM++ points into more boxes than HiResCAM.",
+            varied,
+            f"{better}; Grad-CAM++ {ends(trainings, 'pointing', 'grad_cam_plus_plus')}, "
+            f"HiResCAM {ends(trainings, 'pointing', 'hires_cam')}; Grad-CAM is above HiResCAM in {above}",
+            [f"ahead of HiResCAM in {better}"],
+        ),
+        finding(
+            CHAPTER,
+            "There, the Grad-CAM++ of another class points at the shape, too.",
+            varied,
+            f"Grad-CAM++ {other['grad_cam_plus_plus']}, LayerCAM {other['layer_cam']}, "
+            f"Grad-CAM {other['grad_cam']}, HiResCAM {other['hires_cam']}",
+            [other["grad_cam_plus_plus"], other["hires_cam"]],
+        ),
+        finding(
+            CHAPTER,
+            "On pictures with two shapes, Grad-CAM++ points at the shape of the other class more often than HiResCAM.",
+            two,
+            f"{wrong}; Grad-CAM++ {into[0]}, HiResCAM {into[1]}",
+            [f"less often in {wrong}", into[0], into[1]],
+        ),
+    ]
 
 
 def main() -> None:
@@ -180,10 +252,6 @@ def main() -> None:
         centre=share(inside(centre, test.boxes)),
         trainings=trainings,
     )
-
-
-def findings(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return []
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pytest
 from drawings import network as drawing
+from drawings.strips import rows, strips
 from matplotlib.colors import to_rgba
 
 import camlib
@@ -72,3 +73,13 @@ def test_the_strips_say_what_they_show_and_keep_clear_of_the_texts(cat):
         if "shown" in text.get_text():
             box = text.get_window_extent()
             assert any(b.x0 + 3 < box.x0 and box.x1 < b.x1 - 3 and b.y0 < box.y0 for b in boxes), "inside its lit box"
+
+
+def test_strips_have_a_dot_for_each_training():
+    trainings = [{"pointing": {"grad_cam": 0.1 * n, "hires_cam": 0.5}} for n in range(10)]
+    values = rows({"trainings": trainings}, "pointing", ("grad_cam", "hires_cam"))
+    fig = strips({"in the box": values}, here={"in the box": {"Grad-CAM": 0.3}}, lines={"in the box": (0.2, "chance")})
+    (ax,) = fig.axes
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [10, 1, 10]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Grad-CAM", "HiResCAM"]
+    assert "Grad-CAM 0.00 to 0.90, HiResCAM 0.50 to 0.50" in fig.get_label()

@@ -124,7 +124,7 @@ def _weight_mistake(answer: Any, A: Tensor, G: Tensor) -> str:
     if _same(maps, (right * A).sum(1), 1e-3):
         return ""
     if not torch.isfinite(maps).all():
-        return "There is a NaN: one channel of the first picture is zero in all cells, so you divide 0 by 0. Weight it 0."
+        return "There is a NaN, 0 / 0: one channel of the first picture is zero in all cells. Let its weight be 0."
     if _same(maps, (mean * A).sum(1)):
         return "That is Grad-CAM: its weights are mean(G), and its channels' sums are not those of G · A."
     if _same(maps, (G * A).sum(1)):

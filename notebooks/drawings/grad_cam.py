@@ -1,21 +1,19 @@
 """The figures of chapter 08."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from drawings.strips import strips
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 import camlib
 from camlib.plot import UNIT, mappable
 from camlib.shapes import SHAPES
+from drawings.strips import strips
 
 SIZE, WIDTH = 11, 10.5  # of the text, in points, and of a figure, in inches
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000")  # one per shape, told apart by all readers
-PRODUCT = "gradient × activation per cell"
 LARGER = 6  # how much larger a generated picture is drawn
 
 
@@ -40,31 +38,31 @@ def _panel(ax: Any, shown: np.ndarray, title: str, heat: Tensor | None = None, l
     ax.set_axis_off()
 
 
-def _frame(ax: Any, box: Tensor, scale: int = LARGER) -> None:
-    left, top, right, bottom = (scale * edge - 0.5 for edge in box.tolist())
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", lw=1.6))
-
-
 def _bar(fig: Figure, axes: Any, limit: float, unit: str, location: str = "bottom", **options: Any) -> None:
     bar = fig.colorbar(mappable(limit), ax=axes, location=location, **{"pad": 0.03, "aspect": 30} | options)
     bar.set_label(unit, fontsize=SIZE)
     bar.ax.tick_params(labelsize=SIZE)
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "−").replace("Grad−CAM", "Grad-CAM")
+def _board(fig: Figure, ax: Any, bar: Any, values: Tensor, title: str, **options: Any) -> None:
+    """The cells (h, w) of a map, and their colour bar in an axis of its own."""
+    drawn = ax.imshow(values.numpy(), **options)
+    ax.set_title(title, fontsize=SIZE)
+    ax.set_axis_off()
+    fig.colorbar(drawn, cax=bar, orientation="horizontal")
+    bar.tick_params(labelsize=SIZE)
 
 
 def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
     """What the network saw, the CAM, Grad-CAM times the number of cells, and their difference, on one scale."""
     limit = float(cam.abs().max())
-    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.9), layout="constrained", dpi=100)
     axes = fig.subplots(1, 4)
     heats = (None, cam, scaled, scaled - cam)
-    titles = ("what the network saw", "CAM, from the weights", "49 · Grad-CAM,\nfrom a gradient", "their difference")
+    titles = ("what the network saw", "CAM,\nfrom the weights", "49 · Grad-CAM,\nfrom a gradient", "their difference")
     for ax, heat, title in zip(axes, heats, titles, strict=True):
         _panel(ax, window(exp), title, heat, limit)
-    _bar(fig, list(axes[1:]), limit, UNIT, shrink=0.6)
+    _bar(fig, list(axes), limit, UNIT, shrink=0.6)
     fig.set_label(
         "A cup of espresso, its class activation map, 49 times its Grad-CAM, and the difference of the two. The two "
         "maps are the same, red on the coffee; the difference is empty."
@@ -74,24 +72,21 @@ def same_map(exp: camlib.Explanation, cam: Tensor, scaled: Tensor) -> Figure:
 
 def one_channel(image: Tensor, channel: Tensor, gradient: Tensor, title: str) -> Figure:
     """A picture, one channel (h, w) of its feature map, the gradient of the logit by it, and the gradient's mean."""
-    fig = Figure(figsize=(WIDTH, 3.4), layout="constrained", dpi=100)
-    axes = fig.subplots(1, 4)
-    _panel(axes[0], picture(image), title)
+    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
+    axes = fig.subplots(2, 4, height_ratios=(24, 1))
+    _panel(axes[0, 0], picture(image), title)
+    axes[1, 0].set_axis_off()
     limit = float(gradient.abs().max())
     signed = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
     shown = [
-        (channel, {"cmap": "cividis"}, "one channel"),
-        (gradient, signed, "its gradient"),
-        (gradient.mean().expand(gradient.shape), signed, "the mean of its gradient"),
+        (channel, {"cmap": "cividis"}, "one channel", "activation"),
+        (gradient, signed, "its gradient", "logits per unit"),
+        (gradient.mean().expand(gradient.shape), signed, "the mean of its gradient", "logits per unit"),
     ]
-    for ax, (values, options, name) in zip(axes[1:], shown, strict=True):
-        ax.imshow(values.numpy(), **options)
-        ax.set_title(name, fontsize=SIZE)
-        ax.set_axis_off()
-    for ax, unit in ((axes[1:2], "activation"), (axes[2:], "logits per unit of activation")):
-        bar = fig.colorbar(ax[0].images[0], ax=list(ax), location="bottom", pad=0.03, aspect=20, shrink=0.8)
-        bar.set_label(unit, fontsize=SIZE)
-        bar.ax.tick_params(labelsize=SIZE)
+    for (ax, bar), (values, options, name, unit) in zip(axes.T[1:], shown, strict=True):
+        _board(fig, ax, bar, values, name, **options)
+        bar.locator_params(nbins=3)
+        bar.set_xlabel(unit, fontsize=SIZE)
     fig.set_label(
         f"A generated picture, {title}; one channel of its feature map, bright at the shape; the gradient of the logit "
         "by this channel, red in some of the 8 by 8 cells and blue in others; and its mean, one pale colour everywhere."
@@ -108,7 +103,7 @@ def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
         ax.plot(ends, ends, color="0.6", lw=1)
         for n, (name, colour) in enumerate(zip(SHAPES, COLOURS, strict=True)):
             ax.scatter(goal[named == n], values[named == n], s=12, color=colour, label=name, alpha=0.7, lw=0)
-        ax.set_title(f"{title}: misses by up to {float((values - goal).abs().max()):.1f}", fontsize=SIZE + 1)
+        ax.set_title(f"{title}: off by up to {float((values - goal).abs().max()):.1f}", fontsize=SIZE + 1)
         ax.set_xlabel("logit − biases", fontsize=SIZE)
         ax.tick_params(labelsize=SIZE)
         ax.spines[["top", "right"]].set_visible(False)
@@ -125,7 +120,9 @@ def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
 
 def missing(result: Mapping[str, Any]) -> Figure:
     """From evidence/fc_trainings.json: which part of the logit Grad-CAM's cells sum to, by class, in each training."""
-    parts = {name: [t["sums"][name]["grad_cam"] / t["sums"][name]["goal"] for t in result["trainings"]] for name in SHAPES}
+    parts = {
+        name: [t["sums"][name]["grad_cam"] / t["sums"][name]["goal"] for t in result["trainings"]] for name in SHAPES
+    }
     low, high = min(map(min, parts.values())), max(map(max, parts.values()))
     title = "sum of Grad-CAM, as a part of the logit − biases (mean over a class)"
     return strips({title: parts}, lines={title: (1, "HiResCAM")}, limits=(min(0, low - 0.1), max(1.1, high + 0.1)))
@@ -133,17 +130,15 @@ def missing(result: Mapping[str, Any]) -> Figure:
 
 def deletion(image: Tensor, falls: Tensor, maps: Mapping[str, Tensor], agrees: Mapping[str, float]) -> Figure:
     """A picture, how far the logit falls when each cell is set to zero, and maps, each as a board on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.3), layout="constrained", dpi=100)
-    axes = fig.subplots(1, 2 + len(maps))
-    _panel(axes[0], picture(image), "the picture")
+    fig = Figure(figsize=(WIDTH, 2.9), layout="constrained", dpi=100)
+    axes = fig.subplots(2, 2 + len(maps), height_ratios=(20, 1))
+    _panel(axes[0, 0], picture(image), "the picture")
+    axes[1, 0].set_axis_off()
     titles = ["fall of the logit", *(f"{name}\ncorrelation {agrees[name]:.2f}" for name in maps)]
-    for ax, values, title in zip(axes[1:], (falls, *maps.values()), titles, strict=True):
+    for (ax, bar), values, title in zip(axes.T[1:], (falls, *maps.values()), titles, strict=True):
         limit = float(values.abs().max())
-        drawn = ax.imshow(values.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit)
-        ax.set_title(_minus(title), fontsize=SIZE)
-        ax.set_axis_off()
-        bar = fig.colorbar(drawn, ax=ax, location="bottom", pad=0.03, aspect=14, ticks=[-limit, 0, limit], format="%.2g")
-        bar.ax.tick_params(labelsize=SIZE)
+        _board(fig, ax, bar, values, title, cmap="coolwarm", vmin=-limit, vmax=limit)
+        bar.set_xticks([-limit, 0, limit], [f"{end:.2g}".replace("-", "−") for end in (-limit, 0, limit)])
     listed = ", ".join(f"{name} {agrees[name]:.2f}" for name in maps)
     fig.set_label(
         "A generated picture and boards of 8 by 8 cells, each on a scale of its own: how far the logit falls when a "
@@ -161,7 +156,7 @@ def probability(exp: camlib.Explanation, logit: Tensor, p: Tensor, contrast: Ten
         (p, float(p.abs().max()), "the probability,\nown scale", "probability per cell"),
         (contrast, float(contrast.abs().max()), f"the logit, minus that\nof {rival}", "logits per cell"),
     ]
-    fig = Figure(figsize=(WIDTH, 3.7), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 4.0), layout="constrained", dpi=100)
     for ax, (heat, scale, title, unit) in zip(fig.subplots(1, 4), shown, strict=True):
         _panel(ax, window(exp), title, heat, scale)
         _bar(fig, ax, scale, unit, aspect=14)
@@ -190,41 +185,22 @@ def layers(photo: np.ndarray, maps: Mapping[str, Mapping[str, Tensor]], edges: T
     fig.suptitle("espresso, each map on its own scale", fontsize=SIZE + 1)
     fig.set_label(
         "A mosaic of cat, espresso, photographer and rocket, with maps of espresso from two layers. From the early "
-        "layer, Grad-CAM draws outlines in all four quarters; LayerCAM and HiResCAM are strongest in the quarter of the "
-        "espresso, with speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
-        "LayerCAM is red in all quarters. An edge filter shows much the same outlines as Grad-CAM's early layer."
+        "layer, Grad-CAM is red and blue in all four quarters; LayerCAM and HiResCAM are strongest at the rim of the "
+        "cup, with faint speckles elsewhere. From the last layer, Grad-CAM and HiResCAM are red on the cup only, and "
+        "LayerCAM is red in all quarters, too. An edge filter shows the outlines of all four photos."
     )
     return fig
 
 
 def recipe(exp: camlib.Explanation, maps: Mapping[str, Tensor]) -> Figure:
     """Maps over the photo, each on its own scale."""
-    fig = Figure(figsize=(WIDTH, 3.2), layout="constrained", dpi=100)
+    fig = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=100)
     for ax, (title, heat) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
-        _panel(ax, window(exp), title, heat)
+        _panel(ax, window(exp), title, heat, None if heat.isfinite().any() else 1)
     fig.suptitle("giant panda, each map on its own scale", fontsize=SIZE + 1)
     fig.set_label(
         "Four maps of giant panda on a panda. The recipe on the network as trained: red on the animal. The recipe on "
-        "the surer network: empty. The same map before negative cells are removed: blue on the animal. The map of the "
-        "logit: red on the animal."
+        "the surer network: no colour at all, the photo is pale. The same map with its negative cells: blue on the "
+        "animal. The map of the logit: red on the animal."
     )
     return fig
-
-
-def on_boxes(images: Tensor, boxes: Tensor, names: Sequence[str], maps: Mapping[str, Tensor]) -> Figure:
-    """A row of pictures with their boxes, and a row for each method's maps (n, h, w), each on its own scale."""
-    fig = Figure(figsize=(WIDTH, 2.2 * (1 + len(maps))), layout="constrained", dpi=100)
-    axes = fig.subplots(1 + len(maps), len(images))
-    for column, image in enumerate(images):
-        shown = picture(image)
-        _panel(axes[0, column], shown, names[column])
-        for row, (method, heats) in enumerate(maps.items(), 1):
-            _panel(axes[row, column], shown, method if column == 0 else "", heats[column])
-        for ax in axes[:, column]:
-            _frame(ax, boxes[column])
-    fig.set_label(
-        f"{len(images)} generated pictures, named {', '.join(names)}, with a white box around each shape, and below "
-        f"them {' and '.join(maps)}, each on its own scale: most are red in the box or near it."
-    )
-    return fig
-

@@ -18,19 +18,22 @@ NAMES = {
 }
 
 
-def rows(result: Mapping[str, Any], key: str, methods: Sequence[str] = tuple(NAMES)) -> dict[str, list[float]]:
+def rows(
+    result: Mapping[str, Any], key: str, methods: Sequence[str] = tuple(NAMES), part: int | None = None
+) -> dict[str, list[float]]:
     """From evidence/fc_trainings.json: for each method's name, the number of each training.
 
-    key: "pointing", "other_class" or "zeroed".
+    key: "pointing", "other_class", "zeroed" or, with a part, "pairs": 0 for the right shape's box, 1 for the other's.
     """
-    return {NAMES[method]: [training[key][method] for training in result["trainings"]] for method in methods}
+    found = {method: [training[key][method] for training in result["trainings"]] for method in methods}
+    return {NAMES[m]: values if part is None else [value[part] for value in values] for m, values in found.items()}
 
 
 def strips(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     here: Mapping[str, Mapping[str, float]] | None = None,
     lines: Mapping[str, tuple[float, str]] | None = None,
-    limits: tuple[float, float] = (0, 1),
+    limits: tuple[float, float] = (0, 1.04),
 ) -> Figure:
     """A panel for each title: a row of gray dots for each label, one dot for each training.
 
@@ -53,6 +56,8 @@ def strips(
         ax.set_yticks(range(len(strip)), list(strip))
         ax.set_ylim(len(strip) - 0.5, -0.95 if title in lines else -0.5)
         ax.set_xlim(*limits)
+        if len(panels) > 2:
+            ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.set_title(title, fontsize=SIZE + 1)
         ax.tick_params(labelsize=SIZE)
         ax.grid(axis="x", color="0.9")
@@ -65,4 +70,4 @@ def strips(
 def _in_words(title: str, strip: Mapping[str, Sequence[float]]) -> str:
     count = len(next(iter(strip.values())))
     ranges = ", ".join(f"{label} {min(values):.2f} to {max(values):.2f}" for label, values in strip.items())
-    return f"{title}, a dot for each of {count} trainings: {ranges}.".replace("-0", "−0")
+    return f"{title.replace(chr(10), ' ')}, a dot for each of {count} trainings: {ranges}.".replace("-0", "−0")
