@@ -1,11 +1,15 @@
 """Chapter 10's checks name the mistake, accept every right form, and the folded solutions pass."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from checks import sanity as check
+from drawings import sanity as draw
 from scipy import stats
 
+import camlib
 from camlib import sanity
 from tests.checks.solutions import solutions
 
@@ -222,3 +226,16 @@ def logits_only(logit, x, cells, size):
 )
 def test_covered(function, says):
     assert says in check.covered(function)
+
+
+def test_solutions_pass(capsys, monkeypatch):
+    """The second one also covers a photo, so it needs a network, an input and a map: small ones here."""
+    monkeypatch.setattr(camlib, "show", lambda fig, alt=None: None)
+    x = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    clf = SimpleNamespace(module=lambda y: y.mean((2, 3)))
+    names = {"torch": torch, "camlib": camlib, "check": check, "draw": draw, "clf": clf, "x": x}
+    names |= {"best": SimpleNamespace(index=1), "m": torch.rand(7, 7)}
+    for code in solutions("10_sanity"):
+        exec(code, names)
+    assert capsys.readouterr().out.count("Right: ") == 3
+    assert names["by_size"][32].sum() == pytest.approx(float(x[0, 1].mean()), rel=1e-4), "the squares tile the input"
