@@ -83,8 +83,8 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "A network that learned random labels by heart still has features that are active on the shape.",
             f"{len(rows)} trainings each, 200 new pictures; strongest point on the shape",
             f"activity {places['random']['activity']}, CAM {places['random']['CAM']}; after true labels "
-            f"{places['true']['activity']} and {places['true']['CAM']}; accuracy on what it was taught {span(learned)}, "
-            f"on new pictures {span(new)}",
+            f"{places['true']['activity']} and {places['true']['CAM']}; accuracy on what it was taught "
+            f"{span(learned)}, on new pictures {span(new)}",
             [places["random"]["activity"], places["random"]["CAM"]],
         ),
     ]

@@ -218,7 +218,8 @@ def findings(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "On a middle layer, Grad-CAM passes and predicts little of its own layer's deletions; HiResCAM does both.",
             "Lite0, 12 photos, 10 shuffles; mean correlations",
             f"Grad-CAM keeps {mean(lite0['kept'][grad]['classifier']):.2f}, deletions "
-            f"{mean(lite0['predicts'][grad]):.2f}; HiResCAM keeps {mean(lite0['kept'][hires]['classifier']) + 0.0:.2f}, deletions "
+            f"{mean(lite0['predicts'][grad]):.2f}; HiResCAM keeps "
+            f"{mean(lite0['kept'][hires]['classifier']):.2f}, deletions "
             f"{mean(lite0['predicts'][hires]):.2f}",
             [f"{mean(lite0['predicts'][grad]):.2f}", f"{mean(lite0['predicts'][hires]):.2f}"],
         ),

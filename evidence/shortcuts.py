@@ -202,7 +202,8 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             varied,
             f"within 16 pixels: cheat {span(corner['corner_16'][1])}, honest network {span(corner['corner_16'][0])}; "
             f"on the painted 10: cheat {span(corner['corner_10'][1])}, honest {span(corner['corner_10'][0])}; accuracy "
-            "of the cheat with the corner {}, without {}, with a random one {}".format(*accuracies("corner")),
+            "of the cheat with the corner {}, without {}, with a random one {}".format(*accuracies("corner"))
+            + f", whose class it names in {span(of('corner', 'follows'))}",
             [span(corner["corner_16"][1]), span(of("corner", "accuracy", "none"))],
         ),
         finding(
@@ -211,7 +212,7 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             varied,
             "accuracy {}, {} and {}; ".format(*accuracies("fixed"))
             + f"peak within 16 pixels {span(corner['corner_16'][2])}, on the shape {span(of('fixed', 'pointing'))}",
-            [f"above {min(of('fixed', 'accuracy', 'random')):.2f}"[:10]],
+            [span(of("fixed", "accuracy", "random"))],
         ),
         finding(
             CHAPTER,
