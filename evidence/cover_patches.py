@@ -126,6 +126,7 @@ def findings(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     def of(key: str, size: int) -> list[float]:
         return [row[key] for row in every if row["size"] == size]
 
+    by_network = [f"{median(row['cam'] for row in part):.2f} in {name.capitalize()}" for name, part in rows.items()]
     medians = {key: [f"{median(of(key, size)):.2f}" for size in SIZES] for key in ("cam", "centre", "activity")}
     cases = f"{len(rows['lite0']) // len(SIZES) // len(FILLS)} photos, {len(rows)} networks, gray and blurred"
     low, high = min(row["cam"] for row in every), max(row["cam"] for row in every)
@@ -136,16 +137,19 @@ def findings(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             CHAPTER,
             "The map predicts only loosely how far the logit falls when a patch of the photo is covered.",
             f"{cases}, 32, 64 and 96 pixels: {len(every)} boards",
-            "median correlation over the cells {} at 32 pixels, {} at 64, {} at 96; ".format(*medians["cam"])
+            f"median correlation over the cells {', '.join(by_network)}; "
+            + "{} at 32 pixels, {} at 64, {} at 96; ".format(*medians["cam"])
             + f"single boards {low:.2f} to {high:.2f}",
-            ["{} at 32 pixels, {} at 64 and {} at 96".format(*medians["cam"]), f"from {low:.2f} to {high:.2f}"],
+            [", ".join(by_network[:-1]) + " and " + by_network[-1], f"from {low:.2f} to {high:.2f}"],
         ),
         finding(
             CHAPTER,
-            "Mostly, it predicts this better than a blob in the middle, or than the sum of all channels.",
+            "It predicts this somewhat better than a blob in the middle, or than the sum of all channels.",
             f"the same {len(every)} boards",
-            f"better than the blob on {wins['centre']} of {len(every)}, than the sum on {wins['activity']}; medians of "
-            "the blob {}, {} and {}, of the sum {}, {} and {}".format(*medians["centre"], *medians["activity"]),
+            f"better than the blob on {wins['centre']} of {len(every)}, than the sum on {wins['activity']}; medians "
+            "by size of the blob {}, {} and {}, of the sum {}, {} and {}".format(
+                *medians["centre"], *medians["activity"]
+            ),
             [f"on {wins['centre']} of {len(every)}"],
         ),
         finding(
