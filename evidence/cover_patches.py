@@ -136,21 +136,21 @@ def findings(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         finding(
             CHAPTER,
             "The map predicts only loosely how far the logit falls when a patch of the photo is covered.",
-            f"{cases}, 32, 64 and 96 pixels: {len(every)} boards",
+            f"{cases}, 32, 64 and 96 pixels: {len(every)} cases",
             f"median correlation over the cells {', '.join(by_network)}; "
             + "{} at 32 pixels, {} at 64, {} at 96; ".format(*medians["cam"])
-            + f"single boards {low:.2f} to {high:.2f}",
+            + f"single cases {low:.2f} to {high:.2f}",
             [", ".join(by_network[:-1]) + " and " + by_network[-1], f"from {low:.2f} to {high:.2f}"],
         ),
         finding(
             CHAPTER,
             "It predicts this somewhat better than a blob in the middle, or than the sum of all channels.",
-            f"the same {len(every)} boards",
-            f"better than the blob on {wins['centre']} of {len(every)}, than the sum on {wins['activity']}; medians "
+            f"the same {len(every)} cases",
+            f"better than the blob in {wins['centre']} of {len(every)}, than the sum in {wins['activity']}; medians "
             "by size of the blob {}, {} and {}, of the sum {}, {} and {}".format(
                 *medians["centre"], *medians["activity"]
             ),
-            [f"on {wins['centre']} of {len(every)}"],
+            [f"in {wins['centre']} of {len(every)} cases"],
         ),
         finding(
             CHAPTER,

@@ -193,9 +193,10 @@ def findings(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             CHAPTER,
             "LayerCAM on the last layer stays alike and predicts deletions well; noise changes and predicts nothing.",
             twelve,
-            f"LayerCAM keeps {span(kept(last))}, deletion {span(predicts(last))}; noise keeps {span(kept('noise'))}, "
+            f"LayerCAM keeps {span(kept(last))}, deletion {span(predicts(last))}; sum of the channels, deletion "
+            f"{span(predicts('activity, last layer'))}; noise keeps {span(kept('noise'))}, "
             f"deletion {span(predicts('noise'))}",
-            [span(kept(last)), span(predicts(last))],
+            [span(kept(last)), span(predicts(last)), span(predicts("activity, last layer"))],
         ),
         finding(
             CHAPTER,

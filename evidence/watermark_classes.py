@@ -149,7 +149,7 @@ def findings(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             "12 photos, 3 networks, half opacity",
             f"the same on {sum(same['chinese'])} of {12 * len(results)}, with Latin letters on {sum(same['latin'])}; "
             f"carton is first on {sum(r['ranks'][2].count(1) for r in results.values())}",
-            [f"on {sum(same['chinese'])} of {12 * len(results)}"],
+            [f"in {sum(same['chinese'])} of {12 * len(results)} cases"],
         ),
     ]
 

@@ -115,12 +115,20 @@ def predicted(result: Mapping[str, Any]) -> Figure:
     axes[0].set_yticks(range(len(settings)), [f"{size} pixels, {fill}" for size, fill in settings])
     axes[0].invert_yaxis()
     axes[1].set_xlabel("correlation over the cells with the fall of the logit (red: median)", fontsize=SIZE)
+    _legend(fig, axes[0], list(NETWORKS))
     fig.set_label(
         "Dots for twelve photos in three networks: correlations scatter from below zero to 0.9. Medians: "
         + "; ".join(words).replace("-0", "−0")
         + "."
     )
     return fig
+
+
+def _legend(fig: Figure, ax: Any, names: Sequence[str]) -> None:
+    """Which mark is which network."""
+    for name in names:
+        ax.scatter([], [], marker=NETWORKS[name], color=GRAY, label=name.capitalize())
+    fig.legend(loc="outside right center", fontsize=SIZE, frameon=False)
 
 
 def unprepared(x: Tensor) -> np.ndarray:
@@ -160,6 +168,7 @@ METHODS = {
     "CAM": "CAM",
     "HiResCAM, early layer": "HiResCAM, early",
     "LayerCAM, last layer": "LayerCAM, last",
+    "activity, last layer": "activity, last",
     "LayerCAM, early layer": "LayerCAM, early",
     "edge filter": "edge filter",
     "noise": "noise",
@@ -171,7 +180,15 @@ def _stored(network: Mapping[str, Any], key: str, method: str) -> Any:
     return network[key]["HiResCAM, last layer" if method == "CAM" else method]
 
 
-def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -> Figure:
+ALL = {
+    f"{method}, {layer} layer": f"{method}, {layer}"
+    for layer in ("last", "middle", "early")
+    for method in ("LayerCAM", "HiResCAM", "Grad-CAM", "activity")
+    if (method, layer) not in (("HiResCAM", "last"), ("Grad-CAM", "last"))
+}
+
+
+def two_tests(networks: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -> Figure:
     """From evidence/randomisation.json: how much each map keeps of itself, and how well it predicts a deletion."""
     fig = Figure(figsize=(10.5, 0.9 + 0.5 * len(methods)), layout="constrained", dpi=100)
     axes = fig.subplots(1, 2, sharey=True)
@@ -183,14 +200,13 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
     for level, (method, label) in enumerate(methods.items()):
         for ax, key in zip(axes, ("kept", "predicts"), strict=True):
             every = []
-            for n, (name, mark) in enumerate(NETWORKS.items()):
-                if method not in result["networks"][name][key] and method != "CAM":
+            for name, network in networks.items():
+                if method not in network[key] and method != "CAM":
                     continue  # measured in one network only
-                values = _stored(result["networks"][name], key, method)
+                values = _stored(network, key, method)
                 values = values["classifier"] if key == "kept" else values
-                ax.scatter(
-                    values, [level + 0.22 * (n - 1)] * len(values), marker=mark, s=18, color=GRAY, alpha=0.3, lw=0
-                )
+                heights = [level + 0.22 * (list(NETWORKS).index(name) - 1)] * len(values)
+                ax.scatter(values, heights, marker=NETWORKS[name], s=18, color=GRAY, alpha=0.3, lw=0)
                 every += values
             ax.plot([np.mean(every)] * 2, [level - 0.38, level + 0.38], color=RED, lw=2.5)
             words.append(f"{label} {np.mean(every):.2f}")
@@ -201,10 +217,12 @@ def two_tests(result: Mapping[str, Any], methods: Mapping[str, str] = METHODS) -
         _plain(ax, title)
     axes[0].set_yticks(range(len(methods)), list(methods.values()))
     axes[0].invert_yaxis()
-    fig.supxlabel("a dot for each photo, network (and seed); red: mean", fontsize=SIZE)
+    fig.supxlabel("a dot for each photo and network (left: and shuffle); red: mean", fontsize=SIZE)
+    if len(networks) > 1:
+        _legend(fig, axes[0], list(networks))
     fig.set_label(
         f"Left, means: {', '.join(words[::2])}. Right: {', '.join(words[1::2])}.".replace("-0", "−0")
-        + " Single dots of CAM scatter from −0.9 to 0.9 on the left."
+        + " Single dots of CAM scatter from −0.9 to 1.0 on the left."
     )
     return fig
 
@@ -411,23 +429,8 @@ def levels(network: Mapping[str, Any]) -> Figure:
 
 
 def all_methods(network: Mapping[str, Any]) -> Figure:
-    """From evidence/randomisation.json: both tests for each map of one network, as means."""
-    fig = Figure(figsize=(7.5, 5), layout="constrained", dpi=100)
-    ax = fig.subplots()
-    words = []
-    for method in network["predicts"]:
-        x, y = np.mean(_stored(network, "kept", method)["classifier"]), np.mean(network["predicts"][method])
-        ax.scatter(x, y, s=60, color=RED if "noise" in method or "edge" in method else GRAY)
-        label = {"HiResCAM, last layer": "CAM"}.get(method, method)
-        ax.annotate(label, (x, y), (6, 4), textcoords="offset points", fontsize=SIZE)
-        words.append(f"{label} {x:.2f}, {y:.2f}")
-    ax.set_xlabel("kept when the classifier is destroyed (rank correlation)", fontsize=SIZE)
-    ax.set_ylabel("predicts deletions on its own layer (correlation)", fontsize=SIZE)
-    ax.tick_params(labelsize=SIZE)
-    ax.grid(color="0.92")
-    ax.set_axisbelow(True)
-    fig.set_label("What each map keeps, and how well it predicts a deletion: " + "; ".join(words) + ".")
-    return fig
+    """From evidence/randomisation.json: both tests for each map of Lite0."""
+    return two_tests({"lite0": network}, {"CAM": "CAM", **ALL, "edge filter": "edge filter", "noise": "noise"})
 
 
 def random_labels(result: Mapping[str, Any]) -> Figure:
