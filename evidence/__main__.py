@@ -16,7 +16,7 @@ from evidence import findings
 
 HERE = Path(__file__).parent
 NOT_SCRIPTS = {"__init__", "__main__", "findings", "lite"}
-SHARED_NETWORKS = {"frozen_layer", "frozen_beside_others"}  # they train the same ones: --weights keeps them
+SHARED_NETWORKS = {"frozen_layer", "frozen_beside_others", "held_gates"}  # trained once: --weights keeps them
 KEEP_ROWS = {"frozen_breadth", "frozen_beside_others"}  # unless they are told to measure all of them again
 
 

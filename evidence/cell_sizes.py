@@ -7,7 +7,10 @@ Changes, one at a time, on each of the twelve photos. The class is the best one 
 - More around it: the whole photo at the scale of the crop, which is cut from the photo at 256 pixels.
 - Larger objects or more cells? Two controls take these apart. More cells, objects as large as in the usual crop: the
   crop and its mirror images as one picture of 448 pixels, or four copies of it. Larger objects, as many cells as usual:
-  the four quarters of the crop of 448 pixels, each an input of 224, and the mean of their logits.
+  the four quarters of the crop of 448 pixels, each an input of 224, and the mean of their logits. Both once more at
+  half the scale: the crop of 112 pixels and its mirror images; the quarters of the usual crop, each an input of 112.
+- The class: the best one of a crop may lose in any other crop, just because it was chosen there. So also the best class
+  of the crop of 448 pixels, in the usual one.
 - The border: the convolutions put zeros around their input, so the cells at the border differ from the others. The same
   crops in a network that puts a mirror image there instead, or copies of the outermost pixels. This is another network.
 
@@ -36,7 +39,8 @@ LARGER, SMALLER = (320, 448, 672), (192, 160, 128)
 SAME_SCALE = 256  # the crop of 224 is cut from the photo at 256 pixels on its shorter side
 PADDINGS = ("reflect", "replicate")
 SURE = 0.9
-ABSENT = ("football helmet", "flatworm", "American black bear", "academic gown")  # best classes that no photo shows
+# Best classes that no photo shows:
+ABSENT = ("football helmet", "flatworm", "American black bear", "academic gown", "daisy")
 DIVE = "notebooks/deep_dives/every_cell_a_classifier.ipynb"
 CHAPTER = "notebooks/04_einsum_cam.ipynb"
 
@@ -70,6 +74,17 @@ def surest(exp: camlib.Explanation) -> Tensor:
     return (exp.maps + exp.bias[:, None, None]).softmax(0).amax((1, 2))
 
 
+def mirrored(x: Tensor) -> Tensor:
+    """An input beside and above its mirror images: (B, 3, H, W) -> (B, 3, 2 H, 2 W)."""
+    x = torch.cat([x, x.flip(3)], 3)
+    return torch.cat([x, x.flip(2)], 2)
+
+
+def quarters(x: Tensor) -> Tensor:
+    """The four quarters of one input: (1, 3, H, W) -> (4, 3, H / 2, W / 2)."""
+    return torch.cat([part for rows in x.chunk(2, 2) for part in rows.chunk(2, 3)])
+
+
 @torch.no_grad()
 def study(clf: camlib.Classifier, others: dict[str, nn.Module], path: Path) -> dict[str, Any]:
     """The logit of one class under each change, and probabilities in the surest cells."""
@@ -100,13 +115,19 @@ def study(clf: camlib.Classifier, others: dict[str, nn.Module], path: Path) -> d
     for size in SMALLER:
         row[f"smaller_{size}"] = camlib.explain(clf, photo, sizes=size).logits[k].item()
 
-    x, large = (clf.preprocess(photo, clf.view(photo, size=size)) for size in (224, 448))
-    mirrored = torch.cat([x, x.flip(3)], 3)
-    mirrored = torch.cat([mirrored, mirrored.flip(2)], 2)
-    quarters = torch.cat([large[..., top : top + 224, left : left + 224] for top in (0, 224) for left in (0, 224)])
-    row["mirrored"] = clf.module(mirrored)[0, k].item()
+    small, x, large = (clf.preprocess(photo, clf.view(photo, size=size)) for size in (112, 224, 448))
+    row["mirrored"] = clf.module(mirrored(x))[0, k].item()
     row["copies"] = clf.module(x.tile(1, 1, 2, 2))[0, k].item()
-    row["quarters"] = clf.module(quarters)[:, k].mean().item()
+    row["quarters"] = clf.module(quarters(large))[:, k].mean().item()
+    row["half"] = clf.module(small)[0, k].item()
+    row["half_mirrored"] = clf.module(mirrored(small))[0, k].item()
+    row["half_quarters"] = clf.module(quarters(x))[:, k].mean().item()
+    best = int(clf.module(large).argmax())
+    row["best_of_448"], row["best_of_448_usual"] = (clf.module(view)[0, best].item() for view in (large, x))
+    cells = usual.maps[k]
+    inner = cells[1:-1, 1:-1]
+    row["inner_cells"] = inner.mean().item()
+    row["border_cells"] = ((cells.sum() - inner.sum()) / (cells.numel() - inner.numel())).item()
     for mode, module in others.items():
         row[f"{mode}_usual"], row[f"{mode}_448"] = (module(view)[0, k].item() for view in (x, large))
     return {key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()}
@@ -132,6 +153,9 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     usual = sum(row["usual_surest_cell"] > SURE for row in rows)
     absent = sum(row["class"] in ABSENT for row in sure)
     reflect, replicate = (lower(rows, f"{mode}_448", f"{mode}_usual") for mode in PADDINGS)
+    half = f"{at('half')} to {at('half_mirrored')}, {lower(rows, 'half_mirrored', 'half')} of {n}"
+    other_class = lower(rows, "best_of_448", "best_of_448_usual")
+    border = lower(rows, "border_cells", "inner_cells")
     smaller = ", ".join(f"{at(f'smaller_{size}')} at {size}" for size in SMALLER)
     return [
         finding(
@@ -145,8 +169,9 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         finding(
             DIVE,
             "The same crop shown larger: the logit of the best class falls.",
-            f"{n} photos, three sizes",
-            f"{falls} of {n * len(LARGER)}; shown smaller, its mean rises: {smaller}",
+            f"{n} photos, three sizes; at 448 also the class that is best there",
+            f"{falls} of {n * len(LARGER)}; the class that is best at 448: {other_class} of {n}; "
+            f"shown smaller, its mean rises: {smaller}",
             [f"in {falls} of {n * len(LARGER)} cases"],
         ),
         finding(
@@ -159,9 +184,9 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         finding(
             DIVE,
             "More cells lower the logit, even where no object is larger.",
-            f"{n} photos; the crop and its mirror images as one input of 448, or four copies of it",
+            f"{n} photos; the crop and its mirror images as one input of 448, or four copies of it; a crop of 112",
             f"mirrored {lower(rows, 'mirrored')} of {n}, mean {at('usual')} to {at('mirrored')}; "
-            f"copies {lower(rows, 'copies')} of {n}, mean {at('copies')}",
+            f"copies {lower(rows, 'copies')} of {n}, mean {at('copies')}; from 112 pixels to 224: {half}",
             [
                 f"the logit falls from {at('usual')} to {at('mirrored')}, "
                 f"and on {lower(rows, 'mirrored')} of {n} photos",
@@ -172,11 +197,19 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "Larger objects on the usual number of cells lower the logit less than the larger input does.",
             f"{n} photos; the quarters of the crop at 448, mean of four logits",
             f"mean {at('usual')} to {at('quarters')}, lower on {lower(rows, 'quarters')} of {n}; the crop at 448 is "
-            f"lower than that on {lower(rows, 'larger_448', 'quarters')} of {n}",
+            f"lower than that on {lower(rows, 'larger_448', 'quarters')} of {n}; quarters of the usual crop, each an "
+            f"input of 112: {at('half_quarters')}",
             [
                 f"it falls only to {at('quarters')}",
                 f"Larger objects and more cells together give {at('larger_448')}",
             ],
+        ),
+        finding(
+            DIVE,
+            "In the usual crop, the cells at the border have less evidence than the others.",
+            f"{n} photos, 24 cells and 25",
+            f"{border} of {n}, mean {at('border_cells')} and {at('inner_cells')}",
+            [f"less evidence than the others on {border} of {n} photos"],
         ),
         finding(
             DIVE,

@@ -3,7 +3,8 @@
 For each photo, the three pairs of the network's three best classes. The cells with the largest contrast (the red ones)
 are covered in the network's input, with four fills and two sizes: how far does the lead fall? The control covers cells
 of the same shape elsewhere: the same mask, moved round the map. The rivals choose the cells by the map of the first
-class alone, or by the difference of the two maps after each was stretched to 0..1.
+class alone, or by the difference of the two maps after each was stretched to 0..1. And which step of stretching gives
+wrong signs: subtracting each map's minimum, or dividing by its range?
 
 Run it from the repository: python -m evidence.contrast_pairs
 """
@@ -26,6 +27,7 @@ from evidence.findings import PHOTOS, command, finding, store
 COUNTS = (6, 12)  # of the 49 cells
 MOVES = 4  # controls for each mask
 RIVALS = ("class a", "stretched")  # other ways to choose the cells
+PORTRAIT = ("academic gown", "military uniform")  # the pair of the chapter's first picture
 
 
 def fills(clf: camlib.Classifier, x: Tensor) -> dict[str, Tensor]:
@@ -97,14 +99,20 @@ def study(clf: camlib.Classifier, photo: Path, draw: torch.Generator) -> list[di
 
 
 def signs(exp: camlib.Explanation) -> list[dict[str, Any]]:
-    """For each pair of the three best classes: in what share of the cells stretching first gives the wrong sign."""
+    """For each pair of the three best classes: the share of cells with a wrong sign, stretched first or in part."""
     rows = []
     for a, b in combinations([p.index for p in exp.top(3)], 2):
         one, other = exp.map(a), exp.map(b)
-        wrong = (stretch(one) - stretch(other) > 0) != (one - other > 0)
+        steps = {
+            "wrong": stretch(one) - stretch(other),
+            "minimum": (one - one.min()) - (other - other.min()),
+            "range": one / (one.max() - one.min()) - other / (other.max() - other.min()),
+        }
+        wrong = {name: ((m > 0) != (one - other > 0)).float().mean() for name, m in steps.items()}
         alike = float(np.corrcoef(one.flatten(), other.flatten())[0, 1])
         names = {"a": exp.classifier.labels[a], "b": exp.classifier.labels[b]}
-        rows.append({**names, "wrong": round(float(wrong.float().mean()), 3), "correlation": round(alike, 3)})
+        shares = {name: round(float(share), 4) for name, share in wrong.items()}
+        rows.append({**names, **shares, "correlation": round(alike, 3)})
     return rows
 
 
@@ -121,7 +129,13 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
     varied = (
         f"{photos} photos, 3 pairs, {len({row['fill'] for row in rows})} fills, {COUNTS[0]} or {COUNTS[1]} cells: {n}"
     )
-    wrong = [100 * row["wrong"] for pairs in shares.values() for row in pairs]
+    wrong, minimum, ranges = (
+        [100 * row[k] for pairs in shares.values() for row in pairs] for k in ("wrong", "minimum", "range")
+    )
+    (cup,) = [row for row in shares["coffee.png"] if (row["a"], row["b"]) == ("espresso", "cup")]
+    more, fewer = (sum(s * (r - m) > 0 for r, m in zip(ranges, minimum, strict=True)) for s in (1, -1))
+    portrait = [row["change"] for row in rows if (row["a"], row["b"]) == PORTRAIT]
+    red, blue = (sum(c["contrast"] < 0 for c in portrait), sum(c["against"] > 0 for c in portrait))
     return [
         finding(
             where,
@@ -139,8 +153,8 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
         ),
         finding(
             where,
-            "Covered, a contrast's reddest cells lower the lead further than the strongest of the map of a, "
-            "by a small advantage.",
+            "Covering a contrast's reddest cells lowers the lead further than covering the strongest of the map of a, "
+            "by a small margin.",
             varied,
             result("class a", beside, by_photo),
             [
@@ -150,9 +164,17 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
         ),
         finding(
             where,
-            "Covered, the cells of the stretched difference lower the lead further about as often as a contrast's."
+            "On the portrait, covering the bluest cells of gown against uniform raises the lead; "
+            "covering the reddest rarely lowers it.",
+            f"4 fills, {COUNTS[0]} or {COUNTS[1]} cells: {len(portrait)}",
+            f"the bluest raise it in {blue} of {len(portrait)}; the reddest lower it in {red} of {len(portrait)}",
+            [f"raises the lead in {blue} of {len(portrait)} cases", f"lowers it in {red} of {len(portrait)}"],
+        ),
+        finding(
+            where,
+            "Covering by the stretched difference lowers the lead further about as often as covering by the contrast."
             if drawn
-            else "Covered, the cells of the stretched difference and of the contrast do not lower the lead alike.",
+            else "Covering by the stretched difference does not lower the lead as often as covering by the contrast.",
             varied,
             result("stretched", beside, by_photo),
             [f"about equally often ({further['stretched']} % and {less['stretched']} %)" if drawn else "not as well"],
@@ -163,6 +185,17 @@ def findings(rows: list[dict[str, Any]], shares: dict[str, list[dict[str, Any]]]
             f"{photos} photos, 3 pairs",
             f"{min(wrong):.0f} % to {max(wrong):.0f} % of the cells, median {median(wrong):.0f} %",
             [f"{min(wrong):.0f} % to {max(wrong):.0f} %", f"median of {median(wrong):.0f} %"],
+        ),
+        finding(
+            where,
+            "Dividing each map by its range alone gives more wrong signs than subtracting its minimum alone.",
+            f"{photos} photos, 3 pairs",
+            f"median {median(ranges):.0f} % against {median(minimum):.0f} %, more for {more} of {len(wrong)} pairs, "
+            f"less for {fewer}; for espresso and cup {100 * cup['range']:.0f} % against {100 * cup['minimum']:.0f} %",
+            [
+                f"gives {100 * cup['range']:.0f} % here, the minimum alone {100 * cup['minimum']:.0f} %",
+                f"{median(ranges):.0f} % and {median(minimum):.0f} %",
+            ],
         ),
     ]
 

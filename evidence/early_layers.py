@@ -118,7 +118,7 @@ def findings(found: dict[str, Any]) -> list[dict[str, Any]]:
         return f"{sum(one > other for one, other in pairs)} of {len(pairs)}"
 
     early, last = LAYERS[:3], LAYERS[-1:]
-    varied = f"{MOSAICS} mosaics of 4 out of {len(NAMES)} photos, {len(found)} networks"
+    varied = f"mean over {MOSAICS} mosaics of 4 out of {len(NAMES)} photos, {len(found)} networks"
     return [
         finding(
             CHAPTER,

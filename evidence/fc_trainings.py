@@ -173,9 +173,10 @@ def findings(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     better = count(lambda t: t["pointing"]["grad_cam_plus_plus"] > t["pointing"]["hires_cam"])
     other = {m: ends(trainings, "other_class", m) for m in (*METHODS, "activity")}
     wrong = count(lambda t: t["pairs"]["grad_cam_plus_plus"][1] > t["pairs"]["hires_cam"][1])
+    below = count(lambda t: t["pairs"]["grad_cam"][1] < t["pairs"]["hires_cam"][1])
     into = [
         f"{min(v):.2f} to {max(v):.2f}"
-        for m in ("grad_cam_plus_plus", "hires_cam")
+        for m in ("grad_cam_plus_plus", "hires_cam", "grad_cam")
         if (v := [t["pairs"][m][1] for t in trainings])
     ]
     return [
@@ -219,8 +220,9 @@ def findings(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
             CHAPTER,
             "On pictures with two shapes, Grad-CAM++ points at the shape of the other class more often than HiResCAM.",
             two,
-            f"{wrong}; Grad-CAM++ {into[0]}, HiResCAM {into[1]}",
-            [f"less often in {wrong}", into[0], into[1]],
+            f"{wrong}; Grad-CAM++ {into[0]}, HiResCAM {into[1]}, Grad-CAM {into[2]}; "
+            f"Grad-CAM below HiResCAM in {below}",
+            [f"less often in {wrong}", into[0], into[1], into[2]],
         ),
     ]
 

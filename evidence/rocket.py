@@ -86,11 +86,21 @@ def ranged(values: dict[str, list[float]]) -> str:
     return f"{min(dips):.1f} to {max(dips):.1f}"
 
 
+def span(values: list[float]) -> str:
+    """The smallest and the largest value, or one number where both are the same."""
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def findings(rows: dict[str, dict[str, list[float]]], largest: dict[str, bool], views: list[float]) -> list[dict]:
     """What the chapters state."""
     as_it_is = dip(rows["as it is"]["nothing"])
     gone = max(dip(v) for v in rows["towers"].values()) < as_it_is / 4
     stays = min(dip(v) for part in ("rocket", "sky") for v in rows[part].values()) > as_it_is / 4
+    middle = {part: span([v[1] for v in ways.values()]) for part, ways in rows.items()}
+    sides = {part: span([side for v in ways.values() for side in (v[0], v[2])]) for part, ways in rows.items()}
+    most = max(v[1] for part in ("as it is", "sky") for v in rows[part].values())
+    lowered = min(v[1] for v in rows["towers"].values()) > most
     on_rocket = sum(largest[str(size)] for size in SIZES[1:])
     return [
         finding(
@@ -100,6 +110,14 @@ def findings(rows: dict[str, dict[str, list[float]]], largest: dict[str, bool], 
             f"{as_it_is:.1f} as it is; {ranged(rows['towers'])} without the towers; {ranged(rows['rocket'])} without "
             f"the rocket; {ranged(rows['sky'])} with sky painted over; {min(views)} to {max(views)} in shifted views",
             ["paint the towers over, and the dip is gone"] if gone and stays else ["the dip changes"],
+        ),
+        finding(
+            "notebooks/04_einsum_cam.ipynb",
+            "The towers lower the evidence in the rocket's cells; they do not raise it in those beside it.",
+            f"{len(PAINTS)} paints over the towers; control: over two strips of sky",
+            f"on the rocket {middle['as it is']} as it is, {middle['towers']} without the towers, {middle['sky']} with "
+            f"sky painted over; beside it {sides['as it is']}, {sides['towers']} and {sides['sky']}",
+            ["they lower the evidence on it"] if lowered and gone else ["the evidence on it stays"],
         ),
         finding(
             "notebooks/06_honest_pictures.ipynb",

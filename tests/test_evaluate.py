@@ -17,10 +17,12 @@ from camlib.evaluate import (
     deletion_curve,
     energy_in_box,
     grid_pointing_game,
+    imputed,
     insertion_curve,
     interval,
     iou,
     pointing_game,
+    t_interval,
 )
 from tests.networks import tiny
 
@@ -249,3 +251,55 @@ def test_curves_begin_at_the_networks_own_probability(classes, end):
         torch.testing.assert_close(curve[0], scores.sigmoid()[0, 0])
         with pytest.raises(CamError, match="A curve needs probabilities"):
             deletion_curve(net, x, torch.rand(64, 64), 0, 4, activation=None)
+
+
+# Intervals for few groups, and removed pixels filled from their neighbours
+
+
+def test_t_interval_against_scipy():
+    values = np.random.default_rng(0).normal(size=9)
+    low, high = stats.t.interval(0.95, 8, values.mean(), stats.sem(values))
+    assert t_interval(values) == pytest.approx((values.mean(), low, high))
+    twice = t_interval(np.repeat(values, 2), np.repeat(np.arange(9), 2))
+    assert twice == pytest.approx((values.mean(), low, high)), "two classes on a photo are no two photos"
+    assert t_interval(values, level=0.5)[1] > low
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "says"),
+    [
+        ([1.0], None, "two or more finite"),
+        ([1.0, NAN], None, "two or more finite"),
+        ([1.0, 2.0], ["a"], "1 groups and 2 values"),
+        ([1.0, 2.0], ["a", "a"], "two groups or more"),
+    ],
+)
+def test_t_interval_names_the_mistake(values, groups, says):
+    with pytest.raises(CamError, match=says):
+        t_interval(values, groups)
+
+
+def test_imputed_pixels_are_the_weighted_means_of_their_neighbours():
+    draw = torch.Generator().manual_seed(0)
+    x, gone = torch.rand(3, 7, 9, generator=draw), torch.rand(7, 9, generator=draw) < 0.6
+    filled = imputed(x, gone, noise=0)
+    assert torch.equal(filled[:, ~gone], x[:, ~gone])
+    for y, column in gone.nonzero().tolist():
+        weights, total = 0.0, torch.zeros(3)
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+            at = (y + dy, column + dx)
+            if (dy or dx) and 0 <= at[0] < 7 and 0 <= at[1] < 9:
+                weight = 1 / 6 if 0 in (dy, dx) else 1 / 12
+                weights, total = weights + weight, total + weight * filled[:, at[0], at[1]]
+        assert torch.allclose(filled[:, y, column], total / weights, atol=1e-5)
+    noisy = imputed(x, gone, noise=0.01)
+    assert 0.005 < (noisy - filled)[:, gone].std() < 0.02
+    assert torch.equal(noisy, imputed(x, gone)) and torch.equal(imputed(x, gone & False), x)
+
+
+def test_imputed_names_the_mistake():
+    x = torch.rand(3, 4, 5)
+    with pytest.raises(CamError, match="Every pixel"):
+        imputed(x, torch.ones(4, 5, dtype=torch.bool))
+    with pytest.raises(CamError, match=r"got \(3, 4, 5\) and \(5, 4\)"):
+        imputed(x, torch.zeros(5, 4, dtype=torch.bool))

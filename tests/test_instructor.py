@@ -82,19 +82,25 @@ def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
 
 
 def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A kernel that takes 300 MB and a second of work is seen to do so; a failing one is named."""
+    """A kernel with 300 MB and a second of work is seen, also beside larger processes; a failing one is named."""
     source = "import time\nkept = bytearray(300_000_000)\nend = time.process_time() + 1"
     source += "\nwhile time.process_time() < end:\n    pass"
     for name, last in (("good", ""), ("bad", "\n1 / 0")):
         cell = new_code_cell(source + last)
         notebooks.write(tmp_path / f"{name}.ipynb", new_notebook(cells=[cell]))
     before = (tmp_path / "good.ipynb").read_bytes()
-    with pytest.MonkeyPatch.context() as patch:
+    large = [sys.executable, "-c", "kept = b'x' * 700_000_000; print(flush=True); input()"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(large, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+    ):
+        assert other.stdout and other.stdout.readline()  # it is as large as it will be
         patch.setenv("OMP_NUM_THREADS", "1")  # put back afterwards
         assert footprint.main([str(tmp_path / "good.ipynb"), "--threads", "1"]) == 0
         row = re.search(r"\| good \| (\d+) \| (\d+) \| 0\.00 \|", capsys.readouterr().out)
         assert row and 1 <= int(row[1]) < 60 and 300 < int(row[2]) < 600
         assert footprint.main([str(tmp_path / "bad.ipynb")]) == 1
+        other.communicate(b"\n")
     assert "bad.ipynb: Cell 0 raised ZeroDivisionError" in capsys.readouterr().err
     assert (tmp_path / "good.ipynb").read_bytes() == before
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test installs it")
 from tests.checkout import checkout, environment_of
-from tools import address, new_post, notebooks, pages, posts
+from tools import address, minutes, new_post, notebooks, pages, posts
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.all_notebooks()
@@ -130,12 +130,21 @@ def assert_in_repository(link: str) -> None:
 def test_formulas_are_mathml(made: Path) -> None:
     page = BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser")
     (aligned,) = page.select("math mtable")
-    assert len(page.find_all("math")) == 14 and len(aligned.find_all("mtr")) == 2
+    cells = nbformat.read(ROOT / "notebooks" / "03_gap_weights.ipynb", as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    written = re.findall(r"\$\$.+?\$\$|\$[^$]+\$", re.sub(r"```.*?```|`[^`]*`", "", prose, flags=re.S), re.S)
+    assert len(page.find_all("math")) == len(written) > 10 and len(aligned.find_all("mtr")) == 2
     for name, text in html_pages(made).items():
         soup = BeautifulSoup(text, "html.parser")
         for code in soup.select("script, style, pre, code, math"):
             code.decompose()
         assert "$" not in soup.get_text() and "\\" not in soup.get_text(), f"{name}: a formula was left as it was"
+
+
+def test_no_line_begins_with_the_full_stop_after_a_formula(made: Path) -> None:
+    page = BeautifulSoup(html_pages(made)["03_gap_weights.html"], "html.parser")
+    followed = [one for one in page.find_all("math") if str(one.next_sibling or "")[:1] in set(".,;:!?)")]
+    assert followed and all(one.parent["class"] == ["together"] for one in followed)
 
 
 def test_chapters_lead_to_their_neighbours(made: Path) -> None:
@@ -150,7 +159,8 @@ def test_chapters_lead_to_their_neighbours(made: Path) -> None:
 def test_the_contents_have_questions_minutes_and_every_word(made: Path) -> None:
     soup = BeautifulSoup(html_pages(made)["index.html"], "html.parser")
     listed = {a["href"]: a.find_parent("li").get_text(" ", strip=True) for a in soup.select(".list a")}
-    assert "Where on the photo does cell (2, 3) lie? 35 minutes" in listed["05_bilinear_upsampling.html"]
+    needed = minutes.reading(notebooks.read(ROOT / "notebooks" / "05_bilinear_upsampling.ipynb")).minutes
+    assert f"Where on the photo does cell (2, 3) lie? {needed} minutes" in listed["05_bilinear_upsampling.html"]
     assert set(listed) == set(html_pages(made)) - {"index.html"}
     found = yaml.safe_load(soup.find(id="texts").get_text())  # JSON is YAML
     assert any("receptive_field_offset" in text for page in found for _, _, text in page["sections"])

@@ -41,7 +41,7 @@ HUB_LINK = re.compile(r"(?<=github\.com%2F)[\w.-]+%2F([\w.-]+)(?=&)(.*?lab%2Ftre
 TOO_LARGE_FOR_BINDER = {"05_bilinear_upsampling", "11_your_images"}
 # Each half looks for itself whether it is needed: a first try may fail halfway, and a kernel may be started anew.
 CELL = """\
-# Where this notebook stands alone, as on Colab: fetches the course and installs what is missing. Else it does nothing.
+# When this notebook runs on its own, as on Colab, this cell fetches the course. Elsewhere it does nothing.
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -34,16 +34,20 @@ class Footprint(NamedTuple):
 
 
 class _Watch(threading.Thread):
-    """Looks at the processes below this one until it is told to stop."""
+    """Looks at the processes that are started below this one from now on, until it is told to stop."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.cpu, self.peak, self.done = 0.0, 0, threading.Event()
+        self.own = psutil.Process()
+        self.others = set(self.own.children())
 
     def run(self) -> None:
         while not self.done.wait(STEP):
             try:
-                kernels = psutil.Process().children()
+                kernels = [process for process in self.own.children() if process not in self.others]
+                # For a moment, a process that is just being started is still a copy of this one, with all its memory.
+                kernels = [process for process in kernels if process.cmdline() != self.own.cmdline()]
                 below = [process for kernel in kernels for process in (kernel, *kernel.children(recursive=True))]
                 self.peak = max(self.peak, sum(process.memory_info().rss for process in below))
                 # The last two of the four times are those of finished subprocesses.

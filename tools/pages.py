@@ -47,6 +47,7 @@ EXPLORER = re.compile(r"\AExplorer\((.+) by (\S+), (\w+)\)\Z")
 FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | re.M)  # code, which is no prose
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+FORMULA_END = re.compile(r"(<math(?:(?!</math>).)*</math>)([.,;:!?)]+)", re.S)  # where a line could break
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
 CONTENTS = "<!-- headings -->\n"  # where the template wants the list of them
 SHOWN = {"text/html", "text/markdown", "text/latex", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
@@ -396,7 +397,8 @@ class PageExporter(_Exporter):
 
     def prose(self, cell: NotebookNode, source: str) -> str:
         renderer = _Prose(self.links, self.math, cell.get("attachments", {}), self.taken)
-        return MarkdownWithMath(renderer=renderer).render(source)
+        text: str = MarkdownWithMath(renderer=renderer).render(source)
+        return FORMULA_END.sub(r'<span class="together">\1\2</span>', text)
 
     def code(self, cell: NotebookNode, source: str) -> str:
         return code_box(source)

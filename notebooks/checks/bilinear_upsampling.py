@@ -25,6 +25,7 @@ READY = (  # what does the work of exercises 2 and 3 already
     (F, "interpolate", "F.interpolate"),
     (F, "grid_sample", "F.grid_sample"),
     (scipy.ndimage, "zoom", "scipy.ndimage.zoom"),
+    (scipy.ndimage, "map_coordinates", "scipy.ndimage.map_coordinates"),
     (Image.Image, "resize", "PIL's resize"),
 )
 
@@ -38,10 +39,10 @@ def cell_centre(answer: Any) -> str:
         return "No answer yet: put your (y, x) in place of None, in pixels of the photo."
     numbers = array(answer)
     if numbers is None or numbers.size != 2:
-        return f"The answer is a pair of numbers (y, x); this is {answer!r}."
+        return f"The answer should be a pair of numbers (y, x); this is {answer!r}."
     y, x = numbers.flatten()
     if _close((y, x), _on_photo(*_in_window())):
-        return "Right: y = 112, x = 272. First the crop, then the resize: the way back."
+        return "Right: y = 112, x = 272. You undid the crop first, then the resize."
     for wrong, message in CENTRE_MISTAKES:
         if _close((y, x), wrong):
             return message
@@ -72,11 +73,11 @@ CENTRE_MISTAKES: tuple[tuple[tuple[float, float], str], ...] = (
     ),
     (
         _on_photo(*_in_window(half=0)),
-        "You forgot the half: row × 16 is the cell's upper edge. Its centre is half a cell further.",
+        "You forgot the half: row × 16 is the cell's upper edge. Its centre is half a cell further on.",
     ),
     (
         _on_photo(*_in_window(first=1)),
-        "That is the second row and the third column. Rows and columns count from 0, so cell (2, 3) is one further.",
+        "That is the second row and the third column. Rows and columns count from 0, so cell (2, 3) is one further on.",
     ),
     (_on_photo(*_in_window(7)), "That is for 7 × 7 cells of 32 pixels. This map has 14 × 14: how wide is a cell?"),
     (
@@ -87,6 +88,14 @@ CENTRE_MISTAKES: tuple[tuple[tuple[float, float], str], ...] = (
     (
         _on_photo(*_in_window(), VIEW.offset[::-1]),
         "You added the offset the wrong way round: (16, 80) is (top, left), so 16 belongs to y.",
+    ),
+    (
+        _on_photo(*_in_window()[::-1]),
+        "You swapped row and column: cell (2, 3) is row 2, which gives y, and column 3, which gives x.",
+    ),
+    (
+        tuple(n * 400 / VIEW.photo[0] for n in _on_photo(*_in_window())),
+        "That is right on the coffee photo of 400 × 600 pixels, but this photo has 512 × 768.",
     ),
     (_in_window(), "That is the position in the network's window. Undo the crop, then the resize."),
     (
@@ -127,11 +136,11 @@ def between(function: Callable[[Any, float], Any]) -> str:
         if answer is None:
             return f"At position {position}, your function returns None."
         if number is None or number.size != 1:
-            return f"A value is one number; at position {position}, yours is {answer!r}."
+            return f"Return one number; at position {position}, your function returns {answer!r}."
         answers.append(float(number.item()))
     expected = [_line(p) for p in POSITIONS]
     if np.allclose(answers, expected, atol=1e-3):
-        return "Right: linear between the centres, and beyond the outermost centres the value stays."
+        return "Right: linear between the centres, and beyond the outermost centres the value stays the same."
     for mistakes, part in ((END_MISTAKES, slice(None)), (LINE_MISTAKES, INNER)):
         for wrong, message in mistakes:
             if np.allclose(answers[part], [wrong(p) for p in POSITIONS[part]], atol=1e-3):
@@ -148,7 +157,7 @@ def _reason(error: Exception, position: float) -> str:
     if not isinstance(error, (IndexError, TypeError)):
         return ""
     if "integer" in str(error) or "slice" in str(error):
-        return " An index is a whole number; a position need not be."
+        return " An index must be a whole number; a position need not be."
     if isinstance(error, IndexError) and position >= len(VALUES) - 1:
         return " Beyond the last centre, and on it, there is no right neighbour."
     return ""
@@ -174,21 +183,21 @@ def _nearest(position: float) -> float:
 END_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (  # right between the centres
     (
         lambda p: _share(p, 1, 0),
-        "Between the cells it is right, but beyond the outermost centres your line goes on with its slope. There the "
-        "value stays: limit the position to 0 … len(values) - 1 first.",
+        "Between the cells it is right, but beyond the outermost centres your line keeps its slope. There the "
+        "value stays the same: limit the position to 0 … len(values) - 1 first.",
     ),
     (
         lambda p: _share(p, 1, 0, beyond=0.0),
-        "Between the cells it is right. Beyond the outermost centres you return 0, but there the value stays.",
+        "Between the cells it is right. Beyond the outermost centres you return 0, but there the value stays the same.",
     ),
 )
 LINE_MISTAKES: tuple[tuple[Callable[[float], float], str], ...] = (  # whatever happens at the ends
     (
         lambda p: _share(p, 0, 1),
-        "The weights are swapped: close to the left cell, the left cell counts more. Its weight is 1 minus the "
+        "The weights are swapped: close to the left cell, the left cell should count more. Its weight is 1 minus the "
         "distance from it.",
     ),
-    (_nearest, "That takes the nearest cell. Between two cells, mix both: each counts 1 minus its distance."),
+    (_nearest, "That takes the nearest cell. Between two cells, mix both: the weight of each is 1 minus its distance."),
     (
         lambda p: VALUES[int(p)],
         "That takes the cell on the left only. Mix it with the one on its right.",
@@ -221,7 +230,7 @@ def by_matrices(function: Callable[[np.ndarray, int, int], Any]) -> str:
             return "No answer yet: by_matrices returns None. Return the picture, (height, width)."
         given = array(answer)
         if given is None:
-            return f"The picture is an array or a tensor of numbers; yours is a {type(answer).__name__}."
+            return f"The picture should be an array or a tensor of numbers; yours is a {type(answer).__name__}."
         if not torch.equal(cells, before):
             return "Your function changes the map that it was given. Make a new array."
         if given.shape != (height, width):
@@ -242,6 +251,12 @@ def _weights(position: np.ndarray, cells: int) -> np.ndarray:
     return (1 - np.abs(position[:, None] - np.arange(cells))).clip(min=0)
 
 
+def _swapped(position: np.ndarray, cells: int) -> np.ndarray:
+    """The same with the distance itself as weight."""
+    distance = np.abs(position[:, None] - np.arange(cells))
+    return np.where(distance < 1, distance, 0)
+
+
 def _half_pixel(pixels: int, cells: int) -> np.ndarray:
     return (np.arange(pixels) + 0.5) * cells / pixels - 0.5
 
@@ -250,7 +265,8 @@ BOTH_HALVES = (
     "You forgot both halves, as TensorFlow 1 did: pixel n has its centre at n + 0.5, and cell n at n + 0.5 cells."
 )
 SECOND_HALF = "You forgot the second half: the centre of cell 0 lies half a cell from the edge, so subtract 0.5."
-BELOW_ZERO = "Some weights are below 0: a cell further than 1 away counts nothing."
+FIRST_HALF = "You forgot the first half: pixel n has its centre at n + 0.5."
+BELOW_ZERO = "Some weights are below 0: a cell further than 1 away counts for nothing."
 MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     (
         lambda p, c: _weights(np.arange(p) * (c - 1) / max(p - 1, 1), c),
@@ -263,7 +279,7 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     ),
     (
         lambda p, c: _weights(np.arange(p) * c / p, c),
-        f"{BOTH_HALVES} And beyond the outermost centres the value stays.",
+        f"{BOTH_HALVES} And beyond the outermost centres the value stays the same.",
     ),
     (
         lambda p, c: _weights(((np.arange(p) + 0.5) * c / p).clip(0, c - 1), c),
@@ -271,7 +287,19 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     ),
     (
         lambda p, c: _weights((np.arange(p) + 0.5) * c / p, c),
-        f"{SECOND_HALF} And beyond the outermost centres the value stays.",
+        f"{SECOND_HALF} And beyond the outermost centres the value stays the same.",
+    ),
+    (
+        lambda p, c: _weights((np.arange(p) * c / p - 0.5).clip(0, c - 1), c),
+        FIRST_HALF,
+    ),
+    (
+        lambda p, c: _weights(np.arange(p) * c / p - 0.5, c),
+        f"{FIRST_HALF} And beyond the outermost centres the value stays the same.",
+    ),
+    (
+        lambda p, c: _swapped(_half_pixel(p, c).clip(0, c - 1), c),
+        "The weights are swapped: a pixel at distance d takes 1 - d of a cell, not d.",
     ),
     (
         lambda p, c: 1 - np.abs(_half_pixel(p, c).clip(0, c - 1)[:, None] - np.arange(c)),
@@ -279,16 +307,17 @@ MATRIX_MISTAKES: tuple[tuple[Callable[[int, int], np.ndarray], str], ...] = (
     ),
     (
         lambda p, c: 1 - np.abs(_half_pixel(p, c)[:, None] - np.arange(c)),
-        f"{BELOW_ZERO} And beyond the outermost centres the value stays.",
+        f"{BELOW_ZERO} And beyond the outermost centres the value stays the same.",
     ),
     (
         lambda p, c: _weights(_half_pixel(p, c), c),
-        "At the edges, the rows of your matrix add up to less than 1. Beyond the outermost centres the value stays: "
-        "limit the position to 0 … cells - 1 first.",
+        "At the edges, the rows of your matrix add up to less than 1. Beyond the outermost centres the value stays the "
+        "same: limit the position to 0 … cells - 1 first.",
     ),
     (
         lambda p, c: _weights(np.floor(_half_pixel(p, c) + 0.5).clip(0, c - 1), c),
-        "That takes the nearest cell for each pixel. Between two cells, both count: 1 minus the distance.",
+        "That takes the nearest cell for each pixel. Between two cells, mix both: the weight of each is 1 minus its "
+        "distance.",
     ),
 )
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from checks.answers import array, tensor
 
-B, K, C, H, W = 2, 4, 6, 3, 5  # all different: an exchanged axis shows in the shape
+B, K, C, H, W = 2, 4, 6, 3, 5  # all different: a swapped axis shows in the shape
 
 Maps = Callable[[Tensor, Tensor], Any]
 
@@ -31,7 +31,7 @@ def _answer(function: Callable[..., Any], *inputs: Any) -> Tensor | str:
     if given is None or given is ...:
         return "No answer yet: your function returns nothing."
     value = tensor(given)
-    return f"The answer is a tensor of numbers; this is a {type(given).__name__}." if value is None else value
+    return f"The answer should be a tensor of numbers; this is a {type(given).__name__}." if value is None else value
 
 
 def _same(given: Tensor, other: Tensor) -> bool:
@@ -49,7 +49,7 @@ def _reshaped(given: Tensor, right: Tensor) -> str:
         if order != (0, 1, 2, 3) and _same(given, right.permute(order).reshape(right.shape)):
             letters = "".join("bkhw"[axis] for axis in order)
             if letters == "bkwh":
-                return "Height and width are exchanged, and a reshape hides it: rows and columns are in wrong places."
+                return "Height and width are swapped, and a reshape hides it: rows and columns are mixed up."
             came = "the classes came last" if letters == "bhwk" else f"its axes came in the order {letters}"
             return (
                 f"The sum is right, but {came}, and reshape does not move an axis: use permute, or name the axes of "
@@ -80,26 +80,26 @@ def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
         mistakes = {
             "The channels are weighted, but not yet added up": products,
             "These are the maps of all classes; return that of class k": torch.einsum("kc,chw->khw", weight, features),
-            "Height and width are exchanged": right.T,
+            "Height and width are swapped": right.T,
             "The map is still one long list; give it back its rows and columns": right.flatten(),
             "There is one axis too many, of size 1; return (h, w)": right[None],
             "There are two axes too many, of size 1; return (h, w)": right[None, None],
-            "The cells are added up, too; add up over the channels only": products.sum(),
-            "The cells are averaged, too; add up over the channels only": right.mean(),
+            "The cells are added up, too; sum over the channels only": products.sum(),
+            "The cells are averaged, too; sum over the channels only": right.mean(),
             "One number per channel is left: you added up the cells, not the channels": products.sum((1, 2)),
             "The values are C times too small: add up the channels, do not average them": right / C,
             "The channels are added up without their weights": features.sum(0),
             "Only the last channel is left: does the loop overwrite the sum?": products[-1],
-            "Only the first channel is there: does the function return inside the loop?": products[0],
+            "Only the first channel is left: does the function return inside the loop?": products[0],
             "The first channel is in the sum twice: start the sum with 0": right + products[0],
             "The sum starts with a channel that has no weight: start it with 0": right + features[0],
             "The first channel has no weight: start the sum with 0, and weight every channel": (
                 right - products[0] + features[0]
             ),
-            "Height and width are exchanged, and a reshape hides it": right.T.reshape(H, W),
+            "Height and width are swapped, and a reshape hides it": right.T.reshape(H, W),
             "The last channel is missing": products[:-1].sum(0),
             "The first channel is missing": products[1:].sum(0),
-            "The evidence against the class is gone: no ReLU here, a map has both signs": right.relu(),
+            "The evidence against the class is gone: no ReLU here, because a map has both signs": right.relu(),
             "The map is stretched to 0..1, so it is no longer in logits": _stretched(right),
         }
         others = {
@@ -113,7 +113,7 @@ def class_map(function: Callable[[Tensor, Tensor, int], Any]) -> str:
             return f"Not yet. {reason}{'' if reason.endswith('?') else '.'}"
         if given.shape != right.shape:
             return f"Not yet. The shape is {tuple(given.shape)}; a map of {(H, W)} cells has the shape {(H, W)}."
-        return "Not yet. The shape is right, the values are not: each cell is the sum of weight times feature."
+        return "Not yet. The shape is right, but the values are not: each cell is the sum of weight times feature."
     return f"Right: features {(C, H, W)} become a map {(H, W)}, and every value agrees."
 
 
@@ -136,32 +136,33 @@ def channels_last(cams: Maps) -> str:
     features, weight = _draw(B, H, W, C), _draw(K, C, seed=5)
     given = _answer(cams, features, weight)
     if isinstance(given, str):
-        return given
+        wanted = ". The axes are features (B, h, w, C) and weight (K, C): in both, the channels come last."
+        return given + wanted if "subscript" in given else given
     right = torch.einsum("bhwc,kc->bkhw", features, weight)
     if _same(given, right):
         return f"Right: features {(B, H, W, C)}, weight {(K, C)}, maps {(B, K, H, W)}, and every value agrees."
     if given.shape != right.shape:
         return _wrong_shape(tuple(given.shape))
     mistakes = {
-        "The evidence against the classes is gone: no ReLU here, a map has both signs.": right.relu(),
+        "The evidence against the classes is gone: no ReLU here, because a map has both signs.": right.relu(),
         "Each map is stretched to 0..1: then it is no longer in logits. Leave the values as they are.": _stretched(
             right
         ),
         "The values are C times too small: sum over the channels, do not average.": right / C,
-        "Weights and channels are summed apart: the channel axis needs one and the same letter in both.": (
+        "Weights and channels are summed separately: the channel axis needs one and the same letter in both.": (
             torch.einsum("kd,bhwc->bkhw", weight, features)
         ),
-        "reshape does not move an axis, it cuts the list of numbers anew: name the axes in their order, b, h, w, c.": (
+        "reshape does not move an axis, it cuts the list into other rows: name the axes in their order, b, h, w, c.": (
             torch.einsum("kc,bchw->bkhw", weight, features.reshape(B, C, H, W))
         ),
-        "Every photo of the batch has the map of the first: use all of features, not features[0].": (
+        "Every photo in the batch gets the map of the first: use all of features, not features[0].": (
             right[:1].expand_as(right)
         ),
     }
     return (
         _named(given, mistakes)
         or _reshaped(given, right)
-        or ("The shape is right, the values are not: for each cell, the sum over the channels of weight times feature.")
+        or ("The shape is right, but the values are not: for each cell, sum weight times feature over the channels.")
     )
 
 
@@ -170,15 +171,15 @@ def _wrong_shape(shape: tuple[int, ...]) -> str:
         (K, H, W): "the batch axis is missing: put b after the arrow, and use all photos, not features[0]",
         (B, H, W): "the classes are missing: put k after the arrow",
         (B, H, W, K): "the classes come last: that is the layout of the features; write b, k, h, w after the arrow",
-        (B, K, W, H): "height and width are exchanged: on a 7 × 7 grid nobody would notice",
-        (K, B, H, W): "batch and classes are exchanged",
+        (B, K, W, H): "height and width are swapped: on a 7 × 7 grid nobody would notice",
+        (K, B, H, W): "batch and classes are swapped",
         (B, K): "the cells are summed over, too: every letter that is missing after the arrow is; write h and w",
         (B, K, H): "w is summed over: a letter that is missing after the arrow is",
         (B, K, W): "h is summed over: a letter that is missing after the arrow is",
         (B, K, H * W): "the cells are still one list: give them back their rows and columns",
         (B, C, H, W): "these are the channels in another order: they are not yet weighted and summed",
     }
-    reason = known.get(shape, "name the axes of your result one by one: which is too much, or missing?")
+    reason = known.get(shape, "name the axes of your result one by one: which one is extra, or missing?")
     end = "" if reason.endswith("?") else "."
     return f"The shape is {shape}, not (B, K, h, w) = {(B, K, H, W)}: {reason}{end}"
 
@@ -201,12 +202,12 @@ def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
         "The bias is subtracted; add it": maps - bias[:, None, None],
         "The bias is added twice": maps + 2 * bias[:, None, None],
         "These are the logits of the whole photo: you took the mean over the cells": right.mean((2, 3)),
-        "The mean over the cells is taken already": right.mean((2, 3), keepdim=True),
-        "These are probabilities: no softmax, the logits were asked for": right.softmax(1),
+        "You have already taken the mean over the cells": right.mean((2, 3), keepdim=True),
+        "These are probabilities: return the logits, with no softmax": right.softmax(1),
         "The evidence against the classes is gone: no ReLU here": right.relu(),
-        "The logits of the first photo only; use all of features": right[0],
+        "These are the logits of the first photo only; use all of features": right[0],
         "The first photo only: the batch has two": right[:1],
-        "Height and width are exchanged": right.transpose(2, 3),
+        "Height and width are swapped": right.transpose(2, 3),
         "The classes come last; write (B, K, h, w)": right.movedim(1, -1),
         "The cells are still one list": right.flatten(2),
     }
@@ -216,13 +217,21 @@ def cell_logits(function: Callable[[Tensor, Tensor, Tensor], Any]) -> str:
         return f"Not yet. {reason}"
     if given.shape != right.shape:
         return f"Not yet. The shape is {tuple(given.shape)}, not (B, K, h, w) = {(B, K, H, W)}."
-    return "Not yet. The shape is right, the values are not: weight times feature, summed over the channels, plus bias."
+    return (
+        "Not yet. The shape is right, but the values are not: sum weight times feature over the channels, add the bias."
+    )
 
 
 def _conv_hint(stopped: str) -> str:
     """A hint for what F.conv2d, or the addition of the bias, does not accept."""
+    if f"weight of size [{B}, {C}, {H}, {W}]" in stopped:
+        return ". The features are where the kernel belongs: they come first, then the kernel, then the bias."
+    if re.search(r"\b(1280|1000)\b", stopped):
+        return f". The check has {C} channels and {K} classes: take the sizes from the shapes."
+    if "invalid combination" in stopped:
+        return ". F.conv2d takes features, kernel and bias, in this order."
     if "bias" in stopped:
-        return ". The bias is one number for each class, (K,), in the place after the kernel."
+        return ". The bias is one number for each class, (K,); pass it after the kernel."
     if re.search(r"conv2d|convolution|kernel|weight|channels", stopped):
         return ". The kernel has four axes: (out, in, height, width)."
     if re.search(rf"\(({H}|{W})\) must match the size of tensor b \({K}\)", stopped):
@@ -247,7 +256,7 @@ RIGHT: dict[str, Maps] = {
     "a loop that starts with the last channel": _last_channel_first,
 }
 WRONG: dict[str, tuple[Maps, str]] = {
-    "one that sums weights and channels apart": (
+    "one that sums weights and channels separately": (
         lambda f, w: torch.einsum("kc,bdhw->bkhw", w, f),
         "Compare values, not only shapes, and use more than one channel.",
     ),
@@ -267,11 +276,11 @@ WRONG: dict[str, tuple[Maps, str]] = {
         lambda f, w: _einsum(f, w).flip(3),
         "Compare every cell, and use features that are not symmetric.",
     ),
-    "one that exchanges height and width": (
+    "one that swaps height and width": (
         lambda f, w: torch.einsum("kc,bchw->bkwh", w, f),
-        "Try sides that differ, or values that do.",
+        "Try a height and a width that differ, or values that do.",
     ),
-    "one that exchanges height and width and hides it by a reshape": (
+    "one that swaps height and width and hides it with a reshape": (
         lambda f, w: torch.einsum("kc,bchw->bkwh", w, f).reshape(len(f), len(w), *f.shape[2:]),
         "Compare every cell, not only the shape.",
     ),
@@ -369,8 +378,8 @@ def notices(passes: Callable[[Maps], Any]) -> str:
 
 
 TOLERANCE = (
-    "Programs add in different orders, so compare with a tolerance, such as atol=1e-4: that of torch.allclose, 1e-8, "
-    "is too small near zero. If you do, look for a mistake in the maps that you expect."
+    "Programs add in different orders, so compare with a tolerance, such as atol=1e-4: the default of "
+    "torch.allclose, 1e-8, is too small near zero. If you already do, look for a mistake in the maps that you expect."
 )
 
 

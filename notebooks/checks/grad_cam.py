@@ -20,6 +20,10 @@ TARGETS: Step = [
     (lambda z, k: z.sum(), "the logits of all classes are differentiated; take those of class k, logits[:, k]"),
     (lambda z, k: z.amax(1).sum(), "each picture's best class is explained, not class k"),
     (lambda z, k: z[:, k].mean(), "the mean over the batch divides each gradient by B; use logits[:, k].sum()"),
+    (
+        lambda z, k: z[k : k + 1].sum(),
+        "all logits of picture k are differentiated; take those of class k, logits[:, k]",
+    ),
     (lambda z, k: z[0, k], "only the first picture's logit is differentiated; the others get gradient zero"),
 ]
 WEIGHTS: Step = [
@@ -50,6 +54,10 @@ ENDINGS: Step = [
     (lambda m: m.abs(), "the absolute value is taken; the signed map is asked for"),
     (lambda m: m / m.abs().amax((1, 2), keepdim=True), "each map is divided by its maximum; leave it in its unit"),
     (lambda m: m.clamp(min=0) / m.amax((1, 2), keepdim=True), "that is max(h, 0) / max(h); give h itself, signed"),
+    (
+        lambda m: (m - m.amin((1, 2), keepdim=True)) / (m.amax((1, 2), keepdim=True) - m.amin((1, 2), keepdim=True)),
+        "each map is stretched to 0..1; leave it in its unit, with its zero",
+    ),
 ]
 
 
@@ -102,6 +110,7 @@ def one_weight_per_channel(function: Callable[[Tensor, Tensor], Any]) -> str:
         A, G = _noise(seed, *shape).relu_(), _noise(seed + 5, *shape)
         A[0, 1] = 0  # a channel that is zero everywhere
         A[:, 2, 0, 0] += 3
+        A[:, 3] *= 0.1  # a weak channel, whose sum is below 1
         answer, message = _called(function, A, G)
         message = message or _weight_mistake(answer, A, G)
         if message:
@@ -135,6 +144,8 @@ def _weight_mistake(answer: Any, A: Tensor, G: Tensor) -> str:
         return "The weight is the mean of G · A. Divide the sum of G · A by the sum of A, not by the number of cells."
     if _same(maps, (right.clamp(min=0) * A).sum(1), 1e-3):
         return "Negative weights are set to zero, so their channels' sums are lost."
+    if _same(maps, (products / total.clamp(min=1) * A).sum(1), 1e-3):
+        return "A weak channel loses a part: its sum of A, below 1, is raised to 1. Only 0 needs a guard."
     if _same(maps, (products / (total**2).clamp(min=1e-12) * A).sum(1), 1e-3):
         return "You divide by the sum of A twice."
     scale = (G * A).sum((1, 2, 3), keepdim=True) / (mean * A).sum((1, 2, 3), keepdim=True)

@@ -22,7 +22,7 @@ def contrast_logit(function: Callable[..., Any]) -> str:
         message = message or _contrast_mistake(answer, features, weight, bias)
         if message:
             return message
-    return "Right: the contrast map, and a mean plus bias difference that is log(p_a / p_b)."
+    return "Right: the contrast map, and its mean plus the difference of the biases is log(p_a / p_b)."
 
 
 def _contrast_mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tensor) -> str:
@@ -33,11 +33,11 @@ def _contrast_mistake(answer: Any, features: Tensor, weight: Tensor, bias: Tenso
         return f"Return two results, (map, number); this is one {type(answer).__name__}."
     cells, ratio = (tensor(part) for part in answer)
     if ratio is None:
-        return f"The second result is a number, or a tensor with one; this is {type(answer[1]).__name__}."
+        return f"The second result should be a number, or a tensor that holds one; this is {type(answer[1]).__name__}."
     h, w = features.shape[1:]
     if cells is None or cells.shape != (h, w):
         got = type(answer[0]).__name__ if cells is None else tuple(cells.shape)
-        return f"The map of features {tuple(features.shape)} has shape {(h, w)}; this is {got}."
+        return f"The map should have shape {(h, w)} for features of shape {tuple(features.shape)}; this is {got}."
     maps = torch.einsum("kc,chw->khw", weight, features)
     right = maps[A] - maps[B]
     return _wrong_map(cells, right, bias, maps) or _wrong_number(ratio, right, bias, maps)
@@ -47,29 +47,29 @@ def _wrong_map(cells: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> str:
     if _same(cells, right):
         return ""
     if _same(cells, right + bias[A] - bias[B]):
-        return "The biases were added to every cell. They have no place on the photo: add them to the mean only."
+        return "The biases were added to every cell. They belong to no place on the photo: add them to the mean only."
     if _same(cells, -right):
         return "The sign is swapped: that is the map of b against a. Take the row of a minus the row of b."
     if _same(cells, _stretch(maps[A]) - _stretch(maps[B])):
-        return "Each map was stretched to 0..1 before the subtraction: its scale, and so the sign of cells, is lost."
+        return "Each map was stretched to 0..1 before the subtraction, so some cells get the wrong sign."
     if _same(cells, _stretch(right)) or _same(cells, right / right.abs().max()):
-        return "The contrast map was rescaled: its mean is no longer the lead in logits. Scale when you draw."
+        return "The contrast map was rescaled: its mean is no longer the lead in logits. Only scale the drawing."
     if _same(cells, maps[A].clamp(min=0) - maps[B].clamp(min=0)):
-        return "Negative cells were cut off before the subtraction: evidence against b is a reason for a."
+        return "Negative cells were cut off before the subtraction, but evidence against b is a reason for a."
     if _same(cells, right.clamp(min=0)):
-        return "Negative cells of the contrast were cut off: they are the evidence for b."
+        return "Negative cells of the contrast were cut off, but they are the evidence for b."
     if _same(cells, right.abs()):
         return "That is the absolute value: without its sign, a cell no longer says which class it favours."
     if _same(cells, maps[A]):
         return "That is the map of class a alone; the row of b is not subtracted."
-    return "The map is not (w_a - w_b) · A. Subtract two rows, then one einsum over the channels."
+    return "The map is not (w_a - w_b) · A. Subtract two rows, then use one einsum over the channels."
 
 
 def _wrong_number(ratio: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> str:
     lead, biases = right.mean(), bias[A] - bias[B]
     probability = (maps.mean((1, 2)) + bias).softmax(0)
     if ratio.numel() != 1:
-        return f"The map is right. The logarithm of the ratio is one number; this has shape {tuple(ratio.shape)}."
+        return f"The map is right. The logarithm should be one number; this has shape {tuple(ratio.shape)}."
     if _same(ratio, lead + biases):
         return ""
     if _same(ratio, lead):
@@ -77,7 +77,7 @@ def _wrong_number(ratio: Tensor, right: Tensor, bias: Tensor, maps: Tensor) -> s
     if _same(ratio, lead - biases):
         return "The map is right; the biases have the wrong sign: add bias[a] - bias[b]."
     if _same(ratio, -lead - biases):
-        return "The map is right; the number has its sign swapped: it is log(p_b / p_a)."
+        return "The map is right; the number has the wrong sign: it is log(p_b / p_a)."
     if _same(ratio, right.sum() + biases) or _same(ratio, right.sum()):
         return "The map is right; the cells were summed. Global average pooling takes their mean."
     if _same(ratio, (lead + biases).exp()):
@@ -106,7 +106,7 @@ def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
     cells = tensor(answer)
     if cells is None or cells.shape != maps.shape[1:]:
         got = type(answer).__name__ if cells is None else tuple(cells.shape)
-        return f"The answer is one map of shape {tuple(maps.shape[1:])}; this is {got}."
+        return f"The answer should be one map of shape {tuple(maps.shape[1:])}; this is {got}."
     p = logits.softmax(0)
     q = p.clone()
     q[A] = 0
@@ -116,24 +116,32 @@ def _rest_mistake(answer: Any, maps: Tensor, logits: Tensor) -> str:
     mean = torch.einsum("k,khw->hw", q, maps)
     raw = logits.clone()
     raw[A] = 0
+    twice = q * (1 - p[A])
     mistakes = {
         "": maps[A] - mean,
         "the sign is swapped: that is the others against a": mean - maps[A],
-        "a itself is among the others, so the map is too faint by 1 - p_a: set p[a] to 0, then divide by the sum": (
+        "a itself is among the others, so the map is 1 - p_a times as strong: set p[a] to 0, then divide by the sum": (
             maps[A] - torch.einsum("k,khw->hw", p, maps)
         ),
         "a itself is still among the others: set q[a] to 0": maps[A] - torch.einsum("k,khw->hw", p / (1 - p[A]), maps),
         "the shares do not add up to 1: divide them by their sum, 1 - p_a": (
             maps[A] - torch.einsum("k,khw->hw", q * (1 - p[A]), maps)
         ),
-        "all the others count alike: weight each by its share": maps[A] - maps[others].mean(0),
-        "all classes count alike, and a is among them": maps[A] - maps.mean(0),
+        "all the others count the same: weight each by its share": maps[A] - maps[others].mean(0),
+        "all classes count the same, and a is among them": maps[A] - maps.mean(0),
         "only the best of the others counts": maps[A] - maps[best],
+        "the logit of a was set to 0, but exp(0) is 1: set the probability of a to 0": (
+            maps[A] - torch.einsum("k,khw->hw", raw.softmax(0), maps)
+        ),
+        "softmax was taken twice: divide the shares by their sum": (
+            maps[A] - torch.einsum("k,khw->hw", twice.softmax(0), maps)
+        ),
+        "the weighted maps were averaged: add them up": maps[A] - mean / len(p),
         "the other maps were added up, without shares": maps[A] - maps[others].sum(0),
         "the weights are logits: take probabilities": maps[A] - torch.einsum("k,khw->hw", raw, maps),
         "that is the mean of the others alone: subtract it from the map of a": mean,
         "that is the map of a alone: subtract the mean of the others": maps[A],
-        "the negative cells are gone: they are the evidence for the others": (maps[A] - mean).clamp(min=0),
+        "the negative cells are gone, but they are the evidence for the others": (maps[A] - mean).clamp(min=0),
     }
     return _named(cells, mistakes, "The map is not map_a minus the sum of q_j · map_j. Are the shares q right?")
 
@@ -160,11 +168,11 @@ def without_shared(function: Callable[..., Any]) -> str:
                 return "You subtract one number. The rows share a vector: take the mean over the classes, dim 0."
             return "A vector v added to every row is still in your rows: f(weight + v) is not f(weight)."
         if not _same(numbers, other_numbers):
-            return "The rows are right. The biases share a number, too: adding it to all of them changes no answer."
+            return "The rows are right. The biases share a number, too: f(bias + 5) is not yet f(bias)."
         zeros.append(_same(rows.sum(0), torch.zeros(channels)) and _same(numbers.sum(), torch.zeros(())))
     if all(zeros):
         return "Right: on three random networks. Your zero is the mean of all classes."
-    return "Right: on three random networks. Your zero is not the mean of all classes, which is just as good."
+    return "Right: on three random networks. Your zero is not the mean of all classes, and that is just as good."
 
 
 def _pair_mistake(answer: Any, weight: Tensor, bias: Tensor) -> str:
@@ -177,10 +185,10 @@ def _pair_mistake(answer: Any, weight: Tensor, bias: Tensor) -> str:
     for name, given, right in (("weight", rows, weight), ("bias", numbers, bias)):
         if given is None or given.shape != right.shape:
             got = "no tensor" if given is None else tuple(given.shape)
-            return f"The new {name} has the shape of the old one, {tuple(right.shape)}; this is {got}."
+            return f"The new {name} should have the shape of the old one, {tuple(right.shape)}; this is {got}."
     if not _same(rows - rows[:1], weight - weight[:1]):
         if _same(rows - rows[:1], _less_own(weight) - _less_own(weight)[:1]):
-            return "Each row lost a number of its own, so the answers change. Take the mean over the classes, dim 0."
+            return "You subtract a different number from each row: the answers change. Take the mean over dim 0."
         lengths = weight.norm(dim=1, keepdim=True)
         if _same(rows, weight / lengths) or _same(rows, (weight - weight.mean(0)) / (weight - weight.mean(0)).norm()):
             return "The rows were rescaled, so the probabilities change. Only subtract."

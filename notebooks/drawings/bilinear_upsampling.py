@@ -24,7 +24,7 @@ def stretched_and_placed(exp: camlib.Explanation, target: str) -> Figure:
     for ax, heat in zip(fig.axes[1:], heats, strict=False):
         ax.contour(heat, levels=[float(cells.max()) / 2], colors="white", linewidths=1.5)
     fig.set_label(
-        f"The photo, and two heat maps of {target}, each with a line round its hot region. Stretched over the whole "
+        f"The photo, and two heat maps of {target}, each with a line around its hot region. Stretched over the whole "
         f"photo, the region is far too wide; placed where the crop was, it is narrower and lies on the object."
     )
     return fig
@@ -62,8 +62,8 @@ def curves(rows: Mapping[str, np.ndarray], cell: int) -> Figure:
     ax.set_title(f"Cell {cell} is hot. Only one rule puts the peak in its middle", fontsize=12)
     ax.legend(fontsize=TEXT)
     fig.set_label(
-        f"Curves of one hot cell by {len(rows)} rules. With half-pixel centres the peak lies in the middle of the "
-        "cell; with the other rules it lies further left."
+        f"Curves of one hot cell, enlarged by {len(rows)} rules. With half-pixel centres the peak lies in the middle "
+        "of the cell; with the other rules it lies further left."
     )
     return fig
 

@@ -120,8 +120,8 @@ def one_by_one() -> Figure:
         ax.text(left + 1.95, 0.42, f"{name}: {count} of every channel,", fontsize=SIZE, ha="center")
         ax.text(left + 1.95, 0.16, "each times its weight", fontsize=SIZE, ha="center")
     fig.set_label(
-        "Two convolutions on a stack of channels. On the left, a window of 3 by 3 cells, filled in every channel, is "
-        "summed to one cell of the result. On the right, the window is a single cell, filled in every channel."
+        "Two convolutions on a stack of channels. On the left, a window of 3 by 3 cells is coloured in every channel "
+        "and summed to one cell of the result. On the right, the window is a single cell in every channel."
     )
     return fig
 
@@ -152,12 +152,12 @@ def letters() -> Figure:
     for text, start, end, spot in arrows:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": HUE[text], "lw": 1.8})
         letter(text, *spot)
-    words = [("×", 2.95, 2.2, 22), ("=", 6.42, 2.2, 22), ("weight: a row per class", 1.6, 0.97, SIZE)]
-    words += [("features of one photo", 4.5, 0.97, SIZE), ("a map per class", 7.9, 0.97, SIZE)]
+    words = [("×", 2.95, 2.2, 22), ("=", 6.42, 2.2, 22), ("weight: one row per class", 1.6, 0.97, SIZE)]
+    words += [("features of one photo", 4.5, 0.97, SIZE), ("one map per class", 7.9, 0.97, SIZE)]
     for text, x, y, size in words:
         ax.text(x, y, text, fontsize=size, ha="center", va="center")
     notes = [
-        ("c", "in both, not after the arrow: summed over", 0.5, 0.52),
+        ("c", "in both inputs, not after the arrow: summed over", 0.5, 0.52),
         ("k", "stays: a result for each class", 0.5, 0.2),
         ("h", "", 4.95, 0.52),
         ("w", "stay: a result for each cell", 5.15, 0.52),
@@ -167,9 +167,9 @@ def letters() -> Figure:
         letter(text, x, y, size=13)
         ax.text(x + 0.17, y, meaning, fontsize=SIZE, va="center")
     fig.set_label(
-        "Drawing of the pattern kc,bchw->bkhw. A weight table with axes k and c, one row filled; a stack of feature "
-        "planes with axes c, h and w, the same cell filled in every plane; a stack of maps with axes k, h and w, one "
-        "cell filled in one map. Row times column of cells, summed over c, is that one cell."
+        "Drawing of the pattern kc,bchw->bkhw. A weight table with axes k and c, one row coloured; a stack of "
+        "feature planes with axes c, h and w, the same cell coloured in every plane; a stack of maps with axes k, h "
+        "and w, one cell coloured in one map. The row times the stacked cells, summed over c, gives that one cell."
     )
     return fig
 

@@ -95,7 +95,7 @@ def one_channel(image: Tensor, channel: Tensor, gradient: Tensor, title: str) ->
 
 
 def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
-    """The sum of each map against the logit less the biases, a dot for each picture, by the class that is named."""
+    """The sum of each map against the logit minus the biases, a dot for each picture, by the class that is named."""
     fig = Figure(figsize=(WIDTH, 4.4), layout="constrained", dpi=100)
     axes = fig.subplots(1, len(reached), sharex=True, sharey=True)
     ends = [float(goal.min()), float(goal.max())]
@@ -112,19 +112,19 @@ def sums(goal: Tensor, reached: Mapping[str, Tensor], named: Tensor) -> Figure:
     axes[0].set_ylabel("sum of the map's cells", fontsize=SIZE)
     axes[-1].legend(frameon=False, fontsize=SIZE, markerscale=2)
     fig.set_label(
-        f"The sum of a map's cells against the logit less the biases, a dot for each of {len(goal)} pictures. "
-        "HiResCAM's dots lie on the diagonal, Grad-CAM's scatter away from it, each class to another degree."
+        f"The sum of a map's cells against the logit minus the biases, a dot for each of {len(goal)} pictures. "
+        "HiResCAM's dots lie on the diagonal, Grad-CAM's scatter away from it, each class by a different amount."
     )
     return fig
 
 
 def missing(result: Mapping[str, Any]) -> Figure:
-    """From evidence/fc_trainings.json: which part of the logit Grad-CAM's cells sum to, by class, in each training."""
+    """From evidence/fc_trainings.json: which share of the logit Grad-CAM's cells sum to, by class, in each training."""
     parts = {
         name: [t["sums"][name]["grad_cam"] / t["sums"][name]["goal"] for t in result["trainings"]] for name in SHAPES
     }
     low, high = min(map(min, parts.values())), max(map(max, parts.values()))
-    title = "sum of Grad-CAM, as a part of the logit − biases (mean over a class)"
+    title = "sum of Grad-CAM, as a share of the logit − biases (mean over a class)"
     return strips({title: parts}, lines={title: (1, "HiResCAM")}, limits=(min(0, low - 0.1), max(1.1, high + 0.1)))
 
 
@@ -163,7 +163,7 @@ def probability(exp: camlib.Explanation, logit: Tensor, p: Tensor, contrast: Ten
     fig.set_label(
         "Four maps of tiger cat on the cat's face. Of the logit: red all over the face. Of the probability on the same "
         "scale: nothing to be seen. On its own scale: red at the left eye and the nose, blue at the right eye. The "
-        "contrast with Egyptian cat looks much like the latter."
+        "contrast with Egyptian cat: also red at the nose and blue at the right eye, and blue on the left cheek, too."
     )
     return fig
 

@@ -47,8 +47,8 @@ def maps_and_contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
     _bar(fig, own, axes[3], "difference, own scale")
     fig.set_label(
         f"A portrait of Grace Hopper in uniform. The maps of {a} and {b} look alike: red at the hat and on the jacket. "
-        f"Their difference is red at the upper edge, beside the hat and at the collar, for {a}, and blue at both lower "
-        f"corners of the jacket, for {b}."
+        f"Their difference is red, for {a}, at the upper edge, beside the hat and at the collar; it is blue, for {b}, "
+        "at both lower corners of the jacket."
     )
     return fig
 
@@ -56,21 +56,21 @@ def maps_and_contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
 def contrast(exp: camlib.Explanation, a: str, b: str) -> Figure:
     """The photo, and the contrast of a against b on it."""
     cells = exp.contrast(a, b)
-    fig = camlib.plot.figure(exp.photo, [camlib.place(cells, exp.view)], [f"{a} against {b}"], exp.view.box)
+    fig = camlib.plot.figure(exp.photo, [camlib.place(cells, exp.view)], [f"{a}\nagainst {b}"], exp.view.box)
     most, least = (whereabouts(int(at), cells.shape) for at in (cells.argmax(), cells.argmin()))
     fig.set_label(f"The photo, and the contrast of {a} against {b} on it: red at the {most}, blue at the {least}.")
     return fig
 
 
 def boards(maps: Sequence[Tensor], titles: Sequence[str]) -> Figure:
-    """Maps as boards of cells with their numbers, on one scale."""
+    """Maps as grids of cells with their numbers, on one scale."""
     limit = max(float(m.abs().max()) for m in maps)
-    fig = Figure(figsize=(3.6 * len(maps), 4.6), layout="constrained", dpi=100)
+    fig = Figure(figsize=(3.6 * len(maps), 4.8), layout="constrained", dpi=100)
     axes = np.atleast_1d(fig.subplots(1, len(maps)))
     for ax, values, title in zip(axes, maps, titles, strict=True):
         _board(ax, values, limit, title, 0)
     _plain_bar(fig, limit, list(axes), UNIT)
-    fig.set_label(f"Boards of cells on one scale, to ±{limit:.0f}: {'; '.join(titles)}.")
+    fig.set_label(f"Grids of cells with their numbers, on one scale to ±{limit:.0f}: {'; '.join(titles)}.")
     return fig
 
 
@@ -169,7 +169,7 @@ def forged(true: camlib.Explanation, twin: camlib.Explanation, target: str) -> F
 
 
 def stretched(exp: camlib.Explanation, a: str, b: str) -> Figure:
-    """Wrong by intention: the two maps each stretched to 0..1 and subtracted, beside the true contrast."""
+    """Wrong on purpose: the two maps each stretched to 0..1 and subtracted, beside the true contrast."""
     one, other = exp.map(a), exp.map(b)
     low, high = (m - m.min() for m in (one, other))
     wrong, true = low / low.max() - high / high.max(), one - other
@@ -184,11 +184,11 @@ def stretched(exp: camlib.Explanation, a: str, b: str) -> Figure:
     _plain_bar(fig, float(wrong.abs().max()), axes[1], "no unit")
     _plain_bar(fig, float(true.abs().max()), axes[2], UNIT)
     _plain_bar(fig, 1, axes[0], " ")
-    fig.axes[-1].set_visible(False)  # it keeps the photo level with the boards
+    fig.axes[-1].set_visible(False)  # it keeps the photo level with the grids
     fig.set_label(
-        f"A cup of coffee and two boards. The difference of the stretched maps is negative in most cells, for {b}, "
-        "often by less than 0.05. Frames mark the cells with the wrong sign. The true contrast is mostly red, "
-        f"and strongest on the coffee, for {a}."
+        f"A cup of coffee and two grids of numbers. The difference of the stretched maps is negative in most cells, "
+        f"for {b}, often by less than 0.05. Frames mark the cells with the wrong sign. The true contrast is mostly "
+        f"red, and strongest on the coffee, for {a}."
     )
     return fig
 
@@ -200,7 +200,7 @@ def coat(exp: camlib.Explanation, result: dict[str, Any]) -> Figure:
     fig = Figure(figsize=(11, 3.9), layout="constrained", dpi=100)
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.25))
     _panel(left, exp.photo, "")
-    left.set_title("coat: forehead and cheek; against: both eyes", fontsize=SIZE + 1)
+    left.set_title("coat (forehead and cheek) minus both eyes", fontsize=SIZE + 1)
     for name, (x0, y0, x1, y1) in result["regions"].items():
         left.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", lw=2))
         beside = {"left eye": (x0 - 14, y0 - 5, "bottom"), "right eye": (x0, y1 + 6, "top")}  # not on the pupils

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from checks import bilinear_upsampling as check
 from torch.nn import functional as F
@@ -30,6 +31,8 @@ from tests.checks.solutions import solutions
         ((56, 136), "One step is left"),
         ((96, 192), "order is wrong"),
         ((91.4, 192), "stretches the map"),
+        ((144, 240), "swapped row and column"),
+        ((87.5, 212.5), "right on the coffee photo"),
         ((1, 2), "Not yet"),
         (5, "pair of numbers"),
         ("112, 272", "pair of numbers"),
@@ -85,6 +88,10 @@ def wrapping(values, position):
         (lambda values, position: None, "No answer yet"),
         (line, "Right: "),
         (lambda values, position: np.interp(position, range(len(values)), values), "np.interp does the work"),
+        (
+            lambda values, position: scipy.ndimage.map_coordinates(values, [[position]], order=1, mode="nearest"),
+            "map_coordinates does the work",
+        ),
         (lambda values, position: torch.tensor(line(values, position)), "Right: "),
         (lambda values, position: [line(values, position)], "Right: "),
         (
@@ -95,7 +102,7 @@ def wrapping(values, position):
         ),
         (swapped, "weights are swapped"),
         (lambda values, position: beyond(swapped, values, position), "weights are swapped"),
-        (lambda values, position: line(values, position, clip=False), "goes on with its slope"),
+        (lambda values, position: line(values, position, clip=False), "keeps its slope"),
         (
             lambda values, position: line(values, position) if 0 <= position <= len(values) - 1 else 0,
             "you return 0",
@@ -170,6 +177,14 @@ def unclipped(limited):
     return answer
 
 
+def distances_as_weights(cells, height, width):
+    rows, columns = (
+        np.abs(((np.arange(pixels) + 0.5) * n / pixels - 0.5).clip(0, n - 1)[:, None] - np.arange(n))
+        for pixels, n in zip((height, width), cells.shape, strict=True)
+    )
+    return np.where(rows < 1, rows, 0) @ cells @ np.where(columns < 1, columns, 0).T
+
+
 def changed(cells, height, width):
     cells *= 2
     return right(cells, height, width)
@@ -193,6 +208,9 @@ def changed(cells, height, width):
         (matrices(lambda n, pixels, cells: n * (cells - 1) / (pixels - 1)), "corner to corner"),
         (matrices(lambda n, pixels, cells: (n * cells / pixels).clip(0, cells - 1)), "both halves"),
         (matrices(lambda n, pixels, cells: ((n + 0.5) * cells / pixels).clip(0, cells - 1)), "second half"),
+        (matrices(lambda n, pixels, cells: (n * cells / pixels - 0.5).clip(0, cells - 1)), "first half"),
+        (matrices(lambda n, pixels, cells: n * cells / pixels - 0.5), "n + 0.5. And beyond the outermost centres"),
+        (distances_as_weights, "The weights are swapped"),
         (matrices(lambda n, pixels, cells: (n + 0.5) * cells / pixels - 0.5), "add up to less than 1"),
         (
             matrices(lambda n, pixels, cells: np.floor((n + 0.5) * cells / pixels).clip(0, cells - 1)),
@@ -203,7 +221,10 @@ def changed(cells, height, width):
         (matrices(lambda n, pixels, cells: n * cells / pixels), "And beyond the outermost"),
         (matrices(lambda n, pixels, cells: (n + 0.5) * cells / pixels), "second half"),
         (unclipped(lambda position, cells: position.clip(0, cells - 1)), "weights are below 0"),
-        (unclipped(lambda position, cells: position), "below 0: a cell further than 1 away counts nothing. And beyond"),
+        (
+            unclipped(lambda position, cells: position),
+            "below 0: a cell further than 1 away counts for nothing. And beyond",
+        ),
         (lambda cells, height, width: right(cells, height, width)[:, 1:], "has the shape (17, 7)"),
         (lambda cells, height, width: np.zeros((height, width)), "off by up to"),
         (lambda cells, height, width: np.full((height, width), np.nan), "Not yet"),

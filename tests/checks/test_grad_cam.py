@@ -84,12 +84,21 @@ def features_alone(net, layer, x, k):
         (variant(target=lambda z, k: z.sum()), "the logits of all classes"),
         (variant(target=lambda z, k: z.amax(1).sum()), "each picture's best class"),
         (variant(target=lambda z, k: z[:, k].mean()), "divides each gradient by B"),
+        (variant(target=lambda z, k: z[k].sum()), "all logits of picture k"),
         (variant(target=lambda z, k: z[0, k]), "only the first picture's logit"),
         (variant(target=lambda z, k: z[:, 1].sum()), "Grad-CAM of class 1; class 2 was asked for"),
         (variant(ending=lambda m: m.clamp(min=0)), "negative cells are set to zero (ReLU)"),
         (variant(ending=torch.abs), "the absolute value is taken; the signed map"),
         (variant(ending=lambda m: m / m.abs().amax((1, 2), keepdim=True)), "divided by its maximum"),
         (variant(ending=lambda m: m.clamp(min=0) / m.amax((1, 2), keepdim=True)), "max(h, 0) / max(h)"),
+        (
+            variant(
+                ending=lambda m: (
+                    (m - m.amin((1, 2), keepdim=True)) / (m - m.amin((1, 2), keepdim=True)).amax((1, 2), keepdim=True)
+                )
+            ),
+            "stretched to 0..1",
+        ),
         (variant(ending=lambda m: m * m[0].numel()), "too large by the number of cells"),
         (variant(ending=lambda m: m / 0), "NaN or infinity"),
         (variant(ending=lambda m: m + 1), "Not yet: mean of the gradient"),
@@ -179,6 +188,7 @@ CELLS = {"dim": (2, 3), "keepdim": True}
         (weighted(lambda A, G: (G * A).sum(**CELLS) / (A.sum(**CELLS) + 1e-7)), "Right: one weight per channel"),
         (weighted(lambda A, G: ((G * A).sum(**CELLS) / A.sum(**CELLS)).nan_to_num()), "Right: one weight per channel"),
         (weighted(lambda A, G: (G * A).sum(**CELLS) / A.sum(**CELLS)), "There is a NaN"),
+        (weighted(lambda A, G: (G * A).sum(**CELLS) / A.sum(**CELLS).clamp(min=1)), "A weak channel loses a part"),
         (weighted(lambda A, G: G.mean(**CELLS)), "That is Grad-CAM"),
         (weighted(lambda A, G: G), "That is HiResCAM"),
         (weighted(lambda A, G: (G * A).sum(**CELLS)), "too large by the sum of A"),
