@@ -129,9 +129,9 @@ def findings(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             + "by "
             + ", ".join(f"{m:.1f} [{a:.1f}, {b:.1f}] in {name.capitalize()}" for name, (m, a, b) in usual.items())
             + f" (95 % interval); higher on {photos} of {12 * len(settings)} photos; on single photos among the first "
-            f"ten in {ten} of {len(single)}; with the photos drawn anew, first in {100 * min(again['first 1']):.0f} % to "
-            f"{100 * max(again['first 1']):.0f} %, among the first three in {100 * min(again['first 3']):.0f} % or "
-            "more",
+            f"ten in {ten} of {len(single)}; with the photos drawn anew, first in "
+            f"{100 * min(again['first 1']):.0f} % to {100 * max(again['first 1']):.0f} %, among the first three in "
+            f"{100 * min(again['first 3']):.0f} % or more",
             [f"in {first} of {len(settings)}", f"{low:.1f} to {high:.1f}", f"in {ten} of {len(single)}"],
         ),
         finding(
