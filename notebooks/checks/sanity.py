@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from checks.answers import tensor
 
 SHAPES = ((4, 5), (7, 7), (6, 3))  # rows, columns
-NUMBER = (int, float, Tensor)
+NUMBER = (int, float, Tensor, np.number, np.ndarray)
 CELLS = 7  # of a forged map
 FORGERIES = ((9.4, -0.3, 0, 6), (-2.0, 0.8, 5, 1), (0.5, 0.5, 2, 3))  # logit, bias, row, column
 
@@ -35,8 +36,9 @@ def _forgery_mistake(answer: Any, logit: float, bias: float, row: int, column: i
     if m is None or m.shape != (CELLS, CELLS):
         return f"The map has 7 × 7 cells; this is {type(answer).__name__ if m is None else tuple(m.shape)}."
     case = f"For logit {logit}, bias {bias}, cell ({row}, {column}): "
-    total, mean = float(m.sum()), float(m.mean())
-    if not _close(mean + bias, logit):
+    m = m.double()
+    total, mean, rounding = float(m.sum()), float(m.mean()), 1e-6 * float(m.abs().max())
+    if not abs(mean + bias - logit) < 1e-4 + rounding:
         if _close(mean, logit):
             return case + "the mean is the logit. The identity has the bias, too: mean + bias == logit."
         if _close(mean, logit + bias):
@@ -116,12 +118,26 @@ def _cover_mistake(answer: Any, parts: Tensor, x: Tensor, weight: Tensor, cells:
             lambda n: 8 * n, lambda n: 8 * n + size
         ),
         "The patch has the size of a cell, whatever `size` says.": board(lambda n: 8 * n, lambda n: 8 * n + 8),
+        "The patch is centred on the cell's upper left corner. Centre it on the middle of the cell.": board(
+            lambda n: 8 * n - size // 2, lambda n: 8 * n + size // 2
+        ),
+        "At the edge the patch keeps its size. Cut it off: compute its end before you set its start to 0.": board(
+            lambda n: 8 * n + 4 - size // 2, lambda n: max(0, 8 * n + 4 - size // 2) + size
+        ),
+        "At the edge the patch is moved inwards, so it keeps its size. Cut it off instead.": board(
+            lambda n: min(8 * n + 4 - size // 2, x.shape[-1] - size),
+            lambda n: max(0, 8 * n + 4 - size // 2) + size,
+        ),
+        "A cell has 32 pixels in the chapter, here 8. Compute its side: `x.shape[-1] // cells`.": board(
+            lambda n: 32 * n + 16 - size // 2, lambda n: 32 * n + 16 + size // 2
+        ),
         "The patch is twice as large: half of `size` lies on each side of the middle.": board(
             lambda n: 8 * n + 4 - size, lambda n: 8 * n + 4 + size
         ),
         "At the edge the patch begins at a negative index, which Python counts from the end. Use `max(0, …)`.": bare,
         "The copy is made once, so the patches add up. Make a new copy for each cell.": _added_up(parts, cells, size),
         "The patch is white (1). Gray is 0 here: the input is normalised.": centred(parts - weight),
+        "The patch is 0.5. Gray is 0 here: the input is normalised.": centred(parts - weight / 2),
         "Only one colour channel is covered.": centred(parts[:, :1]),
     }
     return next(
@@ -159,7 +175,7 @@ def ranks(function: Callable[..., Any]) -> str:
             except Exception as e:  # whatever a learner's code raises
                 return f"With two maps {shape} it raises: {e}"
             if not (torch.equal(a, kept[0]) and torch.equal(b, kept[1])):
-                return "The function changes the maps in place; whoever draws them afterwards draws something else."
+                return "The function changes the maps in place, so later code would use other maps. Work on copies."
             message = _mistake(answer, *kept, ties)
             if message:
                 return message
@@ -167,10 +183,12 @@ def ranks(function: Callable[..., Any]) -> str:
 
 
 def _maps(shape: tuple[int, int], seed: int, ties: bool) -> tuple[Tensor, Tensor]:
-    """Two maps that are somewhat alike, bent so that values and ranks differ; with ties, both after a ReLU."""
+    """Two maps that are somewhat alike or, for an odd seed, opposed; bent so that values and ranks differ; with ties,
+    both after a ReLU.
+    """
     generator = torch.Generator().manual_seed(seed)
     one, other = torch.randn(2, *shape, generator=generator)
-    a, b = 3 * one.exp() - 3, (0.7 * one - other) ** 3
+    a, b = 3 * one.exp() - 3, (-1) ** seed * (0.7 * one - other) ** 3
     return (a.clamp(min=0), b.clamp(min=0)) if ties else (a, b)
 
 
@@ -180,9 +198,10 @@ def _mistake(answer: Any, a: Tensor, b: Tensor, ties: bool) -> str:
         return "No answer yet: return one number in place of None."
     if not isinstance(answer, NUMBER):
         return f"One number is asked for; this is {type(answer).__name__}."
-    if isinstance(answer, Tensor) and answer.numel() != 1:
-        return f"One number is asked for; this is a tensor {tuple(answer.shape)}."
-    found = float(answer)
+    if isinstance(answer, (Tensor, np.ndarray)) and math.prod(answer.shape) != 1:
+        kind = "a tensor" if isinstance(answer, Tensor) else "an array"
+        return f"One number is asked for; this is {kind} {tuple(answer.shape)}."
+    found = float(answer.reshape(()) if isinstance(answer, (Tensor, np.ndarray)) else answer)
     if math.isnan(found):
         return "The result is NaN: is something divided by a spread of zero, or by the integer ranks of nothing?"
     if _close(found, _correlation(_ranks(a), _ranks(b))):
@@ -196,6 +215,8 @@ def _mistake(answer: Any, a: Tensor, b: Tensor, ties: bool) -> str:
         )
     if _close(found, _correlation(a, _ranks(b))) or _close(found, _correlation(_ranks(a), b)):
         return "Only one of the two maps was turned into ranks."
+    if _close(found, -_correlation(_ranks(a), _ranks(b))) and found > 0:
+        return "The sign is lost: where one map is high and the other low, the correlation is negative."
     if _close(found, -_correlation(_ranks(a), _ranks(b))):
         return "The sign is swapped: one of the two rankings counts from the highest cell, the other from the lowest."
     if _close(found, _correlation(_ranks(a), _ranks(b)) ** 2):

@@ -65,6 +65,11 @@ def uncentred(a, b):
         (right, "Right: the correlation of the ranks"),
         (sanity.rank_correlation, "Right: the correlation of the ranks"),
         (lambda a, b: torch.tensor([right(a, b)]), "Right: the correlation of the ranks"),
+        (lambda a, b: np.float32(right(a, b)), "Right: the correlation of the ranks"),
+        (lambda a, b: np.array([[right(a, b)]]), "Right: the correlation of the ranks"),
+        (lambda a, b: stats.spearmanr(a.flatten(), b.flatten()).statistic, "Right: the correlation of the ranks"),
+        (lambda a, b: np.zeros(3), "this is an array (3,)"),
+        (lambda a, b: abs(right(a, b)), "The sign is lost"),
         (in_place, "changes the maps in place"),
         (pearson, "correlation of the values"),
         (lambda a, b: pearson(a.flatten().argsort(), b.flatten().argsort()), "argsort of the argsort"),
@@ -120,6 +125,7 @@ def double(logit, bias, row, column):
         (lambda logit, bias, row, column: peaked(logit - bias, row, column).tolist(), "Right: it passes"),
         (lambda logit, bias, row, column: peaked(logit - bias, row, column).double(), "Right: it passes"),
         (lambda logit, bias, row, column: np.flipud(np.flipud(peaked(logit - bias, row, column))), "Right: it passes"),
+        (lambda logit, bias, row, column: 1e4 * (p := peaked(0, row, column)) - 1e4 * p.mean() + logit - bias, "Right"),
         (lambda logit, bias, row, column: peaked(logit, row, column), "The identity has the bias, too"),
         (lambda logit, bias, row, column: peaked(logit + bias, row, column), "the bias has the wrong sign"),
         (lambda logit, bias, row, column: peaked(logit - bias, row, column) / 49, "The identity is about their mean"),
@@ -183,6 +189,17 @@ def one_copy(logit, x, cells, size):
     return board
 
 
+def moved(logit, x, cells, size):
+    board = torch.empty(cells, cells)
+    for row in range(cells):
+        for column in range(cells):
+            changed = x.clone()
+            top, left = (min(middle(n, size), x.shape[-1] - size) for n in (row, column))
+            changed[..., top : top + size, left : left + size] = 0
+            board[row, column] = logit(x) - logit(changed)
+    return board
+
+
 def on_x(logit, x, cells, size):
     x[..., :8, :8] = 0
     return torch.zeros(cells, cells)
@@ -217,7 +234,15 @@ def logits_only(logit, x, cells, size):
             "The patch is twice as large",
         ),
         (with_start(lambda n, size: 8 * n + 4 - size // 2, end), "Use `max(0, …)`"),
+        (with_start(middle, lambda n, size: middle(n, size) + size), "the patch keeps its size. Cut it off"),
+        (moved, "is moved inwards"),
+        (with_start(lambda n, size: max(0, 8 * n - size // 2), lambda n, size: 8 * n + size // 2), "upper left corner"),
+        (
+            with_start(lambda n, size: max(0, 32 * n + 16 - size // 2), lambda n, size: 32 * n + 16 + size // 2),
+            "Compute its side",
+        ),
         (with_start(middle, end, 1.0), "The patch is white"),
+        (with_start(middle, end, 0.5), "The patch is 0.5"),
         (with_start(middle, end, 0.0, slice(0, 1)), "Only one colour channel"),
         (one_copy, "Make a new copy for each cell"),
         (on_x, "changes x in place"),
