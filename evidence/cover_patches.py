@@ -6,7 +6,8 @@ Patches of 32, 64 and 96 pixels, gray or blurred. Beside the map stand three riv
 middle, the sum of all channels, and how much the cover changes the pixels.
 
 A second question is where the map changes: the fall of the logit is the mean change of the map's cells, exactly. How
-much of the absolute change lies in the cells that the patch touches, and in the one cell under its centre?
+much of the absolute change lies in the cells that the patch touches, and in the one cell under its centre? And does the
+map predict the part of the fall that comes from the touched cells better than the part from the others?
 
 A control for the method: the same with one cell of the feature map set to zero. There the map predicts each fall.
 
@@ -16,7 +17,7 @@ Run it from the repository, with the packages that evidence/lite.py names: pytho
 import json
 from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from evidence.findings import PHOTOS, command, finding, store
 from evidence.lite import networks
 
 SIZES, FILLS = (32, 64, 96), ("gray", "blur")
+PARTS = 64  # the size of patch for which the fall is split into the touched cells' part and the others'
 BATCH = 27
 CHAPTER = "notebooks/10_sanity.ipynb"
 
@@ -89,7 +91,7 @@ def study(clf: camlib.Classifier, photo: Path) -> list[dict[str, Any]]:
         parts = [clf.head.run(clf.module, part) for part in batch.split(BATCH)]
         after = torch.cat([torch.einsum("c,bchw->bhw", weight, f) for f, _ in parts])
         fall = logits[0, k] - torch.cat([y[:, k] for _, y in parts])
-        change = (cam - after).abs()
+        change, inside = (cam - after).abs(), touched > 0
         own = change.flatten(1)[torch.arange(cells**2), torch.arange(cells**2)]
         fall = fall.view(cells, cells)
         area = (touched * cam).sum((1, 2)) / cells**2  # what the map's cells under the patch add to the logit
@@ -106,12 +108,15 @@ def study(clf: camlib.Classifier, photo: Path) -> list[dict[str, Any]]:
                 "activity": correlation(fall, features[0].sum(0)),
                 "pixels": correlation(fall, pixels),
                 "own_cell": float((own / change.sum((1, 2))).mean()),
-                "touched_cells": float((((touched > 0) * change).sum((1, 2)) / change.sum((1, 2))).mean()),
-                "touched_area": float((touched > 0).float().mean()),
+                "touched_cells": float(((inside * change).sum((1, 2)) / change.sum((1, 2))).mean()),
+                "touched_area": float(inside.float().mean()),
                 "largest_fall": float(fall.max()),
                 "zeroed_off": float(off),
             }
         )
+        if size == PARTS:
+            for name, where in (("inside", inside), ("outside", ~inside)):
+                rows[-1][f"cam_{name}"] = correlation(((cam - after) * where).sum((1, 2)), cam)
     return [
         {key: round(v, 4) if isinstance(v, float) and key != "zeroed_off" else v for key, v in row.items()}
         for row in rows
@@ -123,41 +128,58 @@ def findings(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     every = [row for part in rows.values() for row in part]
     assert max(row["zeroed_off"] for row in every) < 1e-4, "zeroing a cell lowers the logit by its part of the map"
 
-    def of(key: str, size: int) -> list[float]:
-        return [row[key] for row in every if row["size"] == size]
+    def of(key: str, size: int, fill: str = "") -> list[float]:
+        return [row[key] for row in every if row["size"] == size and fill in row["fill"]]
 
     by_network = [f"{median(row['cam'] for row in part):.2f} in {name.capitalize()}" for name, part in rows.items()]
-    medians = {key: [f"{median(of(key, size)):.2f}" for size in SIZES] for key in ("cam", "centre", "activity")}
+    by_fill = {fill: [f"{median(of('cam', size, fill)):.2f}" for size in SIZES] for fill in FILLS}
     cases = f"{len(rows['lite0']) // len(SIZES) // len(FILLS)} photos, {len(rows)} networks, gray and blurred"
     low, high = min(row["cam"] for row in every), max(row["cam"] for row in every)
-    wins = {key: sum(row["cam"] > row[key] for row in every) for key in ("centre", "activity")}
-    outside = [1 - median(of("touched_cells", size)) for size in SIZES]
+    pairs = [
+        [row for row in part if row["photo"] == photo]
+        for part in rows.values()
+        for photo in dict.fromkeys(row["photo"] for row in part)
+    ]  # the rows of each photo and network
+
+    def wins(rival: str) -> int:
+        return sum(mean(row["cam"] for row in pair) > mean(row[rival] for row in pair) for pair in pairs)
+
+    blob, activity = wins("centre"), wins("activity")
+    outside, others = (
+        [100 - 100 * median(of(key, size)) for size in SIZES] for key in ("touched_cells", "touched_area")
+    )
+    inner, outer = (median(of(key, PARTS)) for key in ("cam_inside", "cam_outside"))
     return [
         finding(
             CHAPTER,
             "The map predicts only loosely how far the logit falls when a patch of the photo is covered.",
             f"{cases}, 32, 64 and 96 pixels: {len(every)} cases",
-            f"median correlation over the cells {', '.join(by_network)}; "
-            + "{} at 32 pixels, {} at 64, {} at 96; ".format(*medians["cam"])
-            + f"single cases {low:.2f} to {high:.2f}",
-            [", ".join(by_network[:-1]) + " and " + by_network[-1], f"from {low:.2f} to {high:.2f}"],
+            f"median correlation over the cells {', '.join(by_network)}; at 32, 64 and 96 pixels "
+            + ", ".join(f"{fill} {', '.join(by_fill[fill])}" for fill in FILLS)
+            + f"; single cases {low:.2f} to {high:.2f}",
+            [
+                ", ".join(by_network[:-1]) + " and " + by_network[-1],
+                f"from {low:.2f} to {high:.2f}",
+                "from {} to {} in gray".format(by_fill["gray"][0], by_fill["gray"][2]),
+                "from {} to {} blurred".format(by_fill["blur"][0], by_fill["blur"][2]),
+            ],
         ),
         finding(
             CHAPTER,
             "It predicts this somewhat better than a blob in the middle, or than the sum of all channels.",
-            f"the same {len(every)} cases",
-            f"better than the blob in {wins['centre']} of {len(every)}, than the sum in {wins['activity']}; medians "
-            "by size of the blob {}, {} and {}, of the sum {}, {} and {}".format(
-                *medians["centre"], *medians["activity"]
-            ),
-            [f"in {wins['centre']} of {len(every)} cases"],
+            f"{len(pairs)} photos and networks, mean of 6 kinds of cover",
+            f"better than the blob on {blob} of {len(pairs)}, than the sum on {activity}",
+            [f"on {blob} of {len(pairs)}"],
         ),
         finding(
             CHAPTER,
-            "A covered patch changes the map mostly in cells that it does not touch.",
-            f"{cases}; the share of the absolute change",
-            f"{100 * outside[1]:.0f} % at 64 pixels, {100 * outside[2]:.0f} % at 96",
-            [f"{100 * outside[1]:.0f} % of the change"],
+            "A covered patch changes the map mostly in cells that it does not touch, and this part the map does not "
+            "predict.",
+            f"{cases}; medians: the share of the absolute change, and the map's correlation with each part of the fall",
+            f"{outside[1]:.0f} % at 64 pixels, in {others[1]:.0f} % of the cells, {outside[2]:.0f} % at 96, in "
+            f"{others[2]:.0f} %; at 64 pixels, correlation with the change of the touched cells {inner:.2f}, of the "
+            f"others {outer:.2f}",
+            [f"{outside[1]:.0f} % of the change", f"{inner:.2f}", f"at {outer:.2f}"],
         ),
     ]
 

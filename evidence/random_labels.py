@@ -3,7 +3,7 @@
 Adebayo and others (2018) call it the data randomisation test. Both kinds see the same 300 pictures of shapes, until
 they name all of them as they were told. Then the maps of the shape's class on 200 new pictures are compared between the
 two, by the rank correlation of their 8 × 8 cells; as a control, between a network that learned true labels and the one
-before it, which started from other weights.
+before it, which started from other weights. Where the maps peak is also counted for networks that learned nothing.
 
 Run it from the repository: python -m evidence.random_labels
 """
@@ -69,6 +69,7 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     places = {
         kind: {m: span([row[kind]["pointing"][m] for row in rows]) for m in alike_random} for kind in ("true", "random")
     }
+    untrained = span([row["untrained_activity"] for row in rows])
     learned, new = ([row["random"][key] for row in rows] for key in ("learned", "accuracy"))
     return [
         finding(
@@ -80,12 +81,12 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ),
         finding(
             DIVE,
-            "A network that learned random labels by heart still has features that are active on the shape.",
+            "After random labels, features are active on the shape, and no more so than before any training.",
             f"{len(rows)} trainings each, 200 new pictures; strongest point on the shape",
             f"activity {places['random']['activity']}, CAM {places['random']['CAM']}; after true labels "
-            f"{places['true']['activity']} and {places['true']['CAM']}; accuracy on what it was taught "
-            f"{span(learned)}, on new pictures {span(new)}",
-            [places["random"]["activity"]],
+            f"{places['true']['activity']} and {places['true']['CAM']}; activity before any training {untrained}; "
+            f"accuracy on what it was taught {span(learned)}, on new pictures {span(new)}",
+            [places["random"]["activity"], untrained],
         ),
     ]
 
@@ -100,8 +101,10 @@ def main() -> None:
         (true, maps), (random, others) = trained(seed, data, test), trained(seed, wrong, test)
         alike_random = {m: round(alike(maps[m], others[m]), 3) for m in maps}
         alike_true = before and {m: round(alike(maps[m], before[m]), 3) for m in maps}
+        start = maps_of(shapes.network("gap", seed).eval(), test)["activity"]
         rows.append(
             {"seed": seed, "true": true, "random": random, "alike_random": alike_random, "alike_true": alike_true}
+            | {"untrained_activity": round(pointing(start, test.boxes), 3)}
         )
         before = maps
     store(out, findings(rows), trainings=rows)

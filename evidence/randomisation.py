@@ -177,7 +177,8 @@ def findings(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     stages = {
         m: [f"{round(mean(lite0['kept'][m][stage]), 1) + 0.0:.1f}" for stage in SHOWN] for m in (cam, last, early)
     }
-    grad, hires, unrelated = "Grad-CAM, middle layer", "HiResCAM, middle layer", lite0["unrelated"][cam]
+    grad, hires, both_signs = (f"{m}, middle layer" for m in ("Grad-CAM", "HiResCAM", "LayerCAM"))
+    unrelated = lite0["unrelated"][cam]
     twelve = (
         f"3 networks, {len(lite0['targets'])} photos, {len(SEEDS)} shuffles of the classifier; mean of each network"
     )
@@ -213,6 +214,13 @@ def findings(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             f"{', '.join(stages[early])}; unrelated photos' CAM {mean(unrelated):.2f}, from {min(unrelated):.2f} to "
             f"{max(unrelated):.2f}",
             [f"{mean(unrelated):.2f} on average", f"from {min(unrelated):.2f} to {max(unrelated):.2f}"],
+        ),
+        finding(
+            DIVE,
+            "On a middle layer, whose features have both signs, LayerCAM changes.",
+            twelve,
+            f"LayerCAM {span(kept(both_signs))}",
+            [span(kept(both_signs))],
         ),
         finding(
             DIVE,

@@ -193,7 +193,7 @@ def two_tests(networks: Mapping[str, Any], methods: Mapping[str, str] = METHODS)
     fig = Figure(figsize=(10.5, 0.9 + 0.5 * len(methods)), layout="constrained", dpi=100)
     axes = fig.subplots(1, 2, sharey=True)
     titles = (
-        "classifier destroyed: correlation\nwith the true map (ranks)",
+        "classifier destroyed: correlation\nwith the map before (ranks)",
         "one cell deleted: correlation\nwith the fall",
     )
     words = []
@@ -279,17 +279,18 @@ def on_pictures(rows: Mapping[str, tuple[shapes.Pictures, Tensor]], alt: str) ->
 def strips(
     panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str = "a dot for each of ten trainings"
 ) -> Figure:
-    """A panel for each title, a row of dots for each label, from 0 to 1."""
+    """A panel for each title, a row of dots for each label, from 0 (or the lowest dot) to 1."""
     most = max(len(rows) for rows in panels.values())
     fig = Figure(figsize=(10.5, 1.2 + 0.42 * most), layout="constrained", dpi=100)
     axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=len({tuple(rows) for rows in panels.values()}) == 1))
+    lowest = min(min(values) for rows in panels.values() for values in rows.values())
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         for level, values in enumerate(rows.values()):
             spread = 0.18 * np.tile([-1, 0, 1], len(values))[: len(values)]
             ax.scatter(values, level + spread, s=30, color=GRAY, alpha=0.65, lw=0)
         ax.set_yticks(range(len(rows)), list(rows))
         ax.set_ylim(most - 0.5, -0.5)
-        ax.set_xlim(-0.03, 1.03)
+        ax.set_xlim(min(0, lowest) - 0.03, 1.03)
         _plain(ax, title)
     fig.supxlabel(xlabel, fontsize=SIZE)
     fig.set_label(" ".join(_in_words(title, rows) for title, rows in panels.items()))
@@ -307,11 +308,12 @@ def well_placed(result: Mapping[str, Any]) -> Figure:
     rows = {
         "CAM": [v for m in maps for v in m["cam"]],
         "sum of all channels": [m["activity"] for m in maps],
-        "CAM of a wrong class": [m["wrong_class"] for m in maps],
-        "LayerCAM, classifier destroyed": [float(np.mean(m["ruined_layercam"])) for m in maps],
-        "CAM, classifier destroyed": [float(np.mean(m["ruined_cam"])) for m in maps],
+        "CAM of four wrong classes": [v for m in maps for v in m["wrong_class"]],
+        "LayerCAM, five destroyed classifiers": [v for m in maps for v in m["ruined_layercam"]],
+        "CAM, five destroyed classifiers": [v for m in maps for v in m["ruined_cam"]],
     }
-    return strips({"the map's strongest point lies on the shape": rows})
+    label = "share of 500 test pictures; dots for each of ten trainings"
+    return strips({"the map's strongest point lies on the shape": rows}, label)
 
 
 def corner_strips(result: Mapping[str, Any]) -> Figure:
@@ -390,8 +392,8 @@ def cascade(rows: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> Figur
     fig.suptitle("destroyed from the classifier down to …", fontsize=SIZE)
     fig.set_label(
         "Maps of a crocodile as ranks of their cells, from the trained network and from five that were destroyed down "
-        "to deeper layers. CAM and Grad-CAM differ from column to column. The animal's outline stays visible in the "
-        "LayerCAM until blocks are destroyed."
+        "to deeper layers. CAM and Grad-CAM change, but look more like before once conv_head is destroyed, too. The "
+        "animal's outline stays visible in the LayerCAM until blocks are destroyed."
     )
     return fig
 
@@ -423,7 +425,7 @@ def levels(network: Mapping[str, Any]) -> Figure:
         ax.set_xticks(range(len(STAGES)), STAGES, rotation=90, fontsize=SIZE)
         ax.tick_params(axis="y", labelsize=SIZE)
         ax.set_ylim(-1.05, 1.05)
-    fig.get_axes()[0].set_ylabel("rank correlation\nwith the true map", fontsize=SIZE)
+    fig.get_axes()[0].set_ylabel("rank correlation\nwith the map before", fontsize=SIZE)
     fig.set_label(f"Dots and their means, by method and stage: {'; '.join(words)}.".replace("-0", "−0"))
     return fig
 
