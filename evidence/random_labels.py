@@ -74,7 +74,7 @@ def findings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         finding(
             DIVE,
-            "After random labels, the maps are other ones than after true labels.",
+            "After random labels, CAM has nothing in common with that after true labels; LayerCAM has.",
             f"{len(rows)} trainings each, 200 new pictures; mean rank correlation of two networks' maps",
             "; ".join(f"{m} {alike_random[m]}, two networks with true labels {alike_true[m]}" for m in alike_random),
             [alike_random["CAM"], alike_true["CAM"], alike_random["LayerCAM"], alike_true["LayerCAM"]],
