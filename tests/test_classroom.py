@@ -18,9 +18,10 @@ import nbformat
 import pytest
 
 from tests.exercises.grading import SOLUTION, blank, complete, graded, read
-from tools import classroom
+from tools.classroom import course, grading, restoring, submissions
+from tools.classroom.__main__ import main
 
-NAMES = classroom.exercises()
+NAMES = course.exercises()
 ROUND_TRIP = ("einsum_cam", "gap_weights")  # in every run; the others by pytest -m long
 LIMITS = argparse.Namespace(jobs=2, seconds=180, cell_seconds=60, memory=6.0)
 
@@ -28,7 +29,7 @@ LIMITS = argparse.Namespace(jobs=2, seconds=180, cell_seconds=60, memory=6.0)
 @pytest.fixture(scope="module")
 def handed_out(tmp_path_factory):
     out = tmp_path_factory.mktemp("classroom")
-    assert classroom.main(["classroom", "--out", str(out)]) == 0
+    assert main(["classroom", "--out", str(out)]) == 0
     return out
 
 
@@ -72,7 +73,7 @@ def test_generate_submit_autograde_feedback(exercise, handed_out, tmp_path):
     for student, answer in answers.items():
         hand_in(tmp_path / "in", student, exercise, handed_out / "student", answer)
     out = tmp_path / "out"
-    assert classroom.main(["grade", f"SUBMISSIONS={tmp_path / 'in'}", "--out", str(out), "--jobs", "2"]) == 0
+    assert main(["grade", f"SUBMISSIONS={tmp_path / 'in'}", "--out", str(out), "--jobs", "2"]) == 0
     found, full = rows(out), graded(exercise)
     assert {row["status"] for row in found.values()} == {"graded"}
     assert points(found["right", exercise]) == full
@@ -111,10 +112,10 @@ def test_what_is_handed_out(handed_out, tmp_path):
         names = set(bundle.namelist())
         assert not any(re.search(b"### (BEGIN|END)", bundle.read(name)) for name in names if name.endswith(".ipynb"))
     for name in NAMES:
-        assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/photos/cat.jpg"} <= names
+        assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/testing.py", f"{name}/photos/cat.jpg"} <= names
         instructor = (handed_out / "instructor" / name / f"{name}.ipynb").read_bytes()
-        assert instructor == (classroom.EXERCISES / f"{name}.ipynb").read_bytes()
-    assert classroom.main(["classroom", "--only", "einsum_cam", "--out", str(tmp_path)]) == 0
+        assert instructor == (course.EXERCISES / f"{name}.ipynb").read_bytes()
+    assert main(["classroom", "--only", "einsum_cam", "--out", str(tmp_path)]) == 0
     assert [path.name for path in (tmp_path / "student").iterdir()] == ["einsum_cam"]
 
 
@@ -133,7 +134,7 @@ def harmed(kinds, released: Path, folder: Path) -> dict[str, dict[str, str]]:
     for kind in kinds:
         hand_in(folder / "in", kind, "einsum_cam", released, right | {"class_map": HARM[kind]})
     limits = ["--seconds", "120", "--cell-seconds", "20", "--memory", "2.5", "--jobs", "1"]
-    assert classroom.main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == (kinds != ["hangs"])
+    assert main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == (kinds != ["hangs"])
     found = {student: row for (student, _), row in rows(folder / "out").items()}
     assert points(found["after"]) == graded("einsum_cam"), "another submission lost nothing"
     for kind in kinds:
@@ -298,7 +299,7 @@ def passed(notebook) -> set[str]:
 def test_a_bent_notebook_is_restored(bend, remark, handed_out):
     released, notebook = solved(handed_out)
     bend(notebook)
-    restored, remarks = classroom.restore(released, notebook)
+    restored, remarks = restoring.restore(released, notebook)
     nbformat.validate(restored)
     assert remarks == ([f"repaired: {remark}"] if remark else [])
     nbgraders = [cell for cell in restored.cells if cell.metadata.get("nbgrader")]
@@ -314,7 +315,7 @@ def test_answers_are_recognised_without_any_metadata(exercise, handed_out):
     released, notebook = solved(handed_out, exercise)
     right = [cell.source for cell in notebook.cells]
     no_metadata_no_ids(notebook)
-    restored, _ = classroom.restore(released, notebook)
+    restored, _ = restoring.restore(released, notebook)
     assert [c.source for c in restored.cells if c.metadata.get("nbgrader") or c.source.startswith("NAME = ")] == right
 
 
@@ -326,7 +327,7 @@ def test_what_a_student_wrote_into_a_locked_cell_still_runs(handed_out):
     ].source = (
         "def class_map(features, weight, k):\n    return torch.from_numpy(np.einsum('chw,c->hw', features, weight[k]))"
     )
-    restored, remarks = classroom.restore(released, notebook)
+    restored, remarks = restoring.restore(released, notebook)
     assert remarks == ["repaired: the cell setup had been changed, put back"]
     assert passed(restored) == set(graded("einsum_cam"))
 
@@ -337,7 +338,7 @@ def test_a_report_keeps_its_pictures_and_cells(handed_out):
     notebook.cells[at(notebook, "report_result")] |= {"source": "![](attachment:a.png)", "attachments": pictures}
     notebook.cells.insert(at(notebook, "report_question"), code_cell("my = 'figure'"))
     del notebook.cells[at(notebook, "report_limits")]
-    restored, remarks = classroom.restore(released, notebook)
+    restored, remarks = restoring.restore(released, notebook)
     assert restored.cells[at(restored, "report_result")].attachments == pictures
     assert restored.cells[at(restored, "report_question") - 1].source == "my = 'figure'"
     assert remarks == ["not graded, because no cell for it was found: the answer report_limits"]
@@ -346,8 +347,8 @@ def test_a_report_keeps_its_pictures_and_cells(handed_out):
 def test_a_notebook_without_an_answer_is_not_graded(handed_out):
     released, _ = solved(handed_out)
     for notebook in (nbformat.v4.new_notebook(), solved(handed_out, "hooks")[1]):
-        with pytest.raises(classroom.ClassroomError, match="none of the exercise's answers"):
-            classroom.restore(released, notebook)
+        with pytest.raises(course.ClassroomError, match="none of the exercise's answers"):
+            restoring.restore(released, notebook)
 
 
 @pytest.mark.parametrize(
@@ -363,13 +364,13 @@ def test_a_notebook_without_an_answer_is_not_graded(handed_out):
 def test_names_that_may_hide_the_tests_are_told(code, names, handed_out):
     _, notebook = solved(handed_out)
     notebook.cells.append(code_cell(code))
-    assert classroom.shadowed(read("einsum_cam"), notebook) == names
+    assert restoring.shadowed(read("einsum_cam"), notebook) == names
 
 
 def test_a_byte_order_mark_is_no_harm(handed_out, tmp_path):
     file = handed_out / "student" / "einsum_cam" / "einsum_cam.ipynb"
     (tmp_path / "a.ipynb").write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert classroom.read_notebook(tmp_path / "a.ipynb") == classroom.read_notebook(file)
+    assert submissions.read_notebook(tmp_path / "a.ipynb") == submissions.read_notebook(file)
 
 
 @pytest.mark.slow
@@ -385,7 +386,7 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
         (tmp_path / "in" / student).mkdir(parents=True)
         nbformat.write(notebook, tmp_path / "in" / student / "einsum_cam.ipynb")
     limits = ["--cell-seconds", "120", "--jobs", "1"]
-    assert classroom.main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *limits]) == 1
+    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *limits]) == 1
     found = {student: row for (student, _), row in rows(tmp_path / "out").items()}
     assert points(found["bent"]) == graded("einsum_cam")
     assert found["bent"]["status"].startswith("graded; repaired: ")
@@ -408,7 +409,7 @@ def test_submissions_are_found_in_every_layout(tmp_path):
     ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text("{}")
-    found, strange = classroom.find_submissions(tmp_path, ["hooks", "gap_weights", "weights"])
+    found, strange = submissions.find_submissions(tmp_path, ["hooks", "gap_weights", "weights"])
     assert {(s.student, s.exercise) for s in found} == {("ada", "hooks"), ("grace", "hooks"), ("alan", "gap_weights")}
     assert {path.name for path in strange} == {"hooks.ipynb", "x.ipynb"}, (
         "a second one, and one with no exercise's name"
@@ -418,8 +419,8 @@ def test_submissions_are_found_in_every_layout(tmp_path):
 def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch):
     (tmp_path / "in" / "ada").mkdir(parents=True)
     (tmp_path / "in" / "ada" / "einsum_cam.ipynb").write_text("{")
-    monkeypatch.setattr(classroom, "make_course", lambda folder, names: folder.mkdir())
-    assert classroom.main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    monkeypatch.setattr(grading, "make_course", lambda folder, names: folder.mkdir())
+    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
     (row,) = rows(tmp_path / "out").values()
     assert (row["status"], row["points"], row["of"]) == ("failed: the file is not a whole notebook", "0", "10")
     assert "not a whole notebook" in (tmp_path / "out" / "feedback" / "ada" / "einsum_cam.html").read_text()
@@ -435,7 +436,7 @@ def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch)
 )
 def test_errors_say_what_to_do(arguments, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert classroom.main(arguments) == 2
+    assert main(arguments) == 2
     assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ from nbgrader.preprocessors import ClearSolutions
 import camlib
 from camlib.models import load_model as load_any
 from camlib.zoo import BUNDLED
-from tools.classroom import EXERCISES, machine_graded
+from tools.classroom.course import EXERCISES, machine_graded
 
 graded = cache(machine_graded)  # the graded code cells of an exercise, with their points
 STUB = ClearSolutions().code_stub["python"]  # what nbgrader leaves for the student

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from tests.exercises.grading import SOLUTION, Answer, blank, graded, read, score
-from tools import classroom
+from tools.classroom.course import exercises
 
-NAMES = classroom.exercises()
+NAMES = exercises()
 TABLES = {name: importlib.import_module(f"tests.exercises.test_{name}") for name in NAMES}
 WRONG = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES.items() for a in table.WRONG]
 RIGHT = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES.items() for a in table.RIGHT]

@@ -1,0 +1,116 @@
+"""The tools of the exercises' tests (notebooks/exercises/testing.py): what they refuse, and what they let pass."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import testing
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+from torch.nn.modules.module import register_module_forward_hook
+from torchvision.transforms.functional import resize
+
+FOUR = [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        torch.tensor(FOUR),
+        torch.tensor(FOUR).double().requires_grad_(),
+        np.array(FOUR),
+        FOUR,
+        [np.array(r) for r in FOUR],
+        torch.tensor(FOUR).half(),
+        torch.tensor(FOUR).bfloat16(),
+        np.array(FOUR, int),
+        torch.tensor(FOUR).t().contiguous().t(),
+    ],
+)
+def test_right_numbers_agree_whatever_holds_them(answer):
+    testing.agrees(answer, FOUR, "the map")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [(None, "return is missing"), ("1 2", "no numbers"), ([[1.0], [2.0, 3.0]], "no numbers"), ([1.0, 2.0], "shape"),
+     ([[1, 2], [3, 4.1]], "off by up to 0.1"), ([[1, 2], [3, float("nan")]], "NaN"), ([FOUR], "shape")],
+)  # fmt: skip
+def test_other_numbers_do_not_agree(answer, says):
+    with pytest.raises(AssertionError, match=says):
+        testing.agrees(answer, FOUR, "the map")
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+
+TRACES = {
+    "training": lambda n, x: n[1].eval(),
+    "statistics": lambda n, x: n(x),
+    "hook": lambda n, x: n[2].register_forward_hook(lambda *a: None),
+    "backward pre-hook": lambda n, x: n[0].register_full_backward_pre_hook(lambda *a: None),
+    "state dict hook": lambda n, x: n.register_state_dict_post_hook(lambda *a: None),
+    "forward": lambda n, x: setattr(n[0], "forward", n[0].forward),
+    "inplace": lambda n, x: setattr(n[2], "inplace", True),
+    "requires_grad": lambda n, x: n[0].weight.requires_grad_(False),
+    "gradient": lambda n, x: setattr(n[0].bias, "grad", torch.ones(4)),
+    "weights": lambda n, x: n[0].weight.data.add_(1),
+    "replaced layer": lambda n, x: setattr(n, "0", nn.Conv2d(3, 4, 3)),
+    "new layer": lambda n, x: n.append(nn.ReLU()),
+    "input": lambda n, x: x.mul_(2),
+    "input's flag": lambda n, x: x.requires_grad_(),
+    "input's hook": lambda n, x: x.requires_grad_().register_hook(lambda g: g),
+    "grad mode": lambda n, x: torch.set_grad_enabled(False),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_every_kind_of_trace_is_found(trace):
+    n, x = net(), torch.ones(2, 3, 4, 4)
+    try:
+        with pytest.raises(AssertionError, match="before"), testing.no_trace(n, x=x):
+            TRACES[trace](n, x)
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def test_a_hook_on_all_modules_is_found():
+    with pytest.raises(AssertionError, match="all modules"), testing.no_trace(net()):
+        handle = register_module_forward_hook(lambda *a: None)
+    handle.remove()
+
+
+def test_what_is_put_back_leaves_no_trace():
+    n, x = net(), torch.ones(2, 3, 4, 4)
+    n[0].weight.grad = torch.zeros_like(n[0].weight)
+    with testing.no_trace(n, x=x):
+        n.eval()
+        handle = n[0].register_forward_hook(lambda *a: None)
+        with torch.no_grad():
+            n(x)
+        handle.remove()
+        n.train()
+
+
+def test_an_operation_is_refused_by_every_door():
+    picture, early = torch.ones(1, 3, 4, 4), PIL.Image.Image.resize
+    with testing.refused("PIL.Image.Image.resize", operations=["upsample"], says="by hand"):
+        for door in (
+            lambda: interpolate(picture, scale_factor=2, mode="bilinear"),
+            lambda: resize(picture, [8, 8]),
+            lambda: torch.ops.aten.upsample_bilinear2d(picture, [8, 8], False),
+            lambda: torch._C._nn.upsample_bilinear2d(picture, [8, 8], False),
+            lambda: PIL.Image.new("L", (4, 4)).resize((8, 8)),
+        ):
+            with pytest.raises(AssertionError, match="by hand"):
+                door()
+        torch.nn.functional.conv2d(picture, torch.ones(1, 3, 1, 1))  # anything else is allowed
+    assert interpolate(picture, scale_factor=2).shape[-1] == 8
+    assert PIL.Image.Image.resize is early
+
+
+def test_an_exception_that_must_come():
+    assert testing.raises(ZeroDivisionError, lambda a: 1 / a, 0).args
+    with pytest.raises(AssertionError, match="no ValueError"):
+        testing.raises(ValueError, int, "1")
