@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.test_chapters import NUMBER, printed
 from tools import footprint, notebooks
+from tools.minutes import reading
 
 FOLDER = notebooks.ROOT / "notebooks" / "instructor"
 NOTES = sorted(FOLDER.glob("[0-9][0-9]_*.md"))
@@ -64,7 +65,7 @@ def test_numbers_are_printed_by_the_chapter(note: Path) -> None:
     assert not loose, "measured numbers are not bold"
 
 
-@pytest.mark.parametrize("page", [*NOTES, FOLDER / "README.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted(FOLDER.rglob("*.md")), ids=lambda page: str(page.relative_to(FOLDER)))
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
@@ -72,6 +73,24 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.is_file(), link
         headings = re.findall(r"(?m)^#+ (.+)$", target.read_text(encoding="utf-8")) if anchor else []
         assert not anchor or anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], link
+
+
+def test_the_syllabus_adds_up() -> None:
+    """Minutes and points are those that the exercises state; the hours are those of the chapters and exercises."""
+    text = (FOLDER / "syllabus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| \[(\w+)\]\(graded/\1\.md\) \| \d\d \| (\d*) \| (\d+) \|$", text)
+    stated = {}
+    for path in sorted((notebooks.ROOT / "notebooks" / "exercises").glob("*.ipynb")):
+        first = notebooks.read(path).cells[0].source
+        time = re.search(r"\*Time:\* (\d+) minutes", first)
+        points = re.search(r"\*Points:\*\s+(\d+)", first)
+        assert points
+        stated[path.stem] = (time[1] if time else "", points[1])
+    assert {name: (time, points) for name, time, points in rows} == stated
+    hours = dict(re.findall(r"(?m)^\| (?:the )?(\w+ \w+) .*\| (\d+) \|$", text))
+    in_chapters = sum(reading(notebooks.read(c)).minutes for c in notebooks.chapters()) / 60
+    assert abs(int(hours["reading the"]) - in_chapters) < 1
+    assert abs(int(hours["nine graded"]) - sum(int(time) for time, _ in stated.values() if time) / 60) < 1
 
 
 def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
