@@ -11,7 +11,7 @@ from tools import minutes, notebooks
 
 CHAPTERS = notebooks.chapters()
 ALL = notebooks.all_notebooks()
-EDITED = [path for path in CHAPTERS if path.stem[:2] not in {"10", "11", "12"}]  # these follow
+EDITED = [path for path in CHAPTERS if path.stem[:2] not in {"10"}]  # these follow
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
 
 
