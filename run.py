@@ -36,6 +36,7 @@ COMMANDS = {
     "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
+    "slides": "chapters as slide shows that need no network: slides 07, or slides all (more: slides --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",

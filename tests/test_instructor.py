@@ -1,4 +1,4 @@
-"""The teacher's pages keep their form, quote what the chapters print, and link to what exists; the slides are made."""
+"""The teacher's pages keep their form, quote what the chapters print, and link to what exists."""
 
 from __future__ import annotations
 
@@ -122,19 +122,3 @@ def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
         other.communicate(b"\n")
     assert "bad.ipynb: Cell 0 raised ZeroDivisionError" in capsys.readouterr().err
     assert (tmp_path / "good.ipynb").read_bytes() == before
-
-
-def test_a_chapter_becomes_slides(tmp_path: Path) -> None:
-    """The number of slides is that of the marked cells, a prediction comes before its answer, no solution is shown."""
-    chapter = notebooks.ROOT / "notebooks" / "07_why_a_and_not_b.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "slides", str(chapter), "--output-dir", str(tmp_path)]
-    options = ["--SlidesExporter.reveal_scroll=True", "--SlidesExporter.reveal_width=1280"]
-    subprocess.run([*command, *options], check=True, capture_output=True)
-    text = (tmp_path / f"{chapter.stem}.slides.html").read_text(encoding="utf-8")
-    kinds = [c.metadata.get("slideshow", {}).get("slide_type") for c in notebooks.read(chapter).cells]
-    slides, below, fragments = (kinds.count(kind) for kind in ("slide", "subslide", "fragment"))
-    assert min(slides, below, fragments) > 3 and "skip" in kinds
-    assert len(re.findall(r"<section\b", text)) == 2 * slides + below  # a slide is a stack with itself on top
-    assert len(re.findall(r'class="fragment"', text)) == fragments
-    assert "var scroll = true" in text
-    assert "Exercise 1: one row" in text and "<summary>Solution" not in text

@@ -147,6 +147,7 @@ def test_help_lists_every_command(project, arguments):
         "notebooks",
         "classroom",
         "grade",
+        "slides",
         "posts",
         "new-post",
         "address",
