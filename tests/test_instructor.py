@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.test_chapters import NUMBER, printed
 from tools import footprint, notebooks
+from tools.minutes import reading
 
 FOLDER = notebooks.ROOT / "notebooks" / "instructor"
 NOTES = sorted(FOLDER.glob("[0-9][0-9]_*.md"))
+GRADED = sorted((FOLDER / "graded").glob("*.md"))
+EXERCISES = notebooks.ROOT / "notebooks" / "exercises"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 SECTIONS = [
     "50 minutes",
@@ -64,7 +68,7 @@ def test_numbers_are_printed_by_the_chapter(note: Path) -> None:
     assert not loose, "measured numbers are not bold"
 
 
-@pytest.mark.parametrize("page", [*NOTES, FOLDER / "README.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted(FOLDER.rglob("*.md")), ids=lambda page: str(page.relative_to(FOLDER)))
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
@@ -72,6 +76,85 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.is_file(), link
         headings = re.findall(r"(?m)^#+ (.+)$", target.read_text(encoding="utf-8")) if anchor else []
         assert not anchor or anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], link
+
+
+GRADED_SECTIONS = [
+    "Rubric",  # where people mark
+    "What students get wrong, and why",
+    "To help",
+    "Right answers that look odd",
+    "Before you hand it out",
+]
+
+
+def texts(sources: list[str]) -> str:
+    """All string constants of some code, line ends as spaces; an f-string's parts stand apart."""
+    found = [node.value for s in sources for node in ast.walk(ast.parse(s)) if isinstance(node, ast.Constant)]
+    return "\n".join(" ".join(value.split()) for value in found if isinstance(value, str))
+
+
+def test_every_exercise_has_its_page_and_no_other() -> None:
+    assert [page.stem for page in GRADED] == sorted(path.stem for path in EXERCISES.glob("*.ipynb"))
+    listed = set(re.findall(r"\]\(graded/(\w+)\.md\)", README + (FOLDER / "syllabus.md").read_text(encoding="utf-8")))
+    assert listed == {page.stem for page in GRADED}
+
+
+@pytest.mark.parametrize("page", GRADED, ids=lambda page: page.stem)
+def test_a_page_on_a_graded_exercise(page: Path) -> None:
+    """Title, cells and points are the notebook's, quoted feedback is what its tests say, and the form is the same."""
+    text = page.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    found = sections(text)
+    exercise = notebooks.read(EXERCISES / f"{page.stem}.ipynb")
+    first = exercise.cells[0].source
+    assert text.splitlines()[0] == first.splitlines()[0], "title"
+    marks = [cell.metadata.get("nbgrader", {}) for cell in exercise.cells]
+    points = [(mark["grade_id"], str(mark["points"])) for mark in marks if mark.get("grade")]
+    assert re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", found[""]) == points, "cells and points"
+    by_hand = any(name.startswith("report_") for name, _ in points)
+    assert list(found)[1:] == (GRADED_SECTIONS if by_hand else GRADED_SECTIONS[1:])
+    mistakes = re.findall(r"(?ms)^- .*?(?=^- |\Z)", found["What students get wrong, and why"])
+    assert 3 <= len(mistakes) <= 6
+    assert len(re.findall(r"(?m)^- [^\n]*", found["To help"])) >= len(mistakes), "a question for each mistake"
+    assert all("?" in hint for hint in re.findall(r"(?ms)^- .*?(?=^- |\Z)", found["To help"]))
+    assert 2 <= found["Right answers that look odd"].count("\n- ") <= 3
+    assert set(re.findall(r"`(test_\w+)`", text)) == {name for name, _ in points if name.startswith("test_")}
+    (time,) = re.findall(r"\*Time:\* ([\w ]+)", first)
+    assert found["Before you hand it out"].strip().startswith(time), "the minutes"
+    said = texts([cell.source for cell in exercise.cells if cell.cell_type == "code"])
+    quotes = [" ".join(quote.split()) for quote in re.findall(r'\*"([^"]+)"\*', text)]
+    assert not [quote for quote in quotes if quote not in said], "no test says this"
+
+
+def test_the_rubric_is_that_of_the_project() -> None:
+    """The parts of a cell's points are those that its students read, and they add up."""
+    rubric = sections((FOLDER / "graded" / "project.md").read_text(encoding="utf-8"))["Rubric"]
+    rows = re.findall(r"(?m)^\| (\w+): [^|]+ \| (\d) \|[^|]+\|[^|]+\|[^|]+\|$", rubric)
+    cells = notebooks.read(EXERCISES / "project.ipynb").cells
+    prompts = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert [points for _, points in rows] == re.findall(r"(?:\(|\. )(\d): ", prompts)
+    total = {name: sum(int(points) for part, points in rows if part == name) for name, _ in rows}
+    marks = [cell.metadata.get("nbgrader", {}) for cell in cells]
+    by_hand = {m["grade_id"]: m["points"] for m in marks if m.get("grade") and m["grade_id"].startswith("report_")}
+    assert {f"report_{name}": points for name, points in total.items()} == by_hand
+
+
+def test_the_syllabus_adds_up() -> None:
+    """Times and points are those that the exercises state; the hours are those of the chapters and exercises."""
+    text = (FOLDER / "syllabus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| \[(\w+)\]\(graded/\1\.md\) \| \d\d \| ([\w ]+) \| (\d+) \|$", text)
+    stated = {}
+    for path in sorted(EXERCISES.glob("*.ipynb")):
+        first = notebooks.read(path).cells[0].source
+        time, points = re.search(r"\*Time:\* ([\w ]+)", first), re.search(r"\*Points:\*\s+(\d+)", first)
+        assert time and points
+        stated[path.stem] = (time[1], points[1])
+    assert {name: (time, points) for name, time, points in rows} == stated
+    hours = dict(re.findall(r"(?m)^\| (?:the )?(\w+ \w+) .*\| (\d+) \|$", text))
+    in_chapters = sum(reading(notebooks.read(c)).minutes for c in notebooks.chapters()) / 60
+    assert abs(int(hours["reading the"]) - in_chapters) < 1
+    minutes = [int(time.split()[0]) for time, _ in stated.values() if time.endswith(" minutes")]
+    assert abs(int(hours["nine graded"]) - sum(minutes) / 60) < 1
 
 
 def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
