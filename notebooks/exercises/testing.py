@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -66,28 +67,26 @@ class Refusing(TorchDispatchMode):
 def refused(*places: str, operations: Sequence[str] = (), says: str = "write this step by hand") -> Iterator[None]:
     """Inside, these functions ("package.module.name") and torch operations ("upsample_bilinear") raise AssertionError.
 
-    A function is refused in every module that holds it under any name, so that an earlier `from … import …` is no door.
+    A function is refused under any name and wherever it is kept, so that an earlier `from … import …` is no door.
     """
-
-    def off(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError(says)
-
+    room: dict[str, Any] = {}
+    exec(f"def off(*args, **kwargs): raise AssertionError({says!r})", room)
+    off = room["off"]
     with ExitStack() as stack:
         for place in places:
-            original = _find(place)
-            for holder in _holders(original):
-                for name in [name for name, value in holder.items() if value is original]:
-                    stack.enter_context(patch.dict(holder, {name: off}))
             owner, _, name = place.rpartition(".")
-            stack.enter_context(patch(f"{owner}.{name}", off))
+            function = getattr(patch(place).getter(), name)
+            if isinstance(function, FunctionType) and not function.__code__.co_freevars:
+                stack.callback(setattr, function, "__code__", function.__code__)
+                function.__code__ = off.__code__
+                continue
+            for holder in _holders(function):
+                for key in [key for key, value in holder.items() if value is function]:
+                    stack.enter_context(patch.dict(holder, {key: off}))
+            stack.enter_context(patch(place, off))
         if operations:
             stack.enter_context(Refusing(operations, says))
         yield
-
-
-def _find(place: str) -> Any:
-    owner, _, name = place.rpartition(".")
-    return getattr(patch(place).getter(), name)
 
 
 def _holders(function: Any) -> list[dict]:
@@ -100,14 +99,15 @@ def _holders(function: Any) -> list[dict]:
 def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
     """Assert that the code inside leaves networks, tensors and PyTorch itself as they were.
 
-    Looked at: hooks of every kind, of each module and of all modules; attributes put over a module's methods
-    (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and gradients; the
-    tensors given by name, and their flags; whether gradients are recorded; the random number generator's seed is not.
+    Looked at: hooks of every kind, of each module and of all modules; what is put into a module or its class, over
+    their methods too (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and
+    gradients; the tensors given by name, and their flags; whether gradients are recorded, and the default type of
+    numbers. Not looked at: the random number generator.
     For a network that raises, put `raises` inside. What was changed in PyTorch itself is put back, so that it costs
     its points once.
     """
     before = _state(nets, tensors)
-    with own_settings():
+    with own_settings(*{kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}):
         yield
         after = _state(nets, tensors)
     for key, value in before.items():
@@ -117,8 +117,12 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
-    """What is changed in PyTorch itself ends with it: hooks of all modules, recording of gradients, number type."""
+def own_settings(*classes: type) -> Iterator[None]:
+    """What is changed in PyTorch itself is put back: hooks of all modules, recording of gradients, number type.
+
+    So are methods of these classes.
+    """
+    methods = {kind: _methods(kind) for kind in classes}
     hooks = {name: dict(getattr(_module, name)) for name in GLOBAL_HOOKS}
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
@@ -129,6 +133,14 @@ def own_settings() -> Iterator[None]:
             getattr(_module, name).update(old)
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
+        for kind, old in methods.items():
+            for name, method in _methods(kind).items():
+                if old.get(name) is not method:
+                    setattr(kind, name, old[name]) if name in old else delattr(kind, name)
+
+
+def _methods(kind: type) -> dict[str, Any]:
+    return {name: method for name, method in vars(kind).items() if callable(method)}
 
 
 def _same(before: Any, after: Any) -> bool:
@@ -146,6 +158,8 @@ def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, A
     }
     for name in GLOBAL_HOOKS:
         state[f"the hooks of all modules ({name}) are"] = list(getattr(_module, name))
+    for kind in {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}:
+        state[f"the methods of {kind.__name__} are"] = _methods(kind)
     for number, net in enumerate(nets):
         which = "the network's" if len(nets) == 1 else f"network {number}'s"
         for name, module in net.named_modules():
@@ -155,8 +169,9 @@ def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, A
                 state[f"{where}: its hooks ({kind}) are"] = list(getattr(module, kind))
             for key in sorted(vars(module)):
                 value = vars(module)[key]
-                if callable(value) or type(value) in (bool, int, float, str):
-                    state[f"{where}: its {key} is"] = id(value) if callable(value) else value
+                if key not in HOOKS and key not in ("_parameters", "_buffers", "_modules"):
+                    simple = type(value) in (bool, int, float, str)
+                    state[f"{where}: its {key} is"] = value if simple else id(value)
         for kind in ("parameter", "buffer"):
             for name, value in getattr(net, f"named_{kind}s")():
                 state.update(_of_tensor(f"{which} {kind} {name}", value))
