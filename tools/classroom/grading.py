@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import nbformat
 
+from tools.classroom.album import bring
 from tools.classroom.course import ClassroomError, api, machine_graded, make_course
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore, shadowed
@@ -75,6 +76,7 @@ def _grade(submission: Submission, template: Path, folder: Path, out: Path, limi
         released, source = (read_notebook(course / kind / submission.exercise / file) for kind in ("release", "source"))
         notebook, grade.remarks = restore(released, handed_in)
         nbformat.write(notebook, there / file)
+        grade.remarks += bring(submission, there)
         result = folder / "result.json"
         command = [sys.executable, str(Path(__file__).parent), "autograde", str(course), submission.exercise]
         grade.status = limited([*command, str(result)], home, limits)
