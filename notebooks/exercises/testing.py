@@ -104,11 +104,12 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
     (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and gradients; the
     tensors given by name, and their flags; whether gradients are recorded; the random number generator's seed is not.
     """
-    before = _state(nets, tensors)
-    try:
-        yield
-    finally:
-        after = _state(nets, tensors)
+    with torch.enable_grad():  # also where an earlier cell left it off, which would hide that this one does
+        before = _state(nets, tensors)
+        try:
+            yield
+        finally:
+            after = _state(nets, tensors)
     for key, value in before.items():
         same = (
             torch.equal(value, after[key])
