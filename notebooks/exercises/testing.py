@@ -106,10 +106,12 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
     For a network that raises, put `raises` inside. What was changed in PyTorch itself is put back, so that it costs
     its points once.
     """
-    before = _state(nets, tensors)
-    with own_settings(*{kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}):
-        yield
-        after = _state(nets, tensors)
+    classes = {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}
+    with torch.enable_grad():  # also where an earlier cell left it off, which would hide that this one does
+        before = _state(nets, tensors)
+        with own_settings(*classes):
+            yield
+            after = _state(nets, tensors)
     for key, value in before.items():
         assert key in after and _same(value, after[key]), f"{key} not as before"
     new = sorted(set(after) - set(before))

@@ -2,6 +2,52 @@
 
 from tests.exercises.grading import right, wrong
 
+# Right answers, of which each wrong one changes a line.
+CONTRAST = """
+rows = torch.stack([weight[a] - weight[b] for a, b in pairs])
+return torch.einsum("pc,bchw->bphw", rows, features)
+"""
+ODDS = "return (logits[a] - logits[rivals].logsumexp(0)).item()"
+SHARED = "return maps - maps.mean(1, keepdim=True)"
+SCALE = """
+limit = max(m.nan_to_num().abs().max().item() for m in maps)
+return [m / (limit or 1) for m in maps]
+"""
+LEAD = """
+found = camlib.explain(clf, path)
+cells = found.contrast(a, b)
+biases = found.bias[clf.index(a)] - found.bias[clf.index(b)]
+return cells.clamp(min=0).mean().item(), cells.clamp(max=0).mean().item(), biases.item()
+"""
+
+
+def but(code: str, old: str, new: str) -> str:
+    assert old in code, old
+    return code.replace(old, new)
+
+
+def contrast(what: str, old: str, new: str):
+    return wrong(what, "contrast_maps", but(CONTRAST, old, new), test_contrast_maps=2)
+
+
+def odds(what: str, code: str, small: float = 1, large: float = 1):
+    loses = {"test_log_odds": small, "test_log_odds_large": large}
+    return wrong(what, "log_odds", code, **{name: lost for name, lost in loses.items() if lost})
+
+
+def shared(what: str, code: str):
+    return wrong(what, "without_shared", code, test_without_shared=2)
+
+
+def scale(what: str, old: str, new: str, plain: float = 1, edges: float = 1):
+    loses = {"test_scale": plain, "test_scale_edges": edges}
+    return wrong(what, "on_one_scale", but(SCALE, old, new), **{name: lost for name, lost in loses.items() if lost})
+
+
+def lead(what: str, old: str, new: str):
+    return wrong(what, "lead", but(LEAD, old, new), test_lead=2)
+
+
 WRONG = [
     # 1. contrast_maps
     wrong(
@@ -525,6 +571,7 @@ WRONG = [
         return maps
         """,
         test_scale=1,
+        test_scale_edges=1,
     ),
     # 5. lead
     wrong(
@@ -699,6 +746,142 @@ WRONG = [
         """,
         test_lead=2,
     ),
+    # tried afresh, from the task's text
+    # fmt: off
+    contrast("the list of pairs is emptied", "for a, b in pairs]", "for a, b in [pairs.pop(0) for _ in list(pairs)]]"),
+    contrast("the pairs are sorted for good", "rows =", "pairs.sort()\nrows ="),
+    contrast("equal pairs only once", "in pairs]", "in dict.fromkeys(pairs)]"),
+    contrast("features get a flag", "rows =", "features.requires_grad_()\nrows ="),
+    contrast("features are centred in place", "rows =", "features -= features.mean() * 1e-2\nrows ="),
+    contrast(
+        "the better class first, whoever is asked", "weight[a] - weight[b]", "weight[max(a, b)] - weight[min(a, b)]"
+    ),
+    contrast(
+        "rows of length 1", "weight[a] - weight[b]", "torch.nn.functional.normalize(weight[a] - weight[b], dim=0)"
+    ),
+    contrast(
+        "each row of length 1 before",
+        "weight[a] - weight[b]",
+        "weight[a] / weight[a].norm() - weight[b] / weight[b].norm()",
+    ),
+    contrast("the mean over the channels", "rows, features)", "rows, features) / features.shape[1]"),
+    contrast("the batch's mean", "rows, features)", "rows, features.mean(0, keepdim=True).expand_as(features))"),
+    contrast("a against all classes", "weight[a] - weight[b]", "weight[a] - weight.mean(0)"),
+    contrast("features without their negative part", "rows, features)", "rows, features.relu())"),
+    contrast("numbers rounded", "rows, features)", "rows, features).round(decimals=1)"),
+    contrast("a hundred channels at most", "rows, features)", "rows[:, :100], features[:, :100])"),
+    contrast(
+        "the cells' mean taken away",
+        'return torch.einsum("pc,bchw->bphw", rows, features)',
+        'm = torch.einsum("pc,bchw->bphw", rows, features)\nreturn m - m.mean((2, 3), keepdim=True)',
+    ),
+    odds("NumPy's float32", "import numpy as np\nreturn np.float32((logits[a] - logits[rivals].logsumexp(0)).item())"),
+    odds("rounded to two digits", "return round((logits[a] - logits[rivals].logsumexp(0)).item(), 2)"),
+    odds("logits get a flag", "logits.requires_grad_()\n" + ODDS, 1, 0),
+    odds("logits are shifted in place", "logits -= logits.max()\n" + ODDS, 1, 0),
+    odds("rivals sorted for good", "rivals.sort(reverse=True)\n" + ODDS, 1, 0),
+    odds(
+        "the best two rivals",
+        "two = logits[rivals].sort(descending=True).values[:2]\nreturn (logits[a] - two.logsumexp(0)).item()",
+    ),
+    odds(
+        "p_a / (1 - p_a) of a and its rivals",
+        "p = logits[[a, *rivals]].softmax(0)[0]\nreturn math.log(p / (1 - p))",
+        0,
+        1,
+    ),
+    odds("half precision", "return float(logits[a].half() - logits[rivals].half().float().logsumexp(0))"),
+    odds(
+        "the largest of all taken out, in float32",
+        "e = (logits - logits.max()).exp()\nreturn torch.log(e[a] / e[rivals].sum()).item()",
+        0,
+        1,
+    ),
+    odds(
+        "infinity cut off",
+        "x = (logits[a] - logits[rivals].exp().sum().log()).item()\nreturn max(min(x, 1e3), -1e3)",
+        0,
+        1,
+    ),
+    odds("log1p", "d = (logits[rivals] - logits[a]).exp().sum().item()\nreturn -math.log1p(d)"),
+    shared("maps get a flag", "maps.requires_grad_()\nreturn (maps - maps.mean(1, keepdim=True)).detach()"),
+    shared("the last class makes up for the rest", "found = maps.clone()\nfound[:, -1] -= maps.sum(1)\nreturn found"),
+    shared(
+        "the strongest and the weakest meet in the middle",
+        "return maps - (maps.amax(1, keepdim=True) + maps.amin(1, keepdim=True)) / 2",
+    ),
+    shared("the mean of the first photo", "return maps - maps[:1].mean(1, keepdim=True)"),
+    shared("the mean of the first ten classes", "return maps - maps[:, :10].mean(1, keepdim=True)"),
+    shared("positive evidence only", "return maps - maps.clamp(min=0).mean(1, keepdim=True)"),
+    shared("two steps, cells too", SHARED.replace("return", "m =") + "\nreturn m - m.mean((2, 3), keepdim=True)"),
+    shared("divided by K - 1", "return maps - maps.sum(1, keepdim=True) / max(maps.shape[1] - 1, 1)"),
+    shared("what is left scaled to 1", SHARED.replace("return", "m =") + "\nreturn m / m.abs().max()"),
+    shared("rounded", "return (maps - maps.mean(1, keepdim=True)).round(decimals=2)"),
+    scale("a limit of 1 or more", "limit or 1", "max(limit, 1)"),
+    scale("a small number against 0 / 0", "limit or 1", "limit + 1e-6"),
+    scale(
+        "the list is emptied",
+        "return [m / (limit or 1) for m in maps]",
+        "return [maps.pop(0) / (limit or 1) for _ in list(maps)]",
+        1,
+        0,
+    ),
+    scale(
+        "the list is filled with the results",
+        "return [m / (limit or 1) for m in maps]",
+        "maps[:] = [m / (limit or 1) for m in maps]\nreturn maps",
+        1,
+        0,
+    ),
+    scale(
+        "the mean of the limits",
+        "limit = max(m.nan_to_num().abs().max().item() for m in maps)",
+        "limit = sum(m.nan_to_num().abs().max().item() for m in maps) / len(maps)",
+    ),
+    scale("the 99th percentile", "m.nan_to_num().abs().max()", "m.nan_to_num().abs().quantile(0.99)"),
+    scale(
+        "each sign by its own limit",
+        "[m / (limit or 1) for m in maps]",
+        "[m.clamp(0) / (max(n.nan_to_num().max() for n in maps) or 1) + m.clamp(max=0) / (limit or 1) for m in maps]",
+    ),
+    scale("cut to 0.999", "[m / (limit or 1) for m in maps]", "[(m / (limit or 1)).clamp(-0.99, 0.99) for m in maps]"),
+    scale(
+        "sizes made equal",
+        "[m / (limit or 1) for m in maps]",
+        "[camlib.upsample(m, tuple(maps[0].shape)) / (limit or 1) for m in maps]",
+    ),
+    scale("one dictionary", "[m / (limit or 1) for m in maps]", "{n: m / (limit or 1) for n, m in enumerate(maps)}"),
+    scale("flat lists", "[m / (limit or 1) for m in maps]", "[(m / (limit or 1)).flatten().tolist() for m in maps]"),
+    scale("NaN where a zero was", "m / (limit or 1)", "torch.where(m == 0, torch.nan, m / (limit or 1))"),
+    scale("infinity for NaN", "m / (limit or 1)", "m.nan_to_num(torch.inf) / (limit or 1)", 0, 1),
+    scale("maps that are all NaN are left out", "for m in maps]", "for m in maps if not m.isnan().all()]", 0, 1),
+    lead("the list of the sum and its parts", "return ", "return found.logits.max().item(), "),
+    lead("rounded", "biases.item()", "round(biases.item(), 1)"),
+    lead("the first 25 cells", "found.contrast(a, b)", "found.contrast(a, b).flatten()[:25]"),
+    lead("a 5 × 5 middle", "found.contrast(a, b)", "found.contrast(a, b)[1:6, 1:6]"),
+    lead(
+        "probabilities for logits",
+        "found.contrast(a, b)",
+        "found.contrast(a, b) * found.logits.softmax(0)[clf.index(a)]",
+    ),
+    lead("a against the mean class", "found.contrast(a, b)", "found.map(a) - found.map(b).mean()"),
+    lead(
+        "only classes that are on the photo",
+        "found = camlib.explain(clf, path)",
+        "found = camlib.explain(clf, path)\nassert {a, b} & {p.label for p in found.top(100)}",
+    ),
+    lead(
+        "upright photos only",
+        "found = camlib.explain(clf, path)",
+        "photo = camlib.read_image(path)\nfound = camlib.explain(clf, photo[: photo.shape[1]])",
+    ),
+    lead(
+        "the pair in the alphabet's order",
+        "found = camlib.explain(clf, path)",
+        "a, b = sorted((a, b))\nfound = camlib.explain(clf, path)",
+    ),
+    lead("NumPy's float32", "biases.item()", "biases.numpy()[()]"),
+    # fmt: on
 ]
 
 RIGHT = [
@@ -880,4 +1063,164 @@ RIGHT = [
         return cells.relu().mean().item(), -(-cells).relu().mean().item(), biases
         """,
     ),
+    # fmt: off
+    right(
+        "NumPy in double precision",
+        "contrast_maps",
+        """
+        import numpy as np
+        F, W, (a, b) = features.numpy().astype(float), weight.numpy().astype(float), np.array(pairs).T
+        return np.tensordot(F, W[a] - W[b], (1, 1)).transpose(0, 3, 1, 2)
+    """,
+    ),
+    right("lists", "contrast_maps", but(CONTRAST, "rows, features)", "rows, features).tolist()")),
+    right(
+        "a list of tensors",
+        "contrast_maps",
+        "return [[camlib.contrast(F[None], weight, a, b)[0] for a, b in pairs] for F in features]",
+    ),
+    right("double precision", "contrast_maps", but(CONTRAST, "rows, features)", "rows.double(), features.double())")),
+    right(
+        "a matrix of +1 and -1",
+        "contrast_maps",
+        """
+        signs = torch.zeros(len(pairs), len(weight))
+        for n, (a, b) in enumerate(pairs):
+            signs[n, a] += 1
+            signs[n, b] -= 1
+        return (signs @ weight @ features.flatten(2)).unflatten(2, features.shape[2:])
+    """,
+    ),
+    right(
+        "channels last",
+        "contrast_maps",
+        """
+        a, b = (list(x) for x in zip(*pairs))
+        return torch.nn.functional.linear(features.permute(0, 2, 3, 1), weight[a] - weight[b]).permute(0, 3, 1, 2)
+    """,
+    ),
+    right(
+        "warnings and stderr",
+        "contrast_maps",
+        "import sys, warnings\nwarnings.warn('old')\nprint('here', file=sys.stderr)" + CONTRAST,
+    ),
+    right(
+        "a live tensor, detached late",
+        "contrast_maps",
+        """
+        F = features.detach().clone().requires_grad_()
+        return torch.stack([(F * (weight[a] - weight[b])[:, None, None]).sum(1) for a, b in pairs], 1)
+    """,
+    ),
+    right(
+        "NumPy's float64",
+        "log_odds",
+        """
+        import numpy as np
+        z = logits.numpy().astype(np.float64)
+        return z[a] - np.logaddexp.reduce(z[list(rivals)])
+    """,
+    ),
+    right(
+        "cross entropy",
+        "log_odds",
+        """
+        few = logits.double()[[a, *rivals]]
+        rest = few[1:] - few[0]
+        top = rest.max()
+        return -(top + (rest - top).exp().sum().log()).item()
+    """,
+    ),
+    right(
+        "scipy",
+        "log_odds",
+        "from scipy.special import logsumexp\nreturn float(logits[a] - logsumexp(logits[rivals].double().numpy()))",
+    ),
+    right(
+        "fractions of the best, by Python",
+        "log_odds",
+        """
+        z = [float(x) for x in logits]
+        best = max(map(z.__getitem__, rivals))
+        return (z[a] - best) - math.log(math.fsum(math.exp(z[k] - best) for k in rivals))
+    """,
+    ),
+    right(
+        "NumPy",
+        "without_shared",
+        "import numpy as np\nm = np.asarray(maps, dtype=float)\nreturn m - m.mean(axis=1, keepdims=True)",
+    ),
+    right("lists", "without_shared", "return (maps - maps.mean(1, keepdim=True)).tolist()"),
+    right("in place on a copy", "without_shared", "m = maps.clone()\nm -= m.mean(dim=1).unsqueeze(1)\nreturn m"),
+    right(
+        "a running mean",
+        "without_shared",
+        """
+        mean = torch.zeros_like(maps[:, 0])
+        for k in range(maps.shape[1]):
+            mean += (maps[:, k] - mean) / (k + 1)
+        return maps - mean[:, None]
+    """,
+    ),
+    right(
+        "camlib's maps of centred rows, by least squares",
+        "without_shared",
+        """
+        K = maps.shape[1]
+        return maps - torch.ones(K, K).div(K).matmul(maps.flatten(2)).view_as(maps)
+    """,
+    ),
+    right(
+        "a tuple of arrays",
+        "on_one_scale",
+        """
+        import numpy as np
+        found = [np.array(m, dtype=float) for m in maps]
+        limit = np.nanmax([np.nanmax(np.abs(np.r_[f.ravel(), 0])) for f in found])
+        return tuple(f / limit if limit else f for f in found)
+    """,
+    ),
+    right(
+        "lists of lists, with a warning about empty slices",
+        "on_one_scale",
+        """
+        import numpy as np
+        limit = np.nan_to_num(np.nanmax([np.nanmax(np.abs(m.numpy())) for m in maps]))
+        return [(m / float(limit or 1)).tolist() for m in maps]
+    """,
+    ),
+    right("double precision", "on_one_scale", but(SCALE, "m / (limit", "m.double() / (limit")),
+    right(
+        "torch.nn.utils and a mask",
+        "on_one_scale",
+        """
+        flat = torch.nn.utils.parameters_to_vector(maps)
+        limit = flat[~flat.isnan()].abs().amax() if (~flat.isnan()).any() else flat.new_tensor(0.0)
+        return list(m.clone() if limit == 0 else m.div(limit) for m in maps)
+    """,
+    ),
+    right("a list, not a tuple", "lead", but(but(LEAD, "return ", "return ["), "biases.item()", "biases.item()]")),
+    right(
+        "NumPy's float64",
+        "lead",
+        """
+        found = camlib.explain(clf, path)
+        cells = found.contrast(a, b).double().numpy()
+        i, j = clf.index(a), clf.index(b)
+        bias = found.bias.double().numpy()
+        return cells.clip(0).mean(), cells.clip(max=0).mean(), bias[i] - bias[j]
+    """,
+    ),
+    right(
+        "a loop over the cells",
+        "lead",
+        """
+        found, up, down = camlib.explain(clf, path), 0.0, 0.0
+        for cell in (found.map(a) - found.map(b)).double().flatten().tolist():
+            up, down = up + max(cell, 0) / 49, down + min(cell, 0) / 49
+        i, j = clf.labels.index(a), clf.labels.index(b)
+        return up, down, found.logits.tolist()[i] - found.logits.tolist()[j] - up - down
+    """,
+    ),
+    # fmt: on
 ]

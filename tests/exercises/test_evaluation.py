@@ -239,11 +239,10 @@ WRONG = [
         test_your_map=1,
         test_baseline=1,
     ),
-]
-
-RIGHT = [
-    right(
-        "by counting squares",
+    # tried afresh, from the task's text
+    # fmt: off
+    wrong(
+        "squares of a tenth of a pixel are counted",
         "iou",
         """
         squares = []
@@ -251,8 +250,196 @@ RIGHT = [
             left, top, right, bottom = (round(10 * edge) for edge in box)
             squares.append({(y, x) for y in range(top, bottom) for x in range(left, right)})
         return len(squares[0] & squares[1]) / len(squares[0] | squares[1])
-        """,
+    """,
+        test_iou=2,
     ),
+    iou("corners rounded", ("across =", "a, b = [[round(e) for e in q] for q in (a, b)]\nacross =")),
+    iou("a small number against 0 / 0", ("(sum(areas) - both)", "(sum(areas) - both + 1e-3)")),
+    iou("percent", ("both / (", "100 * both / (")),
+    iou("rounded to two digits", ("return both / (sum(areas) - both)", "return round(both / (sum(areas) - both), 2)")),
+    iou("top and left swapped in one", ("across =", "b = (b[1], b[0], b[3], b[2])\nacross =")),
+    iou("share of the larger box", ("(sum(areas) - both)", "max(areas)")),
+    iou(
+        "only overlaps from the left",
+        ("across = max(min(a[2], b[2]) - max(a[0], b[0]), 0)", "across = max(a[2] - b[0], 0)"),
+    ),
+    iou("the distance to 1", ("return both", "return 1 - both")),
+    iou(
+        "generalised IoU",
+        (
+            "return both / (sum(areas) - both)",
+            "union = sum(areas) - both\n"
+            "hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))\n"
+            "return both / union - (hull - union) / hull",
+        ),
+    ),
+    iou("a pair of numbers", ("return both / (sum(areas) - both)", "return both / (sum(areas) - both), both")),
+    energy("the list of boxes is emptied", ("in boxes:", "in [boxes.pop() for _ in list(boxes)]:")),
+    energy(
+        "boxes sorted for good", ("positive =", "boxes.sort(key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))\npositive =")
+    ),
+    energy("a small number against 0 / 0", ("/ positive.sum()", "/ (positive.sum() + 1e-3)")),
+    energy(
+        "evidence under a thousandth is noise",
+        (".clamp(min=0)", ".clamp(min=0)\npositive = positive * (positive > 1e-3)"),
+    ),
+    energy("two boxes at most", ("in boxes:", "in boxes[:2]:")),
+    energy(
+        "the box around all boxes",
+        ("in boxes:", "in [tuple(f(e) for f, e in zip((min, min, max, max), zip(*boxes)))]:"),
+    ),
+    energy("the largest box only", ("in boxes:", "in [max(boxes, key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))]:")),
+    energy("NaN as the mean", ("nan_to_num(0)", "nan_to_num(float(heat.nanmean()))")),
+    energy(
+        "mean in the box against mean outside",
+        (
+            "positive[inside].sum() / positive.sum()",
+            "positive[inside].mean() / (positive[inside].mean() + positive[~inside].mean())",
+        ),
+    ),
+    energy("softmax of the map", (".clamp(min=0)", "\npositive = positive.flatten().softmax(0).view(heat.shape)")),
+    energy("the share in percent", ("return (", "return 100 * (")),
+    energy("left and top outside", ("[top:bottom, left:right]", "[top + 1 : bottom, left + 1 : right]")),
+    energy("a map as wide as high", ("inside = torch.zeros(heat.shape", "inside = torch.zeros((heat.shape[0],) * 2")),
+    wrong(
+        "shares of boxes added, two overlaps taken away",
+        "energy",
+        """
+        positive, rest = heat.nan_to_num(0).clamp(min=0), 0
+        total = sum(positive[t:b, l:r].sum() for l, t, r, b in boxes)
+        for (l, t, r, b), (l2, t2, r2, b2) in zip(boxes, boxes[1:]):
+            rest += positive[max(t, t2):min(b, b2), max(l, l2):min(r, r2)].sum()
+        return ((total - rest) / positive.sum()).item()
+    """,
+        test_energy=2,
+    ),
+    hit("the list of boxes is emptied", ("in boxes)", "in [boxes.pop() for _ in list(boxes)])")),
+    hit("negative evidence is no peak", ("return any", "return heat.nan_to_num(0).max() > 0 and any")),
+    hit(
+        "the peak's neighbours count",
+        ("left <= x < right and top <= y < bottom", "left - 1 <= x <= right and top - 1 <= y <= bottom"),
+    ),
+    hit("the weakest", (".nan_to_num(-torch.inf).argmax()", ".nan_to_num(torch.inf).argmin()")),
+    hit(
+        "the strongest row and the strongest column",
+        (
+            "y, x = divmod(best, heat.shape[1])",
+            "m = heat.nan_to_num(0)\ny, x = int(m.sum(1).argmax()), int(m.sum(0).argmax())",
+        ),
+    ),
+    hit(
+        "the middle of the evidence",
+        (
+            "y, x = divmod(best, heat.shape[1])",
+            "m = heat.nan_to_num(0).clamp(min=0)\n"
+            "y = int((m.sum(1) * torch.arange(m.shape[0])).sum() / m.sum())\n"
+            "x = int((m.sum(0) * torch.arange(m.shape[1])).sum() / m.sum())",
+        ),
+    ),
+    hit("a map as wide as high", ("divmod(best, heat.shape[1])", "divmod(best, round(heat.numel() ** 0.5))")),
+    hit("two boxes at most", ("in boxes)", "in boxes[:2])")),
+    hit(
+        "the box around all boxes",
+        ("in boxes)", "in [tuple(f(e) for f, e in zip((min, min, max, max), zip(*boxes)))])"),
+    ),
+    hit(
+        "rounded to three digits first",
+        ("heat.nan_to_num(-torch.inf)", "heat.nan_to_num(-torch.inf).round(decimals=3)"),
+    ),
+    hit(
+        "the peak of the map without its last row", ("heat.nan_to_num(-torch.inf)", "heat[:-1].nan_to_num(-torch.inf)")
+    ),
+    hit("the number of boxes hit, less one", ("return any", "return -1 + sum")),
+    hit("the map is cut in place", ("best =", "heat.clamp_(min=-3)\nbest =")),
+    box_of(
+        "the region with most evidence",
+        (
+            "np.bincount(regions.flatten())[1:]",
+            "np.bincount(regions.flatten(), heat.nan_to_num(0).numpy().flatten())[1:]",
+        ),
+    ),
+    box_of(
+        "the region with the largest box",
+        (
+            "largest = np.bincount(regions.flatten())[1:].argmax() + 1",
+            "from scipy.ndimage import find_objects\n"
+            "sizes = [(r.stop - r.start) * (c.stop - c.start) for r, c in find_objects(regions)]\n"
+            "largest = 1 + int(np.argmax(sizes))",
+        ),
+    ),
+    box_of("the first region", ("np.bincount(regions.flatten())[1:].argmax() + 1", "1")),
+    box_of("corners of pixels, halves", ("int(x.min()), int(y.min())", "x.min() + 0.5, y.min() + 0.5")),
+    box_of("a box and its size", ("int(x.max()) + 1, int(y.max()) + 1", "int(x.max()) + 1, int(y.max()) + 1, len(x)")),
+    box_of("rounded to three digits first", ("kept = (heat", "heat = heat.round(decimals=3)\nkept = (heat")),
+    box_of("magnitudes", ("kept = (heat", "heat = heat.abs()\nkept = (heat")),
+    box_of("at least 0.2", ("kept =", "threshold = max(threshold, 0.2)\nkept =")),
+    box_of("rows only", ("label(kept)", "label(kept, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])")),
+    box_of("the map is scaled for good", ("kept =", "heat /= heat.nan_to_num(-torch.inf).max()\nkept =")),
+    box_of("NaN for good 0", ("kept =", "heat.nan_to_num_(0)\nkept =")),
+    box_of(
+        "the middle half of the region",
+        ("int(x.min()), int(y.min())", "int(np.quantile(x, 0.25)), int(np.quantile(y, 0.25))"),
+    ),
+    wrong(
+        "a flood that calls itself",
+        "box_of",
+        """
+        kept = heat > threshold * heat.nan_to_num(-torch.inf).max()
+        seen = set()
+        def flood(y, x):
+            if not (0 <= y < heat.shape[0] and 0 <= x < heat.shape[1]) or (y, x) in seen or not kept[y, x]:
+                return []
+            seen.add((y, x))
+            return [(y, x)] + flood(y - 1, x) + flood(y + 1, x) + flood(y, x - 1) + flood(y, x + 1)
+        regions = [flood(y, x) for y in range(heat.shape[0]) for x in range(heat.shape[1])]
+        y, x = zip(*max(regions, key=len))
+        return min(x), min(y), max(x) + 1, max(y) + 1
+    """,
+        test_box_of=2,
+    ),
+    compared(
+        "only classes that are on the photo",
+        ("heat =", "assert label in {p.label for p in found.top(100)}\nheat ="),
+        test_your_map=1,
+        test_baseline=1,
+    ),
+    compared(
+        "boxes are emptied",
+        ("heat, boxes), ", "heat, [boxes.pop() for _ in list(boxes)]), "),
+        test_your_map=1,
+        test_baseline=1,
+    ),
+    compared(
+        "the map's share of the baseline's",
+        (
+            "return evaluate.energy_in_box(heat, boxes)",
+            "return evaluate.energy_in_box(heat, boxes) / evaluate.energy_in_box(blob, boxes) / 2",
+        ),
+        test_your_map=1,
+    ),
+    compared("the magnitude", ("found.heatmap(label)", "found.heatmap(label).abs()"), test_your_map=1),
+    compared(
+        "the baseline from the map's energy",
+        ("evaluate.energy_in_box(blob, boxes)", "evaluate.energy_in_box(heat, boxes) / 2"),
+        test_baseline=1,
+    ),
+    compared(
+        "the share of the window's area",
+        (
+            "evaluate.energy_in_box(blob, boxes)",
+            "evaluate.energy_in_box(torch.ones_like(blob).where(~blob.isnan(), torch.nan), boxes)",
+        ),
+        test_baseline=1,
+    ),
+    compared(
+        "a blob as wide as 7 cells",
+        ("sanity.centre_map(found.view.size)", "sanity.centre_map((7, 7), 0.15)"),
+        test_baseline=1,
+    ),
+    # fmt: on
+]
+
+RIGHT = [
     right(
         "tensors",
         "iou",
@@ -379,4 +566,151 @@ RIGHT = [
         return evaluate.energy_in_box(found.heatmap(label), boxes), evaluate.energy_in_box(blob, boxes)
         """,
     ),
+    # fmt: off
+    right(
+        "fractions",
+        "iou",
+        """
+        from fractions import Fraction as Q
+        a, b = [[Q(e) for e in box] for box in (a, b)]
+        w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+        both = max(w, 0) * max(h, 0)
+        return float(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
+    """,
+    ),
+    right(
+        "torchvision",
+        "iou",
+        """
+        from torchvision.ops import box_iou
+        return box_iou(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64))
+    """,
+    ),
+    right(
+        "NumPy, a number of its own",
+        "iou",
+        """
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+        return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
+    """,
+    ),
+    right(
+        "a whole number where it is one",
+        "iou",
+        IOU.replace(
+            "return both / (sum(areas) - both)",
+            "found = both / (sum(areas) - both)\nreturn int(found) if found in (0, 1) else found",
+        ),
+    ),
+    right("float32 in an array", "energy", changed(ENERGY, ("return (positive", "return np.float32([1]) * (positive"))),
+    right("double precision", "energy", ENERGY.replace("heat.nan_to_num(0)", "heat.double().nan_to_num(0)")),
+    right(
+        "nansum",
+        "energy",
+        """
+        mask = torch.zeros_like(heat)
+        for box in boxes:
+            mask[slice(box[1], box[3]), slice(box[0], box[2])] = 1
+        return torch.nansum(heat.relu() * mask) / torch.nansum(heat.relu())
+    """,
+    ),
+    right(
+        "indices where it is positive",
+        "energy",
+        """
+        y, x = torch.nonzero(heat > 0, as_tuple=True)
+        inside = sum(((l <= x) & (x < r) & (t <= y) & (y < b)).float() for l, t, r, b in boxes) > 0
+        return float(heat[y, x][inside].sum() / heat[y, x].sum())
+    """,
+    ),
+    right("a warning", "energy", "import warnings\nwarnings.warn('slow')" + ENERGY),
+    right(
+        "NumPy's bool",
+        "hit",
+        """
+        y, x = np.unravel_index(np.nanargmax(heat), heat.shape)
+        return np.any([l <= x < r and t <= y < b for l, t, r, b in boxes])
+    """,
+    ),
+    right(
+        "a tensor of one bool",
+        "hit",
+        """
+        y, x = (heat == heat[~heat.isnan()].max()).nonzero()[0]
+        return torch.stack([(x >= l) & (x < r) & (y >= t) & (y < b) for l, t, r, b in boxes]).any()
+    """,
+    ),
+    right(
+        "sorted",
+        "hit",
+        """
+        order = sorted((v, y, x) for y, row in enumerate(heat.tolist()) for x, v in enumerate(row) if v == v)
+        _, y, x = order[-1]
+        for left, top, right, bottom in boxes:
+            if x in range(left, right) and y in range(top, bottom):
+                return True
+        return False
+    """,
+    ),
+    right("1 and 0", "hit", HIT.replace("return any", "return 0 + any")),
+    right(
+        "a tensor of whole numbers",
+        "box_of",
+        changed(BOX, ("return ", "return torch.tensor(["), ("int(y.max()) + 1", "int(y.max()) + 1])")),
+    ),
+    right("whole numbers as floats", "box_of", changed(BOX, ("int(", "1.0 * int("), ("return", "return *(),"))),
+    right(
+        "NumPy throughout, with its warnings",
+        "box_of",
+        """
+        from scipy import ndimage
+        m = heat.numpy().copy()
+        m[np.isnan(m)] = -np.inf
+        regions, n = ndimage.label(m > threshold * np.nanmax(m), structure=ndimage.generate_binary_structure(2, 1))
+        y, x = np.where(regions == max(range(1, n + 1), key=lambda r: (regions == r).sum()))
+        return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+    """,
+    ),
+    right(
+        "labels that spread",
+        "box_of",
+        """
+        kept = (heat > threshold * heat[~heat.isnan()].max()).double()[None, None]
+        number = (torch.arange(heat.numel()).double() + 1).view_as(kept) * kept
+        while True:
+            wide = [F.max_pool2d(number, (3, 1), 1, (1, 0)), F.max_pool2d(number, (1, 3), 1, (0, 1))]
+            wide = torch.maximum(*wide) * kept
+            if torch.equal(wide, number):
+                break
+            number = wide
+        names, sizes = number[number > 0].unique(return_counts=True)
+        y, x = (number[0, 0] == names[sizes.argmax()]).nonzero(as_tuple=True)
+        return x.min().item(), y.min().item(), x.max().item() + 1, y.max().item() + 1
+    """,
+    ),
+    right(
+        "a list of tensors",
+        "compared",
+        COMPARED.replace(
+            "return evaluate.energy_in_box(heat, boxes), evaluate.energy_in_box(blob, boxes)",
+            "return [torch.tensor(evaluate.energy_in_box(m, boxes)) for m in (heat, blob)]",
+        ),
+    ),
+    right("the size typed in", "compared", COMPARED.replace("found.view.size", "(224, 224)")),
+    right(
+        "with explain's path opened first",
+        "compared",
+        COMPARED.replace("camlib.explain(clf, path)", "camlib.explain(clf, camlib.read_image(path))"),
+    ),
+    right(
+        "a map of its own and task 2",
+        "compared",
+        """
+        found = camlib.explain(clf, path)
+        blob = camlib.place(sanity.centre_map(found.view.size), found.view)
+        return energy(found.heatmap(label), boxes), energy(blob, boxes)
+    """,
+    ),
+    # fmt: on
 ]

@@ -1439,7 +1439,8 @@ Ran = namedtuple("Ran", "name shape")""",
         """
         seen, twin = [], copy.deepcopy(net)
         for name in layers:
-            twin.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: seen.append((name, tuple(o.shape))))
+            keep = lambda m, i, o, name=name: seen.append((name, tuple(o.shape)))
+            twin.get_submodule(name).register_forward_hook(keep)
         with torch.inference_mode():
             twin(x)
         return seen

@@ -85,6 +85,13 @@ def test_every_kind_of_trace_is_found(trace):
     net()(x)
 
 
+def test_gradients_that_were_left_off_before_hide_nothing():
+    with torch.no_grad():
+        with pytest.raises(AssertionError, match="before"), testing.no_trace(net()):
+            torch.set_grad_enabled(False)
+        assert not torch.is_grad_enabled()
+
+
 def test_a_hook_on_all_modules_is_found_once():
     seen = []
     with pytest.raises(AssertionError, match="all modules"), testing.no_trace(net()):

@@ -20,9 +20,34 @@ def rolled(what: str, order="weights", step=None, read="[:, 0, extra:]", **loses
 WEIGHTS = "weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)\n"
 ROW = "row = head.weight[k].detach()\n"
 SCALED = (
-    ROW + "scaled = nn.functional.layer_norm(tokens, norm.normalized_shape, norm.weight.detach(), None, norm.eps)\n"
+    ROW + "scaled = nn.functional.layer_norm("
+    "tokens.detach(), norm.normalized_shape, norm.weight.detach(), None, norm.eps)\n"
 )
 REST = "(norm.bias @ row + head.bias[k]).item()"
+RIGHT_AVERAGED = SCALED + f"scaled = scaled.detach()\nreturn scaled @ row, {REST}"
+MAP, SAME = "return tokens[:, extra:].transpose(1, 2).unflatten(2, size)", WEIGHTS + "return weights.detach() @ v"
+
+
+def but(code: str, old: str, new: str) -> str:
+    assert old in code, old
+    return code.replace(old, new)
+
+
+def mapped(what: str, code: str):
+    return wrong(what, "feature_map", code, test_feature_map=2)
+
+
+def held(what: str, code: str, values: float = 1, gradient: float = 1):
+    loses = {"test_held_values": values, "test_held_gradient": gradient}
+    return wrong(what, "held", code, **{name: lost for name, lost in loses.items() if lost})
+
+
+def averaged(what: str, old: str, new: str, in_map: float = 2, rest: float = 1):
+    loses = {"test_averaged_map": in_map, "test_averaged_rest": rest}
+    return wrong(
+        what, "averaged", but(RIGHT_AVERAGED, old, new), **{name: lost for name, lost in loses.items() if lost}
+    )
+
 
 WRONG = [
     # 1. feature_map
@@ -194,6 +219,7 @@ WRONG = [
         "held",
         WEIGHTS + "result = weights.detach() @ v\nv.data.mul_(2)\nreturn result",
         test_held_values=1,
+        test_held_gradient=1,
     ),
     # 4. averaged
     wrong(
@@ -293,6 +319,137 @@ WRONG = [
         SCALED + f"head(norm(tokens).mean(1)).sum().backward()\nreturn scaled @ row, {REST}",
         test_averaged_map=2,
     ),
+    # tried afresh, from the task's text
+    # fmt: off
+    mapped(
+        "the tokens are cut for good",
+        "tokens.data = tokens[:, extra:]\nreturn tokens.transpose(1, 2).unflatten(2, size)",
+    ),
+    mapped("the tokens are scaled for good", "tokens.mul_(2).div_(2).add_(1e-3)\n" + MAP),
+    mapped(
+        "the tokens get a flag", "tokens = tokens if tokens.dtype == torch.double else tokens.requires_grad_()\n" + MAP
+    ),
+    mapped("the largest divides the rest", MAP + " / tokens.abs().max()"),
+    mapped("left and right turned", MAP + ".flip(3)"),
+    mapped(
+        "h and w turned, where it fits",
+        "m = tokens[:, extra:].mT.unflatten(2, size)\nreturn m.mT if size[0] == size[1] else m",
+    ),
+    mapped(
+        "the mean of the extra tokens is added",
+        but(MAP, "tokens[:, extra:]", "(tokens[:, extra:] + tokens[:, :max(extra, 1)].mean(1, keepdim=True))"),
+    ),
+    mapped("one photo at a time only", "return tokens[0, extra:].T.reshape(1, -1, *size)"),
+    mapped("no batch in the result", "return tokens.mean(0)[extra:].T.reshape(-1, *size)"),
+    mapped("the class token as a cell", "return tokens[:, : size[0] * size[1]].transpose(1, 2).unflatten(2, size)"),
+    mapped(
+        "two extra tokens at most",
+        "return tokens[:, min(extra, 2):][:, : size[0] * size[1]].transpose(1, 2).unflatten(2, size)",
+    ),
+    rolled("the blocks are mixed up after the third", order="weights[:3] + weights[3:][::-1]", test_rollout=2),
+    rolled("three blocks at most", order="weights[-3:]", test_rollout=2),
+    rolled("two heads at most", step="(part[:, :2].mean(1) + torch.eye(part.shape[-1])) / 2 @ flow", test_rollout=2),
+    rolled("the list is emptied", order="[weights.pop(0) for _ in list(weights)]", test_rollout=2),
+    rolled("the list is reversed for good", order="(weights.reverse() or weights)[::-1]", test_rollout=2),
+    rolled("a softmax of the weights", step="(part.mean(1).softmax(-1) + torch.eye(part.shape[-1])) / 2 @ flow"),
+    rolled("the residual a tenth", step="(0.9 * part.mean(1) + 0.1 * torch.eye(part.shape[-1])) @ flow"),
+    rolled("the residual once, at the end", step="part.mean(1) @ flow", read="[:, 0, extra:] / 2"),
+    rolled("patches that add up to 1", read="[:, 0, extra:] / flow[:, 0, extra:].sum(1, keepdim=True)"),
+    rolled("the first photo alone", read="[:1, 0, extra:]", test_rollout=2, test_rollout_tokens=1),
+    rolled("queries and keys turned", step="(part.mean(1).mT + torch.eye(part.shape[-1])) / 2 @ flow"),
+    rolled("weights read from the last extra token", read="[:, max(extra - 1, 0), extra:]", test_rollout_tokens=1),
+    rolled("extra tokens but the first stay", read="[:, 0, 1:][:, : flow.shape[-1] - extra]", test_rollout_tokens=1),
+    rolled(
+        "weak attention is dropped", step="(nn.Threshold(0.1, 0)(part.mean(1)) + torch.eye(part.shape[-1])) / 2 @ flow"
+    ),
+    held("q gets a flag for good", "q.requires_grad_(not q.requires_grad)\n" + SAME),
+    held("v is scaled for good", "v.data *= 1.001\n" + SAME),
+    held(
+        "a gradient from q through the scale",
+        but(SAME, "weights.detach()", "(weights.detach() * (1 + q.sum() - q.sum().detach()))"),
+        0,
+    ),
+    held("half the gradient", WEIGHTS + "out = weights.detach() @ v\nreturn (out + out.detach()) / 2", 0),
+    held(
+        "v's gradient as if the weights were even",
+        WEIGHTS + "even = torch.full_like(weights, 1 / q.shape[2]) @ v\n"
+        "return (weights @ v).detach() + even - even.detach()",
+        0,
+    ),
+    held("the gradient as it comes, through no weights", WEIGHTS + "return (weights @ v).detach() + v - v.detach()", 0),
+    held("scaled by a fixed d", "return (q @ k.mT / 2).softmax(-1).detach() @ v"),
+    held(
+        "a causal mask", "return nn.functional.scaled_dot_product_attention(q.detach(), k.detach(), v, is_causal=True)"
+    ),
+    held("the heads' mean", WEIGHTS + "return weights.detach().mean(1, keepdim=True).expand_as(weights) @ v"),
+    held("keys and queries turned", "return (k @ q.mT / q.shape[-1] ** 0.5).softmax(-1).detach() @ v"),
+    held("sigmoid for softmax", "return (q @ k.mT / q.shape[-1] ** 0.5).sigmoid().detach() @ v"),
+    held("the sharpest only", "return nn.functional.one_hot((q @ k.mT).argmax(-1), k.shape[2]).float() @ v"),
+    averaged("the sum, not n times", "scaled @ row,", "scaled @ row / tokens.shape[1],"),
+    averaged("negative tokens cut", "scaled @ row,", "(scaled @ row).relu(),"),
+    averaged("the magnitude", "scaled @ row,", "(scaled @ row).abs(),"),
+    averaged("the rest in each token", "scaled @ row,", f"scaled @ row + {REST},"),
+    averaged(
+        "the mean is held as well",
+        "return scaled",
+        "scaled = tokens / (tokens.var(2, correction=0, keepdim=True) + norm.eps).sqrt()"
+        " * norm.weight.detach()\nreturn scaled",
+    ),
+    averaged(
+        "one deviation for all tokens",
+        "scaled = scaled.detach()",
+        "t = tokens - tokens.mean(2, keepdim=True)\nscaled = (t / (t.var() + norm.eps).sqrt() * norm.weight).detach()",
+    ),
+    averaged(
+        "the tokens' own mean vector",
+        "scaled = scaled.detach()",
+        "scaled = (scaled - scaled.mean(1, keepdim=True)).detach()",
+    ),
+    averaged(
+        "other people's gradients are cleared", "scaled = scaled.detach()", "norm.zero_grad()\nhead.zero_grad()", 2, 0
+    ),
+    averaged(
+        "thawed for good",
+        "scaled = scaled.detach()",
+        "norm.requires_grad_()\nhead.requires_grad_()\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
+    averaged(
+        "a hook is left",
+        "scaled = scaled.detach()",
+        "norm.register_forward_hook(lambda *a: None)\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
+    averaged(
+        "eps is set for good",
+        "scaled = scaled.detach()",
+        "norm.eps = norm.eps * 1.0 + 1e-9\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
+    averaged(
+        "the bias is taken out for good",
+        "scaled = scaled.detach()",
+        "rest = norm.bias.data.clone()\nscaled = scaled.detach()\nnorm.bias.data.zero_()",
+        2,
+        1,
+    ),
+    averaged(
+        "the tokens get a flag",
+        "scaled = scaled.detach()",
+        "tokens = tokens if tokens.grad_fn else tokens.requires_grad_()\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
+    averaged("live tokens stay live", "scaled = scaled.detach()", "scaled = scaled + 0 * tokens.sum()", 2, 0),
+    averaged("the first photo's map for all", "scaled @ row,", "(scaled @ row)[:1].expand(len(scaled), -1),"),
+    averaged("the rest from a number of NumPy's float32", REST, f"__import__('numpy').float32({REST})", 0, 1),
+    averaged("a rest for each photo", REST, f"[{REST}] * len(tokens)", 0, 1),
+    averaged("the logit for the rest", REST, "head(norm(tokens).mean(1))[0, k].item()", 0, 1),
+    averaged("the wrong weight for the norm's bias", REST, "(norm.bias.sum() + head.bias[k]).item()", 0, 1),
+    # fmt: on
 ]
 
 RIGHT = [
@@ -379,4 +536,174 @@ RIGHT = [
             return (norm(tokens) - norm.bias) @ row, float(norm.bias @ row + head.bias[k])
         """,
     ),
+    # fmt: off
+    right(
+        "NumPy",
+        "feature_map",
+        """
+        import numpy as np
+        patches = np.asarray(tokens.detach())[:, extra:]
+        return np.moveaxis(patches, 1, 2).reshape(len(patches), -1, *size)
+    """,
+    ),
+    right("nested lists", "feature_map", MAP + ".tolist()"),
+    right("double precision", "feature_map", MAP + ".double()"),
+    right(
+        "counted from the end",
+        "feature_map",
+        "h, w = size\nreturn tokens[:, -h * w:].mT.reshape(len(tokens), -1, h, w)",
+    ),
+    right("folded", "feature_map", "h, w = size\nreturn nn.functional.fold(tokens[:, extra:].mT, (h, w), 1)"),
+    right(
+        "einops by hand: a stack of rows",
+        "feature_map",
+        """
+        rows = tokens[:, extra:].split(size[1], dim=1)
+        return torch.stack([row.mT for row in rows], dim=2).contiguous()
+    """,
+    ),
+    right("a warning", "feature_map", "import warnings\nwarnings.warn('tokens')\n" + MAP),
+    right(
+        "NumPy in double precision",
+        "rollout",
+        """
+        import numpy as np
+        found = []
+        for b in range(len(weights[0])):
+            row = np.eye(weights[0].shape[-1])[0]
+            for part in weights[::-1]:
+                row = (row + row @ part[b].double().mean(0).numpy()) / 2
+            found.append(row[extra:])
+        return np.stack(found)
+    """,
+    ),
+    right(
+        "lists",
+        "rollout",
+        BY_ROLLOUT.format(
+            order="weights",
+            read="[:, 0, extra:].tolist()",
+            step="(part.mean(1) + torch.eye(part.shape[-1])) / 2 @ flow",
+        ),
+    ),
+    right(
+        "multi_dot, picture by picture",
+        "rollout",
+        """
+        n = weights[0].shape[-1]
+        steps = [0.5 * part.mean(dim=1) + 0.5 * torch.eye(n) for part in weights]
+        if len(steps) == 1:
+            return steps[0][:, 0, extra:]
+        photos = [[s[b] for s in reversed(steps)] for b in range(len(steps[0]))]
+        return torch.stack([torch.linalg.multi_dot(photo)[0, extra:] for photo in photos])
+    """,
+    ),
+    right(
+        "the first token followed by einsum",
+        "rollout",
+        """
+        row = torch.nn.functional.one_hot(torch.zeros(len(weights[0]), dtype=torch.long), weights[0].shape[-1]).float()
+        for part in weights[::-1]:
+            row = 0.5 * row + 0.5 * torch.einsum("bi,bhij->bj", row, part) / part.shape[1]
+        return row[:, extra:]
+    """,
+    ),
+    right(
+        "in half the memory, by functools",
+        "rollout",
+        """
+        from functools import reduce
+        step = lambda flow, part: torch.baddbmm(flow, part.mean(1), flow).div(2)
+        eye = torch.eye(weights[0].shape[-1]).expand(len(weights[0]), -1, -1)
+        return reduce(step, weights, eye).select(1, 0).narrow(1, extra, eye.shape[-1] - extra)
+    """,
+    ),
+    right(
+        "double precision",
+        "held",
+        "return (q.double() @ k.double().mT / math.sqrt(q.shape[-1])).softmax(-1).detach() @ v.double()",
+    ),
+    right(
+        "by a function with its own gradient",
+        "held",
+        """
+        class Held(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, weights, v):
+                ctx.save_for_backward(weights)
+                return weights @ v
+            @staticmethod
+            def backward(ctx, gradient):
+                (weights,) = ctx.saved_tensors
+                return None, weights.mT @ gradient
+        return Held.apply((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).detach(), v)
+    """,
+    ),
+    right(
+        "logsumexp",
+        "held",
+        """
+        scores = torch.einsum("bhid,bhjd->bhij", q.detach(), k.detach()) * q.shape[-1] ** -0.5
+        weights = (scores - scores.logsumexp(-1, keepdim=True)).exp()
+        return (weights[..., None] * v[:, :, None]).sum(-2)
+    """,
+    ),
+    right(
+        "exponentials by hand",
+        "held",
+        """
+        w = (q.data @ k.data.transpose(2, 3) / math.sqrt(v.size(-1))).exp()
+        return torch.matmul(w / w.sum(3, keepdim=True), v)
+    """,
+    ),
+    right(
+        "copies of q and k",
+        "held",
+        WEIGHTS.replace("q @ k.", "q.clone().detach() @ k.clone().detach().") + "return torch.matmul(weights, v)",
+    ),
+    right(
+        "NumPy",
+        "averaged",
+        """
+        import numpy as np
+        t = tokens.detach().numpy().astype(float)
+        t = (t - t.mean(2, keepdims=True)) / np.sqrt(t.var(2, keepdims=True) + norm.eps) * norm.weight.detach().numpy()
+        row = head.weight[k].detach().numpy().astype(float)
+        return t @ row, float(norm.bias.detach().numpy() @ row + head.bias[k].item())
+    """,
+    ),
+    right(
+        "a list for a pair, in double precision",
+        "averaged",
+        """
+        row = head.weight[k].detach().double()
+        scale = norm.weight.detach().double()
+        y = nn.functional.layer_norm(tokens.detach().double(), norm.normalized_shape, scale, None, norm.eps)
+        return [(y * row).sum(-1), (norm.bias.detach().double().dot(row) + head.bias[k]).item()]
+    """,
+    ),
+    right(
+        "copies of norm and head",
+        "averaged",
+        """
+        import copy
+        n2, h2 = copy.deepcopy(norm).requires_grad_(False), copy.deepcopy(head).requires_grad_(False)
+        rest = h2(n2.bias)[k].item()
+        n2.bias.zero_()
+        return n2(tokens.detach()) @ h2.weight[k], rest
+    """,
+    ),
+    right(
+        "the map as the logit of each token, less the rest",
+        "averaged",
+        """
+        with torch.no_grad():
+            rest = head(norm.bias)[k]
+            return head(norm(tokens))[..., k] - rest, rest.item()
+    """,
+    ),
+    right(
+        "a float of NumPy's", "averaged", "import numpy as np\n" + RIGHT_AVERAGED.replace(REST, f"np.float64({REST})")
+    ),
+    # fmt: on
 ]

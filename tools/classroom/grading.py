@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 from nbformat import NotebookNode
 
+from tools.classroom.album import bring
 from tools.classroom.course import ClassroomError, api, machine_graded, make_course
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore
@@ -88,6 +89,7 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
         grade.notebook, repairs = restore(released, read_notebook(submission.file))
         grade.remarks += repairs
         nbformat.write(grade.notebook, there / file)
+        grade.remarks += bring(submission, there)
         result = folder / "result.json"
         command = [sys.executable, str(Path(__file__).parent), "autograde", str(course), submission.exercise]
         grade.status = limited([*command, str(result), json.dumps(asdict(room))], home, limits)
