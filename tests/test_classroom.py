@@ -388,6 +388,7 @@ def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path):
     ("arguments", "says"),
     [
         (["grade", "nowhere"], "nowhere: no such folder"),
+        (["grade", __file__], "is a file: unpack the archive"),
         (["grade", "."], "no submissions"),
         (["classroom", "--only", "nothing"], "No exercise 'nothing'"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from tests.test_classroom import rows
 from tools.classroom import __main__ as command
-from tools.classroom import course, roster, table, times
+from tools.classroom import course, recording, roster, table, times
 from tools.classroom.grading import Grade
 
 EXERCISE = "einsum_cam"
@@ -243,6 +243,20 @@ def test_a_file_for_canvas(rosters, tmp_path, capsys):
     assert "no assignment called hooks" in told
 
 
+def test_points_by_hand_count_where_nothing_could_be_graded(rosters, tmp_path, capsys):
+    """A teacher reads the .txt file that a student handed in, and gives points for it."""
+    empty = row("doejane_12345", EXERCISE, status=f"{table.NOTHING} that can be graded: 'x.txt'", points="0")
+    table.update_table(tmp_path / "grades.csv", [empty, row("ngal_12346", "", points="", file="y.txt")])
+    canvas = tmp_path / "canvas.csv"
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    assert '"Doe, Jane",12345,S1,jdoe,A,\n' in canvas.read_text(encoding="utf-8-sig")
+    for student in ("doejane_12345", "ngal_12346"):
+        edit(tmp_path / "grades.csv", student, **{"given by hand": "3"})
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    assert '"Doe, Jane",12345,S1,jdoe,A,3\n' in canvas.read_text(encoding="utf-8-sig")
+    assert "ngal_12346: points given by hand in a row without an exercise" in capsys.readouterr().err
+
+
 def test_two_rows_of_one_person_are_told(rosters, tmp_path, capsys):
     marked = [row("doejane_12345", EXERCISE, points="9.5"), row("Jane Doe", EXERCISE, points="3")]
     table.update_table(tmp_path / "grades.csv", marked)
@@ -252,7 +266,8 @@ def test_two_rows_of_one_person_are_told(rosters, tmp_path, capsys):
 
 
 def test_files_for_moodle(rosters, tmp_path, capsys):
-    table.update_table(tmp_path / "grades.csv", [row("Jane Doe_123456", EXERCISE, points="9.5")])
+    status = "graded; repaired: setup; note: renamed, its name is 'x'"  # a note is for the teacher
+    table.update_table(tmp_path / "grades.csv", [row("Jane Doe_123456", EXERCISE, points="9.5", status=status)])
     page = tmp_path / "feedback" / "Jane Doe_123456" / f"{EXERCISE}.html"
     page.parent.mkdir(parents=True)
     page.write_text("page")
@@ -263,10 +278,14 @@ def test_files_for_moodle(rosters, tmp_path, capsys):
     assert header == expected[0]
     assert al == expected[2]
     assert jane[:4] + jane[5:9] == expected[1][:4] + expected[1][5:9]
-    assert (jane[4], jane[9]) == ("95", "'=nice; graded")
+    assert (jane[4], jane[9]) == ("95", "'=nice; repaired: setup")
     with zipfile.ZipFile(tmp_path / f"moodle-feedback-{EXERCISE}.zip") as bundle:
         assert bundle.namelist() == [f"Jane Doe_123456_assignsubmission_file_/feedback-{EXERCISE}.html"]
     assert "multiplied by 10" in capsys.readouterr().err
+    table.update_table(tmp_path / "grades.csv", [row("Al Ng_123457", EXERCISE, late="30", **{"penalty %": "20"})])
+    assert export(tmp_path, "--moodle", rosters["moodle"]) == 0
+    al = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")[1][1]
+    assert (al[4], al[9]) == ("56", "20 % taken off, as it was 30 hours late")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +293,8 @@ def test_files_for_moodle(rosters, tmp_path, capsys):
     [
         (["--canvas", "moodle"], "has to be a gradebook exported by Canvas"),
         (["--moodle", "canvas", "--only", EXERCISE], "has to be the assignment's grading worksheet"),
-        (["--moodle", "moodle"], "of one assignment: name it by --only, of einsum_cam, hooks"),
+        (["--moodle", "moodle"], "for one exercise: choose it with --only, of einsum_cam, hooks"),
+        (["--moodle", "moodle", "--only", "contrast"], "has no marks for contrast"),
     ],
 )
 def test_the_wrong_roster_is_told(options, says, rosters, tmp_path, capsys):
@@ -373,6 +393,20 @@ def test_the_best_attempt_is_kept_if_wanted(graded, tmp_path, capsys):
         assert book.find_submission(EXERCISE, "ada").score == 8
 
 
+def test_points_given_by_hand_to_an_earlier_attempt_are_told(graded, tmp_path, capsys):
+    graded({"ada": 5, "bob": 5}, text="My answer.")
+    edit(tmp_path / "out" / "grades.csv", "ada", **{"given by hand": "1.5"})
+    assert graded({"ada": 5}, text="My answer.")["ada", EXERCISE]["status"] == "graded"
+    for _ in range(2):  # also when the same file is graded once more
+        ada = graded({"ada": 10, "bob": 10}, text="My other answer.")["ada", EXERCISE]
+        assert (ada["status"], ada["total"]) == (f"graded; {recording.BY_HAND}", "11.5")
+    edit(tmp_path / "out" / "grades.csv", "ada", status="graded")
+    assert graded({"ada": 10}, text="My other answer.")["ada", EXERCISE]["status"] == "graded"
+    capsys.readouterr()
+    assert export(tmp_path / "out") == 0
+    assert capsys.readouterr().err == "ada has 11.5 of 10 points for einsum_cam\n"
+
+
 def test_points_given_in_the_formgrader_stay_and_appear_in_the_table(graded, tmp_path):
     out = tmp_path / "out"
     answered = graded({"ada": 20}, exercise="project", text="My answer.")
@@ -443,13 +477,20 @@ def test_late_work_has_a_column_and_a_price_only_if_wanted(graded):
     assert graded({"ada": 8})["ada", EXERCISE]["late"] == ""
 
 
-def test_a_roster_tells_who_is_missing_and_who_is_unknown(graded, rosters, capsys):
+def test_a_roster_tells_who_is_missing_and_who_is_unknown(graded, rosters, tmp_path, capsys):
     options = ["--roster", str(rosters["list"])]
     found = graded({"jdoe": 8, "eve": 7}, *options)
     assert found["ang", EXERCISE]["status"] == "nothing handed in"
     assert (found["ang", EXERCISE]["points"], found["ang", EXERCISE]["of"]) == ("0", "10")
     assert found["eve", EXERCISE]["status"] == "graded; note: not in the roster, or more than one there fits"
     assert "eve, einsum_cam: note: not in the roster" in capsys.readouterr().err
+    (tmp_path / "more" / "ang").mkdir(parents=True)
+    (tmp_path / "more" / "ang" / f"{EXERCISE}.txt").write_text("print()")
+    where = [str(tmp_path / "more"), "--out", str(tmp_path / "out"), "--only", EXERCISE]
+    assert command.main(["grade", *where, *options]) == 1
+    assert "0 graded; 0 failed and have no points; 1 could not be graded" in capsys.readouterr().out
+    status = rows(tmp_path / "out")["ang", EXERCISE]["status"]
+    assert status == "nothing handed in that can be graded: 'ang/einsum_cam.txt'"
     found = graded({"Al Ng": 5}, *options)
     assert set(found) == {(student, EXERCISE) for student in ("jdoe", "eve", "Al Ng")}
 

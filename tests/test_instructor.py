@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import run
 from tests.test_chapters import NUMBER, printed
 from tools import footprint, notebooks
 from tools.minutes import reading
@@ -19,7 +20,7 @@ FOLDER = notebooks.ROOT / "notebooks" / "instructor"
 NOTES = sorted(FOLDER.glob("[0-9][0-9]_*.md"))
 GRADED = sorted((FOLDER / "graded").glob("*.md"))
 EXERCISES = notebooks.ROOT / "notebooks" / "exercises"
-README = (FOLDER / "README.md").read_text(encoding="utf-8")
+README, MARKS, SERVERS = ((FOLDER / f"{n}.md").read_text(encoding="utf-8") for n in ("README", "marks", "servers"))
 SECTIONS = [
     "50 minutes",
     "90 minutes",
@@ -95,7 +96,7 @@ def texts(sources: list[str]) -> str:
 
 def test_every_exercise_has_its_page_and_no_other() -> None:
     assert [page.stem for page in GRADED] == sorted(path.stem for path in EXERCISES.glob("*.ipynb"))
-    listed = set(re.findall(r"\]\(graded/(\w+)\.md\)", README + (FOLDER / "syllabus.md").read_text(encoding="utf-8")))
+    listed = set(re.findall(r"\]\(graded/(\w+)\.md\)", MARKS))
     assert listed == {page.stem for page in GRADED}
 
 
@@ -157,10 +158,18 @@ def test_the_syllabus_adds_up() -> None:
     assert abs(int(hours["nine graded"]) - sum(minutes) / 60) < 1
 
 
-def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
+def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
     assert set(re.findall(r"\((\d\d_\w+\.md)\)", README)) == {note.name for note in NOTES}
-    assert footprint.table([]) in README
-    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", README)
+    others = {page.name for page in FOLDER.glob("[a-z]*.md")}
+    assert set(re.findall(r"\(([a-z]\w+\.md)[#)]", README)) == others
+    commands = re.findall(r"(?m)^python3 run\.py (\S+)", README + MARKS)
+    assert commands[:3] == ["slides", "classroom", "grade"]
+    assert set(commands) <= set(run.COMMANDS)
+
+
+def test_the_cost_of_every_chapter_is_listed() -> None:
+    assert footprint.table([]) in SERVERS
+    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", SERVERS)
     assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()]
 
 

@@ -153,14 +153,14 @@ def test_the_newest_attempt_counts_and_the_other_is_listed(older, newer, how, tm
     put(tmp_path, newer, time=1e9 + 60)
     (found,), strays = submissions.find_submissions(tmp_path, KNOWN)
     assert (found.file, strays) == (tmp_path / newer, [])
-    assert found.remarks[-1] == f"note: the newest of 2 attempts, by {how}; not graded: {older!r}"
+    assert found.remarks[-1] == f"note: the newest of 2 attempts, by {how} (not graded: {older!r})"
 
 
 def test_of_attempts_with_one_date_the_number_decides(tmp_path):
     put(tmp_path, "ada/hooks.ipynb", "ada/hooks (10).ipynb", "ada/hooks (9).ipynb")
     (found,), _ = submissions.find_submissions(tmp_path, KNOWN)
     assert found.file.name == "hooks (10).ipynb"
-    assert "by the number in its name; not graded: 'ada/hooks (9).ipynb', 'ada/hooks.ipynb'" in found.remarks[-1]
+    assert "by the number in its name (not graded: 'ada/hooks (9).ipynb', 'ada/hooks.ipynb')" in found.remarks[-1]
 
 
 def test_a_broken_upload_does_not_hide_a_whole_notebook(tmp_path):
@@ -169,8 +169,17 @@ def test_a_broken_upload_does_not_hide_a_whole_notebook(tmp_path):
     (found,), _ = submissions.find_submissions(tmp_path, KNOWN)
     assert found.file.name == "hooks.ipynb"
     assert found.remarks == (
-        "note: the newest whole notebook of 2 attempts, by the file's date; not graded: 'ada/hooks (1).ipynb'",
+        "note: the newest whole notebook of 2 attempts, by the file's date (not graded: 'ada/hooks (1).ipynb')",
     )
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_zip_unpacked_beside_itself_is_still_its_students(packed, tmp_path):
+    folder = "doejane_LATE_12345_678910_homework"
+    put(tmp_path, f"{folder}/homework/hooks.ipynb", *([f"{folder}.zip"] if packed else []))
+    (found,), strays = submissions.find_submissions(tmp_path, KNOWN)
+    assert (found.student, found.exercise, strays) == (DOE if packed else folder, "hooks", [])
+    assert found.when.late == packed
 
 
 def test_a_timestamp_is_surer_than_the_files_date(tmp_path):

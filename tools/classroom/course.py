@@ -25,7 +25,7 @@ CELL_LIMIT = "CAMLIB_CELL_SECONDS"  # how the limit reaches the process that gra
 
 
 class ClassroomError(Exception):
-    """What a person can mend, said in one line."""
+    """What a person can fix, in one line."""
 
 
 def exercises() -> list[str]:

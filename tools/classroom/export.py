@@ -9,7 +9,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from tools.classroom.course import ClassroomError, full_marks
 from tools.classroom.roster import Person, Roster
 from tools.classroom.submissions import same
-from tools.classroom.table import NOTHING, Row, guarded, number, write_csv
+from tools.classroom.table import NOTHING, Row, guarded, nothing, number, write_csv
 
 
 def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
@@ -17,7 +17,7 @@ def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for row in rows:
         person = roster.find(row["student"]) if row["exercise"] == exercise else None
-        if person and (person.student not in found or found[person.student]["status"] == NOTHING):
+        if person and (person.student not in found or nothing(found[person.student])):
             found[person.student] = row
     return found
 
@@ -32,7 +32,7 @@ def doubled(rows: Iterable[Row], roster: Roster) -> list[str]:
     """What to tell where two rows for an exercise are one person's: the first is exported."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
-        person = roster.find(row["student"]) if row["exercise"] and row["status"] != NOTHING else None
+        person = roster.find(row["student"]) if row["exercise"] and not nothing(row) else None
         if person:
             found[person.student, row["exercise"]].append(row["student"])
     return [
@@ -65,7 +65,7 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
         for name, n in columns.items():
             row = given[name].get(person.student)
             old = person.cells[n] if n is not None else ""
-            points.append(_points(row, name, most[name]) if row and row["status"] != NOTHING else old)
+            points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
         lines.append([*map(guarded, person.cells[:who]), *points])
     write_csv(path, header, lines)
     new = [name for name, n in columns.items() if n is None]
@@ -90,11 +90,11 @@ def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list
     given, found, scale = marks(rows, exercise, roster), {}, {}
     for person in roster.people:
         row, cells = given.get(person.student), list(person.cells)
-        if row and row["status"] != NOTHING:
+        if row and not nothing(row):
             scale[exercise] = number(cells[most]) or full_marks(exercise)
             cells[grade] = _points(row, exercise, scale[exercise])
             for n in comments:
-                cells[n] = guarded("; ".join(filter(None, (row.get("comment", ""), row["status"]))))
+                cells[n] = guarded("; ".join(filter(None, (row.get("comment", ""), *_for_students(row)))))
         found[person.student] = cells
     write_csv(out / f"moodle-{exercise}.csv", roster.header, found.values())
     with ZipFile(out / f"moodle-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
@@ -103,6 +103,13 @@ def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list
             if page:
                 bundle.write(page, f"{_moodle_folder(person)}/feedback-{exercise}.html")
     return _scaled(scale)
+
+
+def _for_students(row: Row) -> list[str]:
+    """What a status tells a student; the rest is for the teacher."""
+    told = [p for p in row["status"].split("; ") if p != "graded" and not p.startswith(("note: ", NOTHING))]
+    percent = number(row.get("penalty %", ""))
+    return told + ([f"{percent:g} % taken off, as it was {row['late']} hours late"] if percent else [])
 
 
 def _moodle_folder(person: Person) -> str:
@@ -130,6 +137,6 @@ def _scaled(most: dict[str, float]) -> list[str]:
 
 def missing(roster: Roster, rows: Iterable[Row], exercises: Iterable[str]) -> list[tuple[str, str]]:
     """Student and exercise of everybody in a roster who has no row."""
-    rows = [row for row in rows if row["status"] != NOTHING]
+    rows = [row for row in rows if not row["status"].startswith(NOTHING)]
     there = {(person.student, row["exercise"]) for row in rows if (person := roster.find(row["student"]))}
     return [(p.student, e) for e in exercises for p in roster.people if (p.student, e) not in there and same(p.student)]

@@ -64,8 +64,9 @@ def set_due(course: Path, exercises: Iterable[str], due: datetime) -> None:
             book.update_or_create_assignment(name, duedate=due.astimezone(UTC).replace(tzinfo=None))
 
 
-def file_grade(course: Path, grade: Grade, penalty: float) -> bool:
-    """File a submission and its points; whether points given by hand in the formgrader were for an earlier attempt.
+def file_grade(course: Path, grade: Grade, penalty: float) -> tuple[bool, bool]:
+    """File a submission and its points. Whether it is another notebook than before, and whether points that were given
+    in the formgrader are for that one.
 
     Points that a person gave stay. Where the notebook is another one than before, they are marked for another look.
     """
@@ -101,7 +102,7 @@ def file_grade(course: Path, grade: Grade, penalty: float) -> bool:
             earned = sum(entry.score or 0.0 for entry in notebook.grades)
             notebook.late_submission_penalty = earned * penalty / 100
         book.db.commit()
-    return again
+    return changed, again
 
 
 STEPS = ("submitted", "autograded")

@@ -28,8 +28,9 @@ COLUMNS = ("student", "exercise", "name", "status", "points", "of", "by hand", "
 FAILED = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>{0}: not graded</title>
 <h1>{0}: no points</h1>
-<p>The notebook could not be graded: {1}.</p>
-<p>Restart the kernel, run all cells, and hand in what then runs from top to bottom.</p>
+<p>Your notebook could not be graded: {1}.</p>
+<p>If your file opens in Jupyter, choose "Restart Kernel and Run All Cells…" in the menu Kernel. Fix what stops it,
+save, and hand in the file again.</p>
 </html>
 """
 
@@ -108,7 +109,8 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
             shutil.rmtree(used, ignore_errors=True)
     if grade.status != "graded":
         grade.cells = {cell: (0.0, most) for cell, most in machine_graded(submission.exercise).items()}
-        grade.page = FAILED.format(*(html.escape(v) for v in (submission.exercise, grade.status))).encode()
+        why = grade.status.removeprefix("failed: ")
+        grade.page = FAILED.format(*(html.escape(v) for v in (submission.exercise, why))).encode()
     return grade
 
 

@@ -15,6 +15,7 @@ from tools.classroom.table import NOTHING, Row, key, number, update_table
 from tools.classroom.times import WORKSHEET, HandIn, hours_late, penalty
 
 LOWER, KEPT = "lower than before", "kept"
+BY_HAND = "note: points given by hand are for an earlier attempt, look again, then delete this note"
 
 
 def as_before(submissions: Iterable[Submission], rows: Iterable[Row]) -> list[Submission]:
@@ -54,7 +55,10 @@ def record(done: Grade, before: Row | None, course: Path, args: argparse.Namespa
             return {**before, "status": "; ".join([first, kept, *parts])}
         done.remarks.append(f"{LOWER}: {points:g} points instead of {old:g}")
     put(args.out / "feedback" / submission.student / f"{submission.exercise}.html", done.page)
-    if file_grade(course, done, percent):
+    another, marked = file_grade(course, done, percent)
+    if before and number(before["given by hand"]) and (another or BY_HAND in before["status"]):
+        done.remarks.append(BY_HAND)
+    if marked:
         done.remarks.append("note: points given in the formgrader are for an earlier attempt, look again")
     return {
         **{name: str(value) for name, value in done.row().items()},
@@ -86,8 +90,15 @@ def finish(table: Path, course: Path, strays: list[Row], exercises: list[str], r
     rows = update_table(table, [], lambda row: not row["exercise"] and key(row) not in now)
     if roster:
         most = {exercise: sum(machine_graded(exercise).values()) for exercise in exercises}
+        files = {p.student: row["file"] for row in rows if not row["exercise"] and (p := roster.find(row["student"]))}
         out = [
-            {"student": student, "exercise": exercise, "status": NOTHING, "points": "0", "of": f"{most[exercise]:g}"}
+            {
+                "student": student,
+                "exercise": exercise,
+                "status": NOTHING + (f" that can be graded: {files[student]!r}" if student in files else ""),
+                "points": "0",
+                "of": f"{most[exercise]:g}",
+            }
             for student, exercise in missing(roster, rows, exercises)
         ]
         names = {key(row) for row in out}

@@ -102,10 +102,13 @@ def _files(folder: Path) -> Iterator[_Found]:
             if moodle := MOODLE_FILE.fullmatch(part):
                 student = moodle["student"]
                 stem = stem.removeprefix(moodle[0][: moodle.start("name")]) or stem
-        if canvas := next(filter(None, (way.fullmatch(file.name) for way in CANVAS_FILES)), None):
+        # the file's own name, or that of a student's zip, which was unpacked into a folder beside it
+        named = [file.name, *(part for part in inside[:1] if (folder / f"{part}.zip").is_file())]
+        if canvas := next(filter(None, (way.fullmatch(part) for part in named for way in CANVAS_FILES)), None):
             parts = canvas.groupdict()
             student = parts.get("student") or f"{parts['who']}_{parts['id']}"
-            stem = re.sub(r"-\d+$", "", stem.removeprefix(file.name[: canvas.start("name")]))  # it counts attempts
+            if canvas.string == file.name:
+                stem = re.sub(r"-\d+$", "", stem.removeprefix(file.name[: canvas.start("name")]))  # it counts attempts
             late, number = bool(parts["late"]), int(parts["number"])
         readable = ".ipynb" in file.name.lower() or file.suffix.lower() in (".json", ".txt")
         yield _Found(file, student, stem, late, number, _cells(file) if readable else [])
@@ -186,7 +189,7 @@ def _newest(folder: Path, exercise: str, tries: list[tuple[_Found, str, list[str
         told = ", ".join(repr(str(other.file.relative_to(folder))) for other, _, _ in reversed(older))
         broken = any(order(other)[1:] > order(newest)[1:] for other in older)  # handed in later, and not whole
         what = "the newest whole notebook" if broken else "the newest"
-        remarks.append(f"note: {what} of {len(tries)} attempts, by {how}; not graded: {told}")
+        remarks.append(f"note: {what} of {len(tries)} attempts, by {how} (not graded: {told})")
     return Submission(student, exercise, found.file, moment, tuple(remarks))
 
 

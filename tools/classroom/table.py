@@ -44,6 +44,11 @@ def number(text: str) -> float | None:
         return None
 
 
+def nothing(row: Row) -> bool:
+    """Whether a row has no marks at all: nothing to grade, and no points from the teacher."""
+    return row["status"].startswith(NOTHING) and number(row.get("given by hand", "")) is None
+
+
 def guarded(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(tuple(FORMULA)) else text
