@@ -1085,6 +1085,11 @@ return logits""",
     missing("a hook stays in the network", before="clf.module.bn2.register_forward_hook(lambda m, i, o: None)"),
     missing("the network is left in training mode", result="(clf.module.train(), " + GAP + ")[1]"),
     missing("explained in training mode", before="clf.module.train()"),
+    missing(
+        "in evaluation mode, then left in training mode",
+        before="clf.module.eval()",
+        result=f"({GAP}, clf.module.train())[0]",
+    ),
     missing("gradients switched off for good", before="torch.set_grad_enabled(False)"),
     wrong(
         "mean difference to bn2's map",
@@ -1439,8 +1444,8 @@ Ran = namedtuple("Ran", "name shape")""",
         """
         seen, twin = [], copy.deepcopy(net)
         for name in layers:
-            keep = lambda m, i, o, name=name: seen.append((name, tuple(o.shape)))
-            twin.get_submodule(name).register_forward_hook(keep)
+            note = lambda m, i, o, name=name: seen.append((name, tuple(o.shape)))
+            twin.get_submodule(name).register_forward_hook(note)
         with torch.inference_mode():
             twin(x)
         return seen
