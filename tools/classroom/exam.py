@@ -181,5 +181,6 @@ def configured(room: Room, notes: Path) -> Config:
         config.RoomManager.transport = "ipc"  # reaches over the border of a network
     steps = Autograde.autograde_preprocessors.default_args[0]
     config.Autograde.autograde_preprocessors = [Exam if step is Execute else step for step in steps]
+    config.HTMLExporter.sanitize_html = True  # no script of a submission runs in the reader's browser
     config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, CSSHTMLHeaderPreprocessor]
     return config
