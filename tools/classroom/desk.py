@@ -118,7 +118,7 @@ class Watch:
         self.weights = [(k, t, t.detach().clone()) for k, v in given.items() for t in _weights(v)]
         self.photos = {p: p.read_bytes() for p in Path("photos").glob("*") if p.is_file()}
         self.modes = _modes()
-        self.kernels = set(torch.library._impls)
+        self.kernels = _kernels()
         shell = _shell()
         self.steps = [(f"IPython's {step}", getattr(shell, step), [*getattr(shell, step)]) for step in STEPS if shell]
         self.shell = set(vars(shell)) if shell else set()
@@ -126,10 +126,9 @@ class Watch:
     def put_back(self) -> list[str]:
         """What was replaced since the last time, now put back."""
         found = _end_modes(self.modes)
-        if new := set(torch.library._impls) - self.kernels:
-            for library in [o for o in gc.get_objects() if type(o) is torch.library.Library and o.ns == "aten"]:
-                library._destroy()
-            torch.library._impls.difference_update(new)
+        if new := _kernels() - self.kernels:
+            for library in [o for o in gc.get_objects() if type(o) is torch.library.Library and new & o._op_impls]:
+                library._destroy()  # forgets its kernels
             found += ["PyTorch's " + kernel.split("/")[1] for kernel in new]
         for name, module in self.modules.items():
             if sys.modules.get(name) is not module:
@@ -213,6 +212,12 @@ def _settings(new: tuple[bool, torch.dtype] | None = None) -> tuple[bool, torch.
 def _modes() -> tuple[int, int]:
     """How many modes of PyTorch, which see each operation first, are entered."""
     return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+
+
+def _kernels() -> set[str]:
+    """The operations on the CPU that Python code has put over PyTorch's own, as "aten/equal/CPU"."""
+    others = ("Meta", "CUDA", "XPU", "MPS")  # PyTorch does it, too, for these
+    return {key for key in torch.library._impls if key.startswith("aten/") and not key.endswith(others)}
 
 
 def _end_modes(before: tuple[int, int]) -> list[str]:
