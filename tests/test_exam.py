@@ -38,6 +38,8 @@ get_ipython().ast_transformers.append(Drop())
 type(get_ipython()).run_code = run_code  # the last line: no other would run
 """
 
+MARKUP = 'a < b <img src=x onerror="alert(1)"><script>alert(2)</script><style>body {display: none}</style>'
+
 # What lies around a submission; it prints what it gets hold of, and answers with it.
 REACH = """
 import os, pathlib, socket, sqlite3, subprocess, sys, psutil
@@ -95,6 +97,7 @@ def changed(folder: Path, top: str) -> None:
     file = folder / f"{EXERCISE}.ipynb"
     notebook = nbformat.read(file, as_version=4)
     notebook.cells.insert(3, nbformat.v4.new_code_cell(top))
+    notebook.cells.append(nbformat.v4.new_markdown_cell(MARKUP))
     nbformat.write(notebook, file)
 
 
@@ -113,7 +116,7 @@ def graded_folder(tmp_path_factory):
         ("shell", SHELL, WRONG),
         ("reach", said + REACH, WRONG),
         ("edit", EDIT, WRONG),
-        ("faulty", "print('mine')", faulty),
+        ("faulty", f"print('mine')\nfrom IPython.display import HTML\ndisplay(HTML({MARKUP!r}))", faulty),
     ):
         hand_in(folder / "in", student, EXERCISE, folder / "classroom" / "student", answers)
         changed(folder / "in" / student, top)
@@ -136,6 +139,13 @@ def test_noise_costs_nothing(graded_folder):
     assert points(row(graded_folder, "noisy")) == graded(EXERCISE)
     assert row(graded_folder, "noisy")["look at"] == ""
     assert "WARNING:root" not in page(graded_folder, "noisy")
+
+
+@pytest.mark.slow
+def test_a_feedback_page_runs_nothing_of_a_submission(graded_folder):
+    text = (graded_folder / "feedback" / "faulty" / f"{EXERCISE}.html").read_text(encoding="utf-8")
+    assert "onerror" in text, "shown as text"
+    assert not re.search(r"<img[^>]*onerror|<script>alert|<style>body \{display", text)
 
 
 @pytest.mark.slow

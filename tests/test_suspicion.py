@@ -31,9 +31,16 @@ HACKS = {
     "Path('testing.py').write_text('')": ["files of ours"],
     "%pip install torchinfo": ["%pip"],
     "x = 1\n!rm -r .": ["!"],
-    "class F(float):\n    def __abs__(self):\n        return 0": ["class F(float)"],
+    "class F(float):\n    def __abs__(self):\n        return 0": ["__eq__", "class F(float)"],
     "exec(code)": ["exec("],
     "by_hand.__globals__['x']": ["__code__"],
+    "look = getattr(sys, '_get' + \"frame\")": ["sys._getframe"],
+    "error.__traceback__": ["sys._getframe"],
+    "sys.meta_path.insert(0, mine)": ["__main__"],
+    "object.__setattr__(mine, 'photo', p)": ["setattr("],
+    "from torch.overrides import TorchFunctionMode": ["torch.library"],
+    "class A:\n    def __eq__(self, other):\n        return True": ["__eq__"],
+    "import os, signal": ["threads"],
 }
 HARMLESS = [
     "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",

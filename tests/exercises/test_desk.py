@@ -11,6 +11,7 @@ import torch
 
 from tests.exercises import grading
 from tests.exercises.grading import Answer, concerned, graded, right, score
+from tests.test_classroom import solutions
 from tools.classroom.desk import Desk, Verdict
 
 # Right answers that print to stderr: warnings, logging, progress bars, deprecations
@@ -132,16 +133,55 @@ HACKS = {
     "import builtins; builtins.all = lambda a: True": "assert all(answer() == 1)",
     "import sys; sys.settrace(lambda *a: None)": "answer()",
     "raise SystemExit": "answer()",
+    "FUNCTIONS().__enter__()": "assert torch.allclose(answer(), torch.ones(2))",
+    "DISPATCH().__enter__()": "assert torch.equal(answer(), torch.ones(2))",
+    "L = torch.library.Library('aten', 'IMPL'); L.impl('equal', lambda *a: True, 'CPU')": "assert torch.equal(answer(),"
+    " torch.ones(2))",
+    "Net.forward = lambda self, x: 0 * x": "assert torch.equal(answer(), Net()(torch.ones(2)))",
+    "Net.named_modules = lambda self: iter(())": "answer()\nassert not [*Net().named_modules()]",
+    "one.__code__ = (lambda: 0).__code__": "assert answer()[0] == one()",
+    "net.weight.data.zero_()": "assert torch.equal(answer(), net(torch.ones(2)))",
+    "net.weight = nn.Parameter(torch.zeros(2, 2))": "assert torch.equal(answer(), net(torch.ones(2)))",
+    "object.__setattr__(mine, 'a', 0)": "assert answer()[0] == mine.a",
+    "open(photo, 'wb').close()": "assert answer()[0] == len(open(photo, 'rb').read())",
 }
+SETUP = """
+import torch
+from dataclasses import dataclass
+from testing import agrees
+from torch import nn
+class Net(nn.Module):
+    def forward(self, x):
+        return x
+def one():
+    return 1
+@dataclass(frozen=True)
+class Mine:
+    a: int
+net, mine, photo = nn.Linear(2, 2, bias=False), Mine(1), "photos/cat.jpg"
+nn.init.ones_(net.weight)
+"""
+MODES = """
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+def lie(self, func, types, args=(), kwargs=None):
+    return True if "close" in str(func) or "equal" in str(func) else func(*args, **(kwargs or {}))
+FUNCTIONS = type("FUNCTIONS", (TorchFunctionMode,), {"__torch_function__": lie})
+DISPATCH = type("DISPATCH", (TorchDispatchMode,), {"__torch_dispatch__": lie})
+"""
 
 
 @pytest.mark.parametrize("hack", HACKS)
 @pytest.mark.parametrize("when", ["in a cell", "in the answer"])
-def test_a_hack_earns_nothing(hack: str, when: str):
+def test_a_hack_earns_nothing(hack: str, when: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # beside the photos
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"a cat")
     if when == "in a cell" and HACKS[hack] == "answer()":
         pytest.skip("nothing is wrong with the answer then")
-    desk, student = Desk(["import torch\nfrom testing import agrees"], "Ada"), {}
+    desk, student = Desk([SETUP], "Ada"), {"__name__": "__main__"}
     desk.hand_over(student)
+    exec(MODES, student)
     answer = "def answer():\n    {}\n    return torch.zeros(2)\n{}"
     try:
         exec(answer.format(*(("", hack) if when == "in a cell" else (hack, ""))), student)
@@ -150,7 +190,12 @@ def test_a_hack_earns_nothing(hack: str, when: str):
         desk.watch.put_back()
         sys.settrace(None)
     exec("def answer():\n    return torch.ones(2)", student)
-    assert desk.test(HACKS[hack], "test", ["answer"], student) == Verdict(), "all is as before"
+    right = {
+        "assert torch.equal(answer(), net(torch.ones(2)))": "assert torch.equal(2 * answer(), net(torch.ones(2)))",
+        "answer()\nassert not [*Net().named_modules()]": "assert [*Net().named_modules()]",
+        "assert answer()[0] == len(open(photo, 'rb').read())": "assert len(open(photo, 'rb').read()) == 5",
+    }
+    assert desk.test(right.get(HACKS[hack], HACKS[hack]), "test", ["answer"], student) == Verdict(), "all is as before"
 
 
 LIARS = {
@@ -171,6 +216,59 @@ def test_answers_that_lie_about_themselves_earn_nothing(exercise: str, cell: str
     tests = [t for t in graded(exercise) if cell in t]
     got = score(exercise, {cell: f"return {LIARS[liar]}"}, only=tests)
     assert got == dict.fromkeys(tests, 0.0)
+
+
+OWN = """
+class Sure(torch.Tensor):
+    def as_subclass(self, kind):
+        return self
+    def float(self):
+        return self
+    __torch_function__ = classmethod(lambda c, f, t, a=(), k=None: True)
+class Late:
+    t = torch.zeros(2)
+    shape = (2,)
+    def float(self):
+        return self
+    __torch_function__ = classmethod(lambda c, f, t, a=(), k=None: True)
+class Text:
+    __class__ = str
+    def __eq__(self, other):
+        return True
+class Number(np.float64):
+    def __eq__(self, other):
+        return True
+class Many(list):
+    def __iter__(self):
+        return iter([1.0, 1.0])
+tensor = torch.zeros(2)
+tensor.float = lambda: Late()
+"""
+
+
+@pytest.mark.parametrize("lie", [
+    "torch.zeros(2).as_subclass(Sure)", "Late()", "tensor", "Text()", "Number(0)", "{'a': Late()}['a']", "Many([0, 0])",
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "how", ["def answer():\n    return {}", "class answer:\n    def __new__(cls):\n        return {}"]
+)
+def test_no_method_of_an_answer_judges_it(lie: str, how: str):
+    desk, student = Desk(["import numpy as np, torch"], "Ada"), {"__name__": "__main__"}
+    desk.hand_over(student)
+    exec(OWN + how.format(lie), student)
+    test = """it = answer()
+if isinstance(it, (str, float, list)):
+    assert it == "right" or it == 1 or (isinstance(it, list) and sum(it) == 2)
+else:
+    assert torch.allclose(it.float(), torch.ones(2))"""
+    assert desk.test(test, "test", ["answer"], student).error is not None
+
+
+@pytest.mark.parametrize("setting", ["torch.set_default_dtype(torch.float64)", "torch.set_grad_enabled(False)"])
+@pytest.mark.parametrize("exercise", ["einsum_cam", "grad_cam", "hooks"])
+def test_a_students_settings_cost_nothing(exercise: str, setting: str):
+    first, source = next((c, s) for c, s in solutions(exercise).items())
+    assert score(exercise, {first: f"import torch\n{setting}\n{source}"}) == graded(exercise)
 
 
 def test_a_test_leaves_nothing_for_the_answers():

@@ -10,17 +10,22 @@ makes the easy ways fail; tools/classroom/suspicion.py shows the others to a per
 """
 
 import contextlib
+import dataclasses
 import functools
+import gc
 import io
 import linecache
 import sys
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _pop_mode
 
 HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
 LIBRARIES = ("IPython", "builtins", "contextlib", "copy", "ipykernel", "math", "numpy", "operator", "torch", "unittest")
@@ -46,7 +51,8 @@ class Desk:
                 exec(compile(source, "<setup>", "exec"), setup)
         self.printed = printed.getvalue()
         self.given = {k: v for k, v in setup.items() if k != "__builtins__"}  # a test's names never get into `setup`
-        self.watch = Watch()
+        self.watch = Watch(self.given)
+        self.settings = _settings()
 
     def hand_over(self, names: dict[str, Any]) -> None:
         """The setup's names for the student, in the place where the setup stands in the notebook."""
@@ -54,6 +60,7 @@ class Desk:
 
     def test(self, source: str, cell: str, answers: list[str], student: dict[str, Any]) -> Verdict:
         """Run a test cell; what it sets is there for the tests below it."""
+        theirs = _settings(self.settings)  # a student may work in float64, or without gradients
         verdict = Verdict(replaced=self.watch.put_back())
         sys.settrace(None)
         names = self.given | {name: _honest(student[name]) for name in answers if name in student}
@@ -69,13 +76,15 @@ class Desk:
             says = f"the answer replaces {', '.join(found)} and does not put it back"
             verdict.error = verdict.error or ("AssertionError", says, [])
         self.given |= {k: v for k, v in names.items() if k != "__builtins__" and before.get(k, MISSING) is not v}
+        _settings(theirs)
         return verdict
 
 
 class Watch:
-    """The functions and classes of the libraries that tests and answers share, and a way to put them back."""
+    """What tests and answers share, and a way to put it back: the functions and classes of the libraries and of the
+    setup, the weights of the setup's networks, and the photos."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: dict[str, Any]) -> None:
         modules = {
             n: m
             for n, m in sys.modules.items()
@@ -87,9 +96,11 @@ class Watch:
             if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel") or name.startswith("torch.nn.modules."):
                 found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
+        owners |= {k: v for k, v in given.items() if isinstance(v, type) and v.__module__ == "__main__"}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
         self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
-        functions = {id(f): f for _, _, found in self.kept for f in found.values() if isinstance(f, FunctionType)}
+        every = [f for _, _, content in self.kept for f in content.values()] + list(given.values())
+        functions = {id(f): f for f in every if isinstance(f, FunctionType)}
         self.inner = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
         self.tables = [
             (f"{name}.{key}", table, dict(table))
@@ -98,13 +109,27 @@ class Watch:
             for key, table in vars(module).items()
             if type(table) is dict and not key.startswith("__")
         ]
+        for name, value in given.items():
+            net = getattr(value, "module", value)
+            for layer in net.modules() if isinstance(net, nn.Module) else ():
+                parts = [vars(layer)[what] for what in ("_modules", "_parameters", "_buffers")]
+                self.tables += [(f"the parts of {name}", table, dict(table)) for table in parts]
+        self.frozen = [(k, v, dict(vars(v))) for k, v in given.items() if _is_frozen(v)]
+        self.weights = [(k, t, t.detach().clone()) for k, v in given.items() for t in _weights(v)]
+        self.photos = {p: p.read_bytes() for p in Path("photos").glob("*") if p.is_file()}
+        self.modes = _modes()
+        self.kernels = _kernels()
         shell = _shell()
         self.steps = [(f"IPython's {step}", getattr(shell, step), [*getattr(shell, step)]) for step in STEPS if shell]
         self.shell = set(vars(shell)) if shell else set()
 
     def put_back(self) -> list[str]:
         """What was replaced since the last time, now put back."""
-        found = []
+        found = _end_modes(self.modes)
+        if new := _kernels() - self.kernels:
+            for library in [o for o in gc.get_objects() if type(o) is torch.library.Library and new & o._op_impls]:
+                library._destroy()  # forgets its kernels
+            found += ["PyTorch's " + kernel.split("/")[1] for kernel in new]
         for name, module in self.modules.items():
             if sys.modules.get(name) is not module:
                 sys.modules[name] = module
@@ -128,6 +153,21 @@ class Watch:
             if any(table.get(key, MISSING) is not value for key, value in content.items()):
                 table.update(content)
                 found.append(name)
+        for name, thing, fields in self.frozen:
+            if any(vars(thing).get(key, MISSING) is not value for key, value in fields.items()):
+                vars(thing).update(fields)
+                found.append(name)
+        for name, tensor, values in self.weights:
+            as_it_was = tensor.dtype == values.dtype and tensor.shape == values.shape
+            if not as_it_was or not torch.equal(tensor.detach(), values):
+                tensor.data = values.clone()
+                found.append(f"the weights of {name}")
+        for path, picture in self.photos.items():
+            if not path.is_file() or path.read_bytes() != picture:
+                path.parent.mkdir(exist_ok=True)
+                path.unlink(missing_ok=True)
+                path.write_bytes(picture)
+                found.append(str(path))
         for name, steps, kept_steps in self.steps:
             if steps != kept_steps:
                 steps[:] = kept_steps
@@ -146,6 +186,51 @@ def _functions(names: Any) -> dict[str, Any]:
     return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
 
 
+def _is_frozen(value: Any) -> bool:
+    options = getattr(value, "__dataclass_params__", None)
+    return options is not None and options.frozen and not isinstance(value, type)
+
+
+def _weights(value: Any) -> list[Tensor]:
+    """The tensors of a network, of a tensor, and of what holds such."""
+    if isinstance(value, nn.Module):
+        return [*value.parameters(), *value.buffers()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [tensor for part in vars(value).values() for tensor in _weights(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _settings(new: tuple[bool, torch.dtype] | None = None) -> tuple[bool, torch.dtype]:
+    """Whether PyTorch records gradients, and its type of numbers; `new` is set."""
+    before = torch.is_grad_enabled(), torch.get_default_dtype()
+    if new is not None and new != before:
+        torch.set_grad_enabled(new[0])
+        torch.set_default_dtype(new[1])
+    return before
+
+
+def _modes() -> tuple[int, int]:
+    """How many modes of PyTorch, which see each operation first, are entered."""
+    return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+
+
+def _kernels() -> set[str]:
+    """The operations on the CPU that Python code has put over PyTorch's own, as "aten/equal/CPU"."""
+    others = ("Meta", "CUDA", "XPU", "MPS")  # PyTorch does it, too, for these
+    return {key for key in torch.library._impls if key.startswith("aten/") and not key.endswith(others)}
+
+
+def _end_modes(before: tuple[int, int]) -> list[str]:
+    """The modes that a submission has entered for good, now left; PyTorch's own are, such as for its default device."""
+    found = []
+    for number, leave in enumerate((torch._C._pop_torch_function_stack, _pop_mode)):
+        while _modes()[number] > before[number]:
+            mode = leave()
+            if not _of_a_library(type(mode)):
+                found.append(f"PyTorch's operations, by {type(mode).__name__}")
+    return found
+
+
 def _by_a_library(value: Any) -> bool:
     """Whether code that was put over other code comes from an installed package, such as PyTorch's over its own."""
     code = getattr(getattr(value, "__func__", value), "__code__", None)
@@ -159,7 +244,7 @@ def _shell() -> Any:
 
 def _honest(answer: Any) -> Any:
     """The answer to a task; where it is a function, one whose results are plain."""
-    if not callable(answer) or isinstance(answer, type):
+    if not callable(answer):
         return _plain(answer)
 
     @functools.wraps(answer, updated=())
@@ -171,22 +256,51 @@ def _honest(answer: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """Numbers, lists and tensors without a student's methods on them, which could lie; anything else as it is."""
-    if type(value) in (list, tuple):
+    kind: Any = type(value)
+    if kind in (list, tuple):
         parts = [_plain(part) for part in value]
-        return type(value)(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
-    if type(value) in PLAIN or isinstance(value, np.generic):
+        return kind(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+    if kind is dict:
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    if kind in PLAIN and not (issubclass(kind, Tensor) and vars(value)):  # a tensor may have methods of its own
         return value
-    if isinstance(value, (int, float, str)):  # by the methods of the kind itself, not by the student's
-        kind: Any = next(kind for kind in (int, float, str) if isinstance(value, kind))
-        return str.__str__(value) if kind is str else kind.__pos__(value)
-    if isinstance(value, Tensor):
-        return value.as_subclass(Tensor)
-    if isinstance(value, np.ndarray):
-        return np.ndarray.view(value, np.ndarray)
-    if isinstance(value, (list, tuple)):
-        sequence: Any = list if isinstance(value, list) else tuple
-        return _plain(sequence(sequence.__iter__(value)))
-    return value
+    for base, method in OWN_WAY.items():  # by the methods of the kind itself, not by the student's
+        if issubclass(kind, base):
+            plain = method(value)
+            return _plain(plain) if type(plain) in (list, tuple, dict) else plain
+    if _of_a_library(kind):
+        return value
+    raise AssertionError(
+        f"a {kind.__name__}, a class of your own, where numbers, texts, lists or tensors are asked for"
+    )
+
+
+def _tensor(value: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunctionSubclass():
+        return Tensor.as_subclass(value, Tensor)
+
+
+OWN_WAY: dict[type, Any] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    str: str.__str__,
+    np.generic: np.generic.item,
+    np.ndarray: lambda value: np.ndarray.view(value, np.ndarray),
+    Tensor: _tensor,
+    list: lambda value: [*list.__iter__(value)],
+    tuple: lambda value: (*tuple.__iter__(value),),
+    dict: lambda value: dict(dict.items(value)),
+}
+
+
+def _of_a_library(kind: type) -> bool:
+    """Whether a class is written in C, or found where it says that it is."""
+    if not kind.__flags__ & 1 << 9:  # Py_TPFLAGS_HEAPTYPE, which all classes written in Python have
+        return True
+    place: Any = sys.modules.get(kind.__module__) if kind.__module__ != "__main__" else None
+    for name in kind.__qualname__.split("."):
+        place = getattr(place, name, None)
+    return place is kind
 
 
 def _message(error: BaseException) -> str:

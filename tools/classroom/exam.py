@@ -7,6 +7,7 @@ error. Warnings, logging and progress bars on stderr cost nothing.
 
 import ast
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
 from nbgrader.converters import Autograde
-from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades
+from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor
 from nbgrader.utils import determine_grade
 from traitlets import Any as AnyTrait
 from traitlets import Unicode
@@ -171,6 +172,15 @@ class Exam(Execute):
         self.reply = kwargs["execute_reply"]["content"]
 
 
+class NoMarkup(NbGraderPreprocessor):
+    """Shows HTML that a student writes into a text as text; nbgrader's page would run it."""
+
+    def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> Any:
+        if cell.cell_type == "markdown" and not mark_of(cell).get("locked"):
+            cell.source = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", cell.source)
+        return cell, resources
+
+
 def configured(room: Room, notes: Path) -> Config:
     """nbgrader's configuration with these steps in it."""
     config = Config()
@@ -181,5 +191,6 @@ def configured(room: Room, notes: Path) -> Config:
         config.RoomManager.transport = "ipc"  # reaches over the border of a network
     steps = Autograde.autograde_preprocessors.default_args[0]
     config.Autograde.autograde_preprocessors = [Exam if step is Execute else step for step in steps]
-    config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, CSSHTMLHeaderPreprocessor]
+    config.HTMLExporter.sanitize_html = True  # no script of a submission runs in the reader's browser
+    config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, NoMarkup, CSSHTMLHeaderPreprocessor]
     return config

@@ -27,7 +27,7 @@ KINDS = {
     "sealed": "",
     "other user": "Submissions run as another user, but with the network, and they can read what everyone can read.",
     "open": "Submissions run as you, with your files and your network: grade strangers' code in a container "
-    "(notebooks/instructor/README.md, What the marks can carry).",
+    "(notebooks/instructor/marks.md, What the marks can carry).",
 }
 FIRST_USER, USERS = 61184, 4000  # the range that systemd keeps for users who own nothing
 FREE = ("/tmp", "/var/tmp", "/dev/shm")  # empty folders that everyone may write to, in a sealed room its own ones

@@ -23,8 +23,9 @@ SIGNS = {
     "get_ipython": r"\bget_ipython\b|\bipykernel\b|\bInteractiveShell\b",
     "_transformers": r"_transformers\b|\binput_transformers",
     "globals(": r"(?<![\w.])(?:globals|vars|locals)\s*\(",
-    "__main__": r"\b__main__\b|\bsys\.modules\b",
-    "sys._getframe": r"\b_getframe\b|\bf_back\b|\bcurrentframe\b|\binspect\.stack\b|\btb_frame\b",
+    "__main__": r"\b__main__\b|\bsys\.modules\b|\bmeta_path\b|\bpath_hooks\b",
+    "sys._getframe": r"\b_getframe\b|\bf_back\b|\bcurrentframe\b|\binspect\.stack\b|\btb_frame\b|"
+    r"\b(?:f|gi|cr|ag)_(?:locals|globals|code|frame)\b|__traceback__|\b_current_frames\b",
     "settrace": r"\bset(?:trace|profile)\b|\baddaudithook\b",
     "builtins": r"\bbuiltins\b|\b__builtins__\b",
     "__code__": r"\b__(?:code|globals|closure|defaults|dict|wrapped)__",
@@ -35,7 +36,10 @@ SIGNS = {
     "ctypes": r"\bctypes\b",
     "network": r"\b(?:socket|urllib|requests|httpx)\b",
     "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(",
-    "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(",
+    "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(|__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
+    "torch.library": r"\btorch\.library\b|\bimport library\b|\bTorch(?:Function|Dispatch)Mode\b|\btorch\._C\b",
+    "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
+    "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
     "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\bimportlib\b",
     "__file__": r"\.__file__\b|\b__path__\b",
     "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
@@ -43,6 +47,8 @@ SIGNS = {
     "!": r"(?m)^\s*!",
 }
 LIARS = ("float", "int", "str", "list", "tuple", "Tensor", "ndarray")  # kinds of numbers, with methods of one's own
+
+JOINED = r"""["'][ \t]*(?:\+[ \t]*)?["']"""  # between two parts of one text
 
 # Answers are compared as sequences of tokens without comments and without names that a student chooses.
 GRAM = 4  # tokens in a row
@@ -71,6 +77,7 @@ def signs(notebook: NotebookNode) -> list[str]:
     """What the student's own code holds that an answer does not need."""
     own = [c.source for c in notebook.cells if c.cell_type == "code" and not _locked(c)]
     code = "\n".join(map(_without_comments, own))
+    code += "\n" + re.sub(JOINED, "", code)  # "_get" + "frame"
     return [name for name, pattern in SIGNS.items() if re.search(pattern, code)] + sorted(
         set().union(*map(_replacing, own))
     )
