@@ -523,6 +523,12 @@ return out
                 "return np.array(own(picture, (width, height), Image.Resampling.BILINEAR))",
             ),
             (
+                "PIL's own core",
+                "from PIL import Image",
+                "core = Image.fromarray(m.numpy()).im.resize((width, height), Image.Resampling.BILINEAR)\n"
+                "return torch.tensor(list(core)).reshape(height, width)",
+            ),
+            (
                 "PIL's ImageOps",
                 "from PIL import Image, ImageOps",
                 "return np.array(ImageOps.fit(Image.fromarray(m.numpy()), (width, height), Image.Resampling.BILINEAR))",

@@ -1,6 +1,7 @@
 """Every known mistake in the exercise on Grad-CAM loses its points, and no right answer loses any."""
 
 import textwrap
+from importlib.util import find_spec
 
 from tests.exercises.grading import right, wrong
 
@@ -542,6 +543,21 @@ for p, h in zip(net.parameters(), had):
             above="from camlib.forward_pass import ForwardPass\nraw = ForwardPass.raw_gradient",
         ),
     ),
+    *[
+        by_camlib(f"another library: {library}", code)
+        for library, code in {
+            "captum": """
+                from captum.attr import LayerGradCam
+                return LayerGradCam(net.eval(), net.get_submodule(layer)).attribute(x, k, relu_attributions=False)[:, 0]
+                """,
+            "pytorch_grad_cam": """
+                from pytorch_grad_cam import GradCAM
+                from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget as Target
+                return GradCAM(net.eval(), [net.get_submodule(layer)])(x, [Target(k)] * len(x))
+                """,
+        }.items()
+        if find_spec(library)
+    ],
     by_camlib("camlib's HiResCAM", "return camlib.hires_cam(net, x, k, layer)"),
     by_camlib(
         "an explanation by camlib",

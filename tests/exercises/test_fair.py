@@ -1,0 +1,74 @@
+"""No mark depends on a name: the hidden tests do not know it; every photo and class passes the visible ones."""
+
+import copy
+import re
+from collections.abc import Callable
+
+import pytest
+from exercise import CLASSES, variant
+
+from tests.exercises import grading
+from tests.exercises.test_grading import TABLES
+
+EXERCISES = ("hooks", "grad_cam", "bilinear_upsampling", "einsum_cam", "gap_weights")
+HIDDEN = re.compile(r"(?s)### BEGIN HIDDEN TESTS\n(.*?)### END HIDDEN TESTS")
+HANDING_IN = (
+    "*Handing in:* restart the kernel, run all cells, save, and hand in this one file. "
+    "Keep its name; if your browser adds a number, that is fine."
+)
+
+
+def tests_of(exercise: str) -> dict[str, str]:
+    cells = grading.read(exercise).cells
+    return {c.metadata.nbgrader.grade_id: c.source for c in cells if c.metadata.get("nbgrader", {}).get("grade")}
+
+
+def names_of_all() -> dict[tuple[str, str], str]:
+    """A name for each photo and class."""
+    found: dict[tuple[str, str], str] = {}
+    for number in range(10_000):
+        own = variant(f"student {number}")
+        found.setdefault((own.photo, own.a), f"student {number}")
+    assert len(found) == sum(len(labels) for labels in CLASSES.values())
+    return found
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_hidden_tests_live_in_a_function_and_ask_nobody_by_name(exercise):
+    assert HANDING_IN in grading.read(exercise).cells[0].source
+    for cell, source in tests_of(exercise).items():
+        (hidden,) = HIDDEN.findall(source)
+        assert not re.search(r"\b(mine|NAME)\b", hidden), f"{cell} depends on the student"
+        assert "mine.b" not in source, f"{cell}: `names_of_all` goes through the first classes only"
+        top = re.findall(r"(?m)^(?!def hidden|hidden|@torch.enable_grad|[ #\n]).+", hidden)
+        assert top == [], f"{cell} leaves names that may give something away"
+
+
+def part(monkeypatch: pytest.MonkeyPatch, exercise: str, of: Callable[[str], str]) -> None:
+    """Score only a part of each graded cell."""
+    notebook = copy.deepcopy(grading.read(exercise))
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade"):
+            cell.source = of(cell.source)
+    monkeypatch.setattr(grading, "read", lambda name: notebook)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_every_photo_and_class_passes_the_visible_tests(exercise, monkeypatch):
+    own = {cell for cell, source in tests_of(exercise).items() if "mine." in source}
+    part(monkeypatch, exercise, lambda source: HIDDEN.sub("", source))
+    for (photo, label), name in names_of_all().items():
+        points = grading.score(exercise, {}, name, only=own)
+        assert points == {cell: grading.graded(exercise)[cell] for cell in own}, f"{label} in {photo}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_hidden_tests_alone_take_the_points(exercise, monkeypatch):
+    """Where the visible test uses the student's photo, no point may hang on it."""
+    own = {cell for cell, source in tests_of(exercise).items() if "mine." in source}
+    part(monkeypatch, exercise, lambda source: HIDDEN.search(source)[1])
+    for answer in TABLES[exercise].WRONG:
+        if lost := own & set(answer.loses):
+            assert grading.score(exercise, answer.code, only=lost) == dict.fromkeys(lost, 0.0), answer.what
