@@ -36,6 +36,8 @@ COMMANDS = {
     "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
+    "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
+    "slides": "chapters as slide shows that need no network: slides 07, or slides all (more: slides --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
@@ -62,7 +64,7 @@ def say(text: str) -> None:
 
 def usage() -> str:
     head = "Usage: python3 run.py COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
-    rows = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
+    rows = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
     return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts."])
 
 
@@ -329,7 +331,7 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "camlib", *rest])
     if command == "notebooks":
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
-    if command in ("classroom", "grade"):
+    if command in ("classroom", "grade", "grades-export"):
         return start([str(ROOT / "tools" / "classroom"), command, *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)

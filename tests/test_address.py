@@ -75,7 +75,7 @@ def test_a_new_address_arrives_everywhere_and_no_notebook_has_to_run_again(tmp_p
     for name in (*address.TEXTS, *own):
         text = (folder / name).read_text(encoding="utf-8")
         assert before not in text and before.replace("/", "%2F") not in text, name
-    teachers = (folder / "notebooks" / "instructor" / "README.md").read_text(encoding="utf-8")
+    teachers = (folder / "notebooks" / "instructor" / "servers.md").read_text(encoding="utf-8")
     assert "github.com%2Fa-school%2Fcam-course&branch=main&urlpath=lab%2Ftree%2Fcam-course%2Fnotebooks" in teachers
     assert call(folder, "tools/notebooks.py", "check").returncode == 0, "neither stale nor out of form"
     again = call(folder, "tools/address.py")

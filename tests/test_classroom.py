@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from tests.exercises.grading import SOLUTION, blank, complete, graded, read
-from tools.classroom import course, grading, restoring, submissions
+from tools.classroom import course, restoring
 from tools.classroom.__main__ import main
 
 NAMES = course.exercises()
@@ -55,7 +55,7 @@ def solutions(exercise: str) -> dict[str, str]:
 
 
 def rows(out: Path) -> dict[tuple[str, str], dict[str, str]]:
-    with open(out / "grades.csv", newline="", encoding="utf-8") as file:
+    with open(out / "grades.csv", newline="", encoding="utf-8-sig") as file:
         return {(row["student"], row["exercise"]): row for row in csv.DictReader(file)}
 
 
@@ -351,28 +351,6 @@ def test_a_notebook_without_an_answer_is_not_graded(handed_out):
             restoring.restore(released, notebook)
 
 
-@pytest.mark.parametrize(
-    ("code", "names"),
-    [
-        ("abs = 3\nclf = 1\nmine: int = 2", ["abs", "clf", "mine"]),
-        ("def tuple():\n    abs = 3\n    return abs", ["tuple"]),
-        ("%matplotlib inline\nimport torch\nmap = [torch for torch in ()]", []),
-        ("from numpy import *", ["import *"]),
-        ("abs = (", []),
-    ],
-)
-def test_names_that_may_hide_the_tests_are_told(code, names, handed_out):
-    _, notebook = solved(handed_out)
-    notebook.cells.append(code_cell(code))
-    assert restoring.shadowed(read("einsum_cam"), notebook) == names
-
-
-def test_a_byte_order_mark_is_no_harm(handed_out, tmp_path):
-    file = handed_out / "student" / "einsum_cam" / "einsum_cam.ipynb"
-    (tmp_path / "a.ipynb").write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert submissions.read_notebook(tmp_path / "a.ipynb") == submissions.read_notebook(file)
-
-
 @pytest.mark.slow
 def test_bent_notebooks_are_graded(handed_out, tmp_path):
     """nbgrader takes what restore makes, also where all is bent at once; what is lost has a reason in the status."""
@@ -390,39 +368,19 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
     found = {student: row for (student, _), row in rows(tmp_path / "out").items()}
     assert points(found["bent"]) == graded("einsum_cam")
     assert found["bent"]["status"].startswith("graded; repaired: ")
-    lost = {"test_class_map", "test_deviation"}
+    lost = {"test_class_map"}  # and not the test that uses abs, which the student has overwritten
     assert points(found["lacking"]) == {k: 0.0 if k in lost else v for k, v in graded("einsum_cam").items()}
-    assert found["lacking"]["status"] == (
-        "graded; not graded, because no cell for it was found: the answer class_map; "
-        "note: the student's code may hide names that the tests use: abs"
-    )
-    assert found["empty"]["status"] == "failed: none of the exercise's answers is in the notebook"
+    assert found["lacking"]["status"] == "graded; not graded, because no cell for it was found: the answer class_map"
+    assert found["empty"]["status"].startswith("failed: none of the exercise's answers is in the notebook: ")
 
 
-def test_submissions_are_found_in_every_layout(tmp_path):
-    for place in (
-        "ada/hooks.ipynb",
-        "grace/hooks/hooks.ipynb",
-        "alan_gap_weights.ipynb",
-        "ada/a/hooks.ipynb",
-        "x.ipynb",
-    ):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text("{}")
-    found, strange = submissions.find_submissions(tmp_path, ["hooks", "gap_weights", "weights"])
-    assert {(s.student, s.exercise) for s in found} == {("ada", "hooks"), ("grace", "hooks"), ("alan", "gap_weights")}
-    assert {path.name for path in strange} == {"hooks.ipynb", "x.ipynb"}, (
-        "a second one, and one with no exercise's name"
-    )
-
-
-def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch):
+def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path):
     (tmp_path / "in" / "ada").mkdir(parents=True)
     (tmp_path / "in" / "ada" / "einsum_cam.ipynb").write_text("{")
-    monkeypatch.setattr(grading, "make_course", lambda folder, names: folder.mkdir())
     assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
     (row,) = rows(tmp_path / "out").values()
-    assert (row["status"], row["points"], row["of"]) == ("failed: the file is not a whole notebook", "0", "10")
+    assert row["status"].startswith("failed: the file is not a whole notebook: ")
+    assert (row["points"], row["of"]) == ("0", "10")
     assert "not a whole notebook" in (tmp_path / "out" / "feedback" / "ada" / "einsum_cam.html").read_text()
 
 
@@ -430,6 +388,7 @@ def test_a_file_that_is_no_notebook_gets_a_row_and_a_page(tmp_path, monkeypatch)
     ("arguments", "says"),
     [
         (["grade", "nowhere"], "nowhere: no such folder"),
+        (["grade", __file__], "is a file: unpack the archive"),
         (["grade", "."], "no submissions"),
         (["classroom", "--only", "nothing"], "No exercise 'nothing'"),
     ],

@@ -1,9 +1,14 @@
 """The drawing of the network shows the numbers of its explanation, and nothing that is cut off."""
 
+import io
+
+import numpy as np
 import pytest
 from drawings import network as drawing
+from drawings import your_images
 from drawings.strips import rows, strips
 from matplotlib.colors import to_rgba
+from PIL import Image
 
 import camlib
 
@@ -83,3 +88,17 @@ def test_strips_have_a_dot_for_each_training():
     assert [len(dots.get_offsets()) for dots in ax.collections] == [10, 1, 10]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["Grad-CAM", "HiResCAM"]
     assert "Grad-CAM 0.00 to 0.90, HiResCAM 0.50 to 0.50" in fig.get_label()
+
+
+def test_an_animation_stops_has_alt_text_and_the_same_bytes_each_time(clf, monkeypatch):
+    shown = []
+    monkeypatch.setattr(your_images.display, "display", shown.append)
+    photo = camlib.read_image("data/photos/cat.jpg")
+    frames = [np.roll(photo, 20 * n, 1)[:240, :300] for n in range(3)]
+    exps = camlib.explain_all(clf, frames)
+    for _ in range(2):
+        your_images.animation(exps, "tiger cat", 20)
+    first, second = shown
+    assert first.data == second.data and "tiger cat" in first.alt
+    with Image.open(io.BytesIO(first.data)) as image:
+        assert (image.format, image.n_frames, image.info["loop"]) == ("PNG", 3, 2)

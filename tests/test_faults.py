@@ -50,7 +50,7 @@ def with_module(clf, module):
 
 
 def same(exp, expected, atol=1e-4):
-    torch.testing.assert_close(exp.maps, expected.maps, atol=atol, rtol=0)
+    torch.testing.assert_close(exp.maps.to(expected.maps.device), expected.maps, atol=atol, rtol=0)
     return True
 
 
@@ -201,7 +201,8 @@ def test_channels_last_and_frozen(clf, cat, expected):
 
 
 def test_data_parallel(clf, cat, expected):
-    assert same(explain(with_module(clf, nn.DataParallel(clf.module)), cat), expected)
+    parallel = nn.DataParallel(copy.deepcopy(clf.module))  # where there is a GPU, it moves the network there
+    assert same(explain(with_module(clf, parallel), cat), expected)
 
 
 @pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.rand(1, 3, 64, 64))])

@@ -1,7 +1,8 @@
-"""The teacher's pages keep their form, quote what the chapters print, and link to what exists; the slides are made."""
+"""The teacher's pages keep their form, quote what the chapters print, and link to what exists."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import run
 from tests.test_chapters import NUMBER, printed
 from tools import footprint, notebooks
+from tools.minutes import reading
 
 FOLDER = notebooks.ROOT / "notebooks" / "instructor"
 NOTES = sorted(FOLDER.glob("[0-9][0-9]_*.md"))
-README = (FOLDER / "README.md").read_text(encoding="utf-8")
+GRADED = sorted((FOLDER / "graded").glob("*.md"))
+EXERCISES = notebooks.ROOT / "notebooks" / "exercises"
+README, MARKS, SERVERS = ((FOLDER / f"{n}.md").read_text(encoding="utf-8") for n in ("README", "marks", "servers"))
 SECTIONS = [
     "50 minutes",
     "90 minutes",
@@ -64,7 +69,7 @@ def test_numbers_are_printed_by_the_chapter(note: Path) -> None:
     assert not loose, "measured numbers are not bold"
 
 
-@pytest.mark.parametrize("page", [*NOTES, FOLDER / "README.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted(FOLDER.rglob("*.md")), ids=lambda page: str(page.relative_to(FOLDER)))
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
@@ -74,10 +79,97 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], link
 
 
-def test_the_readme_lists_every_page_and_the_cost_of_every_chapter() -> None:
+GRADED_SECTIONS = [
+    "Rubric",  # where people mark
+    "What students get wrong, and why",
+    "To help",
+    "Right answers that look odd",
+    "Before you hand it out",
+]
+
+
+def texts(sources: list[str]) -> str:
+    """All string constants of some code, line ends as spaces; an f-string's parts stand apart."""
+    found = [node.value for s in sources for node in ast.walk(ast.parse(s)) if isinstance(node, ast.Constant)]
+    return "\n".join(" ".join(value.split()) for value in found if isinstance(value, str))
+
+
+def test_every_exercise_has_its_page_and_no_other() -> None:
+    assert [page.stem for page in GRADED] == sorted(path.stem for path in EXERCISES.glob("*.ipynb"))
+    listed = set(re.findall(r"\]\(graded/(\w+)\.md\)", MARKS))
+    assert listed == {page.stem for page in GRADED}
+
+
+@pytest.mark.parametrize("page", GRADED, ids=lambda page: page.stem)
+def test_a_page_on_a_graded_exercise(page: Path) -> None:
+    """Title, cells and points are the notebook's, quoted feedback is what its tests say, and the form is the same."""
+    text = page.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    found = sections(text)
+    exercise = notebooks.read(EXERCISES / f"{page.stem}.ipynb")
+    first = exercise.cells[0].source
+    assert text.splitlines()[0] == first.splitlines()[0], "title"
+    marks = [cell.metadata.get("nbgrader", {}) for cell in exercise.cells]
+    points = [(mark["grade_id"], str(mark["points"])) for mark in marks if mark.get("grade")]
+    assert re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", found[""]) == points, "cells and points"
+    by_hand = any(name.startswith("report_") for name, _ in points)
+    assert list(found)[1:] == (GRADED_SECTIONS if by_hand else GRADED_SECTIONS[1:])
+    mistakes = re.findall(r"(?ms)^- .*?(?=^- |\Z)", found["What students get wrong, and why"])
+    assert 3 <= len(mistakes) <= 6
+    assert len(re.findall(r"(?m)^- [^\n]*", found["To help"])) >= len(mistakes), "a question for each mistake"
+    assert all("?" in hint for hint in re.findall(r"(?ms)^- .*?(?=^- |\Z)", found["To help"]))
+    assert 2 <= found["Right answers that look odd"].count("\n- ") <= 3
+    assert set(re.findall(r"`(test_\w+)`", text)) == {name for name, _ in points if name.startswith("test_")}
+    (time,) = re.findall(r"\*Time:\* ([\w ]+)", first)
+    assert found["Before you hand it out"].strip().startswith(time), "the minutes"
+    said = texts([cell.source for cell in exercise.cells if cell.cell_type == "code"])
+    quotes = [" ".join(quote.split()) for quote in re.findall(r'\*"([^"]+)"\*', text)]
+    assert not [quote for quote in quotes if quote not in said], "no test says this"
+
+
+def test_the_rubric_is_that_of_the_project() -> None:
+    """The parts of a cell's points are those that its students read, and they add up."""
+    rubric = sections((FOLDER / "graded" / "project.md").read_text(encoding="utf-8"))["Rubric"]
+    rows = re.findall(r"(?m)^\| (\w+): [^|]+ \| (\d) \|[^|]+\|[^|]+\|[^|]+\|$", rubric)
+    cells = notebooks.read(EXERCISES / "project.ipynb").cells
+    prompts = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert [points for _, points in rows] == re.findall(r"(?:\(|\. )(\d): ", prompts)
+    total = {name: sum(int(points) for part, points in rows if part == name) for name, _ in rows}
+    marks = [cell.metadata.get("nbgrader", {}) for cell in cells]
+    by_hand = {m["grade_id"]: m["points"] for m in marks if m.get("grade") and m["grade_id"].startswith("report_")}
+    assert {f"report_{name}": points for name, points in total.items()} == by_hand
+
+
+def test_the_syllabus_adds_up() -> None:
+    """Times and points are those that the exercises state; the hours are those of the chapters and exercises."""
+    text = (FOLDER / "syllabus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| \[(\w+)\]\(graded/\1\.md\) \| \d\d \| ([\w ]+) \| (\d+) \|$", text)
+    stated = {}
+    for path in sorted(EXERCISES.glob("*.ipynb")):
+        first = notebooks.read(path).cells[0].source
+        time, points = re.search(r"\*Time:\* ([\w ]+)", first), re.search(r"\*Points:\*\s+(\d+)", first)
+        assert time and points
+        stated[path.stem] = (time[1], points[1])
+    assert {name: (time, points) for name, time, points in rows} == stated
+    hours = dict(re.findall(r"(?m)^\| (?:the )?(\w+ \w+) .*\| (\d+) \|$", text))
+    in_chapters = sum(reading(notebooks.read(c)).minutes for c in notebooks.chapters()) / 60
+    assert abs(int(hours["reading the"]) - in_chapters) < 1
+    minutes = [int(time.split()[0]) for time, _ in stated.values() if time.endswith(" minutes")]
+    assert abs(int(hours["nine graded"]) - sum(minutes) / 60) < 1
+
+
+def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
     assert set(re.findall(r"\((\d\d_\w+\.md)\)", README)) == {note.name for note in NOTES}
-    assert footprint.table([]) in README
-    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", README)
+    others = {page.name for page in FOLDER.glob("[a-z]*.md")}
+    assert set(re.findall(r"\(([a-z]\w+\.md)[#)]", README)) == others
+    commands = re.findall(r"(?m)^python3 run\.py (\S+)", README + MARKS)
+    assert commands[:3] == ["slides", "classroom", "grade"]
+    assert set(commands) <= set(run.COMMANDS)
+
+
+def test_the_cost_of_every_chapter_is_listed() -> None:
+    assert footprint.table([]) in SERVERS
+    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", SERVERS)
     assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()]
 
 
@@ -103,19 +195,3 @@ def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
         other.communicate(b"\n")
     assert "bad.ipynb: Cell 0 raised ZeroDivisionError" in capsys.readouterr().err
     assert (tmp_path / "good.ipynb").read_bytes() == before
-
-
-def test_a_chapter_becomes_slides(tmp_path: Path) -> None:
-    """The number of slides is that of the marked cells, a prediction comes before its answer, no solution is shown."""
-    chapter = notebooks.ROOT / "notebooks" / "07_why_a_and_not_b.ipynb"
-    command = [sys.executable, "-m", "nbconvert", "--to", "slides", str(chapter), "--output-dir", str(tmp_path)]
-    options = ["--SlidesExporter.reveal_scroll=True", "--SlidesExporter.reveal_width=1280"]
-    subprocess.run([*command, *options], check=True, capture_output=True)
-    text = (tmp_path / f"{chapter.stem}.slides.html").read_text(encoding="utf-8")
-    kinds = [c.metadata.get("slideshow", {}).get("slide_type") for c in notebooks.read(chapter).cells]
-    slides, below, fragments = (kinds.count(kind) for kind in ("slide", "subslide", "fragment"))
-    assert min(slides, below, fragments) > 3 and "skip" in kinds
-    assert len(re.findall(r"<section\b", text)) == 2 * slides + below  # a slide is a stack with itself on top
-    assert len(re.findall(r'class="fragment"', text)) == fragments
-    assert "var scroll = true" in text
-    assert "Exercise 1: one row" in text and "<summary>Solution" not in text

@@ -147,6 +147,8 @@ def test_help_lists_every_command(project, arguments):
         "notebooks",
         "classroom",
         "grade",
+        "grades-export",
+        "slides",
         "posts",
         "new-post",
         "address",

@@ -165,6 +165,18 @@ def test_the_recipe_of_the_trained_transformer():
     assert accuracy(net, pictures(500, seed=9)) > 0.9
 
 
+@pytest.mark.long
+def test_the_recipe_of_the_trained_network_without_gap():
+    """Another training by the recipe ends at a network that mostly says the same."""
+    net, data = network("fc"), pictures(500, seed=9)
+    train(net, pictures(4000, seed=100), epochs=5, threads=1, progress=False)
+    assert accuracy(net, data) > 0.95
+    net.eval()
+    with torch.no_grad():
+        ours, stored = (n(centred(data.images)).argmax(1) for n in (net, trained_fc()))
+    assert (ours == stored).float().mean() > 0.95
+
+
 @pytest.mark.parametrize("design", DESIGNS)
 def test_designs_of_transformers(design):
     """By hand: which cells of the stem reach the logits, and, in windows, which cells one block mixes."""

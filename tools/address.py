@@ -28,16 +28,23 @@ from tools import notebooks
 ROOT = notebooks.ROOT
 BRANCH = "main"
 PLACEHOLDER = "https://github.com/OWNER/REPO"
-TEXTS = ("README.md", "CITATION.cff", "notebooks/instructor/README.md")  # what else names the address
+TEACHERS = "notebooks/instructor"
+TEXTS = (
+    "README.md",
+    "CITATION.cff",
+    f"{TEACHERS}/servers.md",
+    f"{TEACHERS}/students.md",
+)  # what else names the address
 COLAB = "https://colab.research.google.com/github"
 BINDER = "https://mybinder.org/v2/gh"
 NAME = r"[\w.-]+/[\w.-]+"
 LEADS_HERE = re.compile(
-    rf"({re.escape(COLAB)}/|{re.escape(BINDER)}/|repository-code: https://github\.com/|url += \{{https://github\.com/){NAME}"
+    rf"({re.escape(COLAB)}/|{re.escape(BINDER)}/"
+    rf"|(?:repository-code: |url += \{{|git clone (?:-q )?)https://github\.com/){NAME}"
 )
 # In the link by which a JupyterHub fetches the course, where it is quoted.
 HUB_LINK = re.compile(r"(?<=github\.com%2F)[\w.-]+%2F([\w.-]+)(?=&)(.*?lab%2Ftree%2F)\1(?=%2F)")
-# They need more than its 2 GB of memory: notebooks/instructor/README.md has the figures.
+# They need more than its 2 GB of memory: notebooks/instructor/servers.md has the figures.
 TOO_LARGE_FOR_BINDER = {"05_bilinear_upsampling", "11_your_images"}
 # Each half looks for itself whether it is needed: a first try may fail halfway, and a kernel may be started anew.
 CELL = """\

@@ -3,7 +3,7 @@
     python -m tools.footprint [FILE ...]
 
 Each notebook runs in a fresh kernel, all its cells in a row, and is not written. The table, in Markdown on stdout, says
-what was measured; notebooks/instructor/README.md says what follows from it for a class.
+what was measured; notebooks/instructor/servers.md says what follows from it for a class.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def _id_for(cell: NotebookNode, used: set[str]) -> str:
     raise AssertionError("unreachable")
 
 
-def _slide_type(cell: NotebookNode, before: NotebookNode | None) -> str:
+def slide_type(cell: NotebookNode, before: NotebookNode | None) -> str:
     """What the cell is in a slide show: a heading starts a slide, and an answer waits for its prediction.
 
     Empty where it goes on with what comes before it: JupyterLab and nbconvert store and expect nothing there.
@@ -241,8 +241,8 @@ def _kept_metadata(cell: NotebookNode, before: NotebookNode | None) -> NotebookN
     """What stays of a cell's metadata, and its place in a slide show where nobody has given it one."""
     kept = {key: cell.metadata[key] for key in KEPT_CELL_METADATA if cell.metadata.get(key)}
     own = cell.metadata.get("slideshow", {}).get("slide_type", "")
-    if slide_type := own or _slide_type(cell, before):
-        kept["slideshow"] = {"slide_type": slide_type}
+    if kind := own or slide_type(cell, before):
+        kept["slideshow"] = {"slide_type": kind}
     return nbformat.from_dict(kept)
 
 

@@ -1,10 +1,11 @@
-"""Checks of chapter 12: every repair meets all the instruments, and what is still wrong is recognised by value."""
+"""Checks of chapter 12 and its deep dive: repairs, verdicts and a phantom; what is wrong is recognised by its value."""
 
 import copy
 import gc
 import io
+import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import camlib
 from camlib.models import IMAGENET_MEAN, IMAGENET_STD
-from checks.answers import tensor
+from checks.answers import array, not_a_function, tensor
 
 # Every fourth pixel of a portrait, half a photo, whose best class has negative cells, and of a landscape.
 PHOTOS = {"moose.webp": np.s_[::4, :568:4], "panda.webp": np.s_[::4, ::4]}
@@ -89,7 +90,7 @@ def _clf() -> camlib.Classifier:
 
 @cache
 def _reference(name: str) -> Reference:
-    photo = camlib.read_image(Path(__file__).parents[2] / "data/photos" / name)
+    photo = camlib.read_image(Path(__file__).resolve().parents[2] / "data/photos" / name)
     return _refer(_clf(), np.ascontiguousarray(photo[PHOTOS[name]]))
 
 
@@ -106,8 +107,8 @@ def _normal(pixels: Tensor, mean: Any, std: Any) -> Tensor:
 # The opening figure
 
 
-def ward(clf: camlib.Classifier, photo: np.ndarray) -> list[Tensor]:
-    """The nine patients' heat maps (H, W) of a photo; those of their listings, without running them."""
+def ward(clf: camlib.Classifier, photo: np.ndarray) -> dict[int, Tensor]:
+    """The nine patients' heat maps (H, W) of a photo, by number: what the listings draw, without running them."""
     ref = _refer(clf, photo)
     view, right, third = ref.exp.view, ref.cells, ref.exp.top(3)[2].index
     with torch.no_grad():
@@ -118,19 +119,24 @@ def ward(clf: camlib.Classifier, photo: np.ndarray) -> list[Tensor]:
         hidden, last = two_layer_head(clf)
         k = int(last(hidden(features.mean((2, 3))).relu()).argmax())
         wrong = torch.einsum("c,chw->hw", last.weight[k], features[0])
-    placed = {
+    cells = {
         1: ref.exp.map(third),
         2: right,
         3: right.T,
         4: right,
-        5: right,
-        7: other,
-        8: _softmax_slope(ref),
+        6: other,
+        7: _softmax_slope(ref),
+        8: right,
         9: wrong,
     }
-    return [
-        camlib.place(placed[n], view) if n in placed else camlib.upsample(right, photo.shape[:2]) for n in range(1, 10)
-    ]
+    placed = {number: camlib.place(values, view) for number, values in cells.items()}
+    return dict(sorted((placed | {5: camlib.upsample(right, photo.shape[:2])}).items()))
+
+
+def silent(examine: Callable, function: Callable) -> Any:
+    """What examine(function) returns; what it prints is left out."""
+    with redirect_stdout(io.StringIO()):
+        return examine(function)
 
 
 @cache
@@ -163,7 +169,7 @@ def _log_softmax_slope(ref: Reference) -> Tensor:
     return ref.cells - torch.einsum("k,khw->hw", ref.exp.logits.softmax(0), ref.exp.maps)
 
 
-# Patients 1 to 8
+# Repairs: patients 1, 2 and 8, and any other that hands over the same four things
 
 
 def repaired(function: Callable[[camlib.Classifier, np.ndarray], Any]) -> str:
@@ -193,11 +199,11 @@ def repaired(function: Callable[[camlib.Classifier, np.ndarray], Any]) -> str:
         del given, found
         if tape.alive():
             return (
-                "No hook is left, but somewhere a list still keeps the feature map of every photo. Keep it no longer "
-                "than the function runs."
+                "No hook is left, but somewhere a list still keeps the feature map when your function has ended. Use a "
+                "list of the function's own."
             )
     return _after_breakdown(function) or (
-        "Discharged: on two photos the class, the logits, the cells and the picture are right, no tensor is too "
+        "Right, discharged: on two photos the class, the logits, the cells and the picture are right, no tensor is too "
         "large, and nothing is left behind."
     )
 
@@ -212,7 +218,7 @@ def _call(function: Callable, clf: camlib.Classifier, ref: Reference) -> str | t
         return (
             "No repair yet: the function returns nothing. Copy the patient's listing into it and change what is wrong."
         )
-    if not isinstance(given, tuple) or len(given) != 4:
+    if not isinstance(given, (tuple, list)) or len(given) != 4:
         return "A patient hands over four things: the class, the logits, the cells and the heat map."
     shapes = {"logits": (1000,), "cells": (7, 7), "heat": ref.exp.photo.shape[:2]}
     for (what, shape), value in zip(shapes.items(), given[1:], strict=True):
@@ -220,7 +226,7 @@ def _call(function: Callable, clf: camlib.Classifier, ref: Reference) -> str | t
             return f"{what}: a tensor is asked for, this is a {type(value).__name__}."
         if tuple(value.shape) != shape:
             return f"{what}: the shape is {tuple(value.shape)}; for this photo it should be {shape}."
-    return given, tape
+    return tuple(given), tape
 
 
 def _left_behind(net: nn.Module, ref: Reference, given: tuple) -> str | None:
@@ -348,14 +354,14 @@ def _after_breakdown(function: Callable) -> str | None:
     try:
         with redirect_stdout(io.StringIO()):
             function(replace(_clf(), module=net), _reference("panda.webp").exp.photo.copy())
-    except Breakdown:
+    except Exception as e:  # whatever a learner's code raises
+        if not isinstance(e, Breakdown) and not isinstance(e.__cause__, Breakdown):
+            return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
         if _hooks(net):
             return (
                 "Nearly: all is right as long as the network runs. When it raises an exception in the middle of its "
                 "forward pass, your hook stays: remove it in a finally block, or use camlib.capture."
             )
-    except Exception as e:
-        return f"The network raised a Breakdown, and your function turned it into {type(e).__name__}: {e}"
     return None
 
 
@@ -367,19 +373,177 @@ def _same(a: Tensor, b: Tensor, atol: float = 1e-3) -> bool:
     return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=0, atol=atol, equal_nan=True)
 
 
-# Patient 4
+# Verdicts on patients 4 to 7
+
+WORDS = ("healthy", "identity", "hooks", "box", "none")
+VERDICTS = {4: "healthy", 5: "box", 6: "none", 7: "identity"}
+WHY = {
+    (4, "identity"): "Add it up: when one cell of channel c grows by 1, by how much does the logit grow? And how many "
+    "cells are there? No slope is the weight, but their sum may be.",
+    (4, "box"): "The box needs cells that moved. Which line of the diff moves a cell?",
+    (
+        4,
+        "none",
+    ): 'That verdict means: ill, but no alarm. What would be wrong with its numbers? If nothing is, say "healthy".',
+    (5, "healthy"): "Where does the network look: at the whole photo, or at a square in its middle?",
+    (5, "identity"): "The identity reads the cells. The diff changes what happens after them.",
+    (5, "none"): "The palace is not square, and its box is known. Where does the changed line put the cells?",
+    (6, "healthy"): "Each network has a recipe for its pixels. This one was trained on (p - 0.5) / 0.5.",
+    (
+        6,
+        "identity",
+    ): "The identity compares the map with the logits of the same forward pass. Wrong pixels went into both.",
+    (
+        6,
+        "box",
+    ): "A good guess, but the cells stay in their places, and the share falls by 0.05 only, less than a tenth.",
+    (7, "healthy"): "Of which number is this the slope? Do the cells still add up to the logit?",
+    (7, "box"): "The red lies on the palace, even more of it than before. What do its numbers add up to?",
+    (
+        7,
+        "none",
+    ): "Of which number is this the slope? Then the mean of the cells can hardly be the logit minus the bias.",
+}
 
 
-def verdict(answer: Any) -> str:
-    """Patient 4: "ill" or "healthy"."""
-    if answer is None:
-        return 'No verdict yet: put "ill" or "healthy" in place of None.'
-    word = str(answer).strip().lower()
-    if word == "healthy":
-        return "Right: every instrument is silent, on every photo. Can you say why a sum is right here?"
-    if word == "ill":
-        return "Which instrument says so? All three are silent, on every photo. A listing may look odd and be right."
-    return f'The verdict is "ill" or "healthy", not {answer!r}.'
+def verdicts(answer: Any) -> str:
+    """Patients 4 to 7: {number: "healthy" or the instrument that raises an alarm or "none"}."""
+    if not isinstance(answer, Mapping):
+        return "Your verdicts are a dictionary: the number of each patient, and a word."
+    given = {number: str(answer.get(number) or "").strip().lower() for number in VERDICTS}
+    if not any(given.values()):
+        return "No verdicts yet: put a word in place of each None."
+    for number, word in given.items():
+        if not word:
+            return f"Patient {number}: no verdict yet."
+        if word not in WORDS:
+            return f"Patient {number}: the words are {', '.join(WORDS)}; not {word!r}."
+        if word == "hooks":
+            return (
+                f"Patient {number}: does the changed line register a hook that stays? camlib.capture removes its own."
+            )
+        if word != VERDICTS[number]:
+            return f"Patient {number}: not {word!r}. {WHY[number, word]}"
+    return "Right, all four. Now see what the instruments say."
+
+
+# The phantom
+
+
+def phantom(function: Callable[[Callable[[Tensor, camlib.View], Tensor], camlib.View, int, int], Any]) -> str:
+    """(place, view, row, column) -> by how many pixels, right and down, a hot cell is drawn beside its place."""
+    if fault := not_a_function(function, "return two numbers, the pixels to the right and down"):
+        return fault
+    view = camlib.View.crop((427, 640), 256, 224)
+    for row, column in ((3, 1), (2, 5)):
+        given = _phantom_answer(function, camlib.place, view, row, column)
+        if isinstance(given, str):
+            return given
+        if fault := _phantom_fault(given, view, row, column):
+            return fault
+    portrait = camlib.View.crop((400, 300), 256, 224)
+    for what, place in _places().items():
+        for seen in (view, portrait):
+            given = _phantom_answer(function, place, seen, 3, 1)
+            if isinstance(given, str):
+                return given
+            right = centre_off(place, seen, 3, 1)
+            if not _near(given, right):
+                told = "({:.1f}, {:.1f})".format(*right)
+                hint = (
+                    " The sign is the other way round: drawn minus right." if _near(given, [-v for v in right]) else ""
+                )
+                return f"With {what}, the centre is off by {told}; you return ({given[0]:.1f}, {given[1]:.1f}).{hint}"
+    return "Right: your phantom finds moved corners, a forgotten crop, exchanged axes, and a shift by a single pixel."
+
+
+def _places() -> dict[str, Callable[[Tensor, camlib.View], Tensor]]:
+    return {
+        "align_corners=True": _by_corners,
+        "the crop forgotten": lambda cells, view: camlib.upsample(cells, view.photo),
+        "rows and columns exchanged": lambda cells, view: camlib.place(cells.T, view),
+        "a shift by a pixel to the right": lambda cells, view: camlib.place(cells, view).roll(1, 1),
+    }
+
+
+def _by_corners(cells: Tensor, view: camlib.View) -> Tensor:
+    large = F.interpolate(cells[None, None], view.size, mode="bilinear", align_corners=True)
+    return camlib.place(large[0, 0], view)
+
+
+def _centre(heat: Tensor) -> tuple[float, float]:
+    """The centre of mass of a heat map (H, W), x and y, in pixels."""
+    values = heat.nan_to_num(0).double()
+    x, y = (values.sum(axis) @ (torch.arange(values.shape[1 - axis]) + 0.5).double() for axis in (0, 1))
+    return float(x / values.sum()), float(y / values.sum())
+
+
+def middle(view: camlib.View, row: float, column: float) -> tuple[float, float]:
+    """Where the middle of a cell lies on the photo, x and y; row and column count from 0."""
+    left, top, right, bottom = view.box
+    return left + (column + 0.5) * (right - left) / 7, top + (row + 0.5) * (bottom - top) / 7
+
+
+def centre_off(place: Callable[[Tensor, camlib.View], Tensor], view: camlib.View, row: int, column: int) -> list[float]:
+    """By how many pixels, right and down, a hot cell is drawn beside its place."""
+    cells = torch.zeros(7, 7)
+    cells[row, column] = 1
+    return [a - b for a, b in zip(_centre(place(cells, view)), middle(view, row, column), strict=True)]
+
+
+def _near(given: Any, right: Any, within: float = 0.2) -> bool:
+    return all(abs(a - b) < within for a, b in zip(given, right, strict=True))
+
+
+def _phantom_answer(function: Callable, place: Callable, view: camlib.View, row: int, column: int) -> str | list[float]:
+    try:
+        given = function(place, view, row, column)
+    except Exception as e:  # whatever a learner's code raises
+        return f"Your function raises {type(e).__name__}: {e}"
+    if given is None:
+        return "No answer yet: return two numbers, the pixels to the right and down."
+    values = array(given)
+    if values is None or values.size != 2:
+        return f"Return two numbers, the pixels to the right and down; not {given!r}."
+    x, y = values.ravel().tolist()
+    if math.isnan(x) or math.isnan(y):
+        return "NaN: outside the window the heat map has no value. Put 0 there, by nan_to_num(0), before you sum."
+    return [x, y]
+
+
+def _phantom_fault(given: list[float], view: camlib.View, row: int, column: int) -> str | None:
+    """What is wrong with an answer for `camlib.place`, which is off by nothing."""
+    if _near(given, (0, 0)):
+        return None
+    cells = torch.zeros(7, 7)
+    cells[row, column] = 1
+    drawn, (left, top, *_) = _centre(camlib.place(cells, view)), view.box
+    side = (view.box[2] - left) / 7
+    known: tuple[tuple[tuple[float, float], str], ...] = (
+        ((-0.5, -0.5), "Nearly: pixel 0 has its middle at 0.5, so the positions are arange(...) + 0.5."),
+        ((side / 2, side / 2), "By half a cell: the middle of cell i is at (i + 0.5) cells, not at i."),
+        (
+            (side / 2 - 0.5, side / 2 - 0.5),
+            "The middle of a pixel and of a cell lies half of it beyond its edge: + 0.5, twice.",
+        ),
+        (
+            (left, top),
+            "The window does not begin at the photo's edge: add left and top of view.box to the cell's place.",
+        ),
+        (drawn, "That is where the centre is. Return the difference: where it is drawn, minus where it should be."),
+    )
+    for wrong, message in known:
+        if _near(given, wrong):
+            return message
+        if _near(given, wrong[::-1]) and wrong[0] != wrong[1]:
+            return f"x and y are exchanged: columns go to the right, rows down. And then: {message}"
+    swapped = middle(view, column, row)
+    if _near(given, [a - b for a, b in zip(drawn, swapped, strict=True)]):
+        return "Row and column are exchanged: the column says how far to the right the cell is."
+    return (
+        f"camlib.place draws cell ({row}, {column}) where it belongs: off by 0 and 0; you return "
+        f"{given[0]:.1f} and {given[1]:.1f}."
+    )
 
 
 # Patient 9
@@ -399,7 +563,7 @@ def two_layers(function: Callable[[Tensor, nn.Linear, nn.Linear, int], Any]) -> 
             return f"With {channels} channels and {units} hidden units: {type(e).__name__}: {e}.{hint}"
         if fault := _two_layer_fault(given, features, hidden, last, k):
             return fault
-    return "Discharged: four random heads, and mean + b is the logit in each, whatever the sizes."
+    return "Right, discharged: with four random heads of different sizes, mean + b is the logit."
 
 
 def _two_layer_fault(given: Any, features: Tensor, hidden: nn.Linear, last: nn.Linear, k: int) -> str | None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -66,28 +67,26 @@ class Refusing(TorchDispatchMode):
 def refused(*places: str, operations: Sequence[str] = (), says: str = "write this step by hand") -> Iterator[None]:
     """Inside, these functions ("package.module.name") and torch operations ("upsample_bilinear") raise AssertionError.
 
-    A function is refused in every module that holds it under any name, so that an earlier `from … import …` is no door.
+    A function is refused under any name and wherever it is kept, so that an earlier `from … import …` is no door.
     """
-
-    def off(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError(says)
-
+    room: dict[str, Any] = {}
+    exec(f"def off(*args, **kwargs): raise AssertionError({says!r})", room)
+    off = room["off"]
     with ExitStack() as stack:
         for place in places:
-            original = _find(place)
-            for holder in _holders(original):
-                for name in [name for name, value in holder.items() if value is original]:
-                    stack.enter_context(patch.dict(holder, {name: off}))
             owner, _, name = place.rpartition(".")
-            stack.enter_context(patch(f"{owner}.{name}", off))
+            function = getattr(patch(place).getter(), name)
+            if isinstance(function, FunctionType) and not function.__code__.co_freevars:
+                stack.callback(setattr, function, "__code__", function.__code__)
+                function.__code__ = off.__code__
+                continue
+            for holder in _holders(function):
+                for key in [key for key, value in holder.items() if value is function]:
+                    stack.enter_context(patch.dict(holder, {key: off}))
+            stack.enter_context(patch(place, off))
         if operations:
             stack.enter_context(Refusing(operations, says))
         yield
-
-
-def _find(place: str) -> Any:
-    owner, _, name = place.rpartition(".")
-    return getattr(patch(place).getter(), name)
 
 
 def _holders(function: Any) -> list[dict]:
@@ -98,52 +97,83 @@ def _holders(function: Any) -> list[dict]:
 
 @contextmanager
 def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
-    """Assert that the code inside leaves networks, tensors and PyTorch itself as they were, also when it raises.
+    """Assert that the code inside leaves networks, tensors and PyTorch itself as they were.
 
-    Looked at: hooks of every kind, of each module and of all modules; attributes put over a module's methods
-    (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and gradients; the
-    tensors given by name, and their flags; whether gradients are recorded; the random number generator's seed is not.
+    Looked at: hooks of every kind, of each module and of all modules; what is put into a module or its class, over
+    their methods too (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and
+    gradients; the tensors given by name, and their flags; whether gradients are recorded, and the default type of
+    numbers. Not looked at: the random number generator.
+    For a network that raises, put `raises` inside. What was changed in PyTorch itself is put back, so that it costs
+    its points once.
     """
+    classes = {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}
     with torch.enable_grad():  # also where an earlier cell left it off, which would hide that this one does
         before = _state(nets, tensors)
-        try:
+        with own_settings(*classes):
             yield
-        finally:
             after = _state(nets, tensors)
     for key, value in before.items():
-        same = (
-            torch.equal(value, after[key])
-            if isinstance(value, Tensor) and isinstance(after.get(key), Tensor)
-            else (
-                key in after
-                and type(value) is type(after[key])
-                and not isinstance(value, Tensor)
-                and value == after[key]
-            )
-        )
-        assert same, f"{key} is not as it was before"
+        assert key in after and _same(value, after[key]), f"{key} not as before"
     new = sorted(set(after) - set(before))
-    assert not new, f"{new[0]} was not there before"
+    assert not new, f"{new[0]}: this was not there before"
+
+
+@contextmanager
+def own_settings(*classes: type) -> Iterator[None]:
+    """What is changed in PyTorch itself is put back: hooks of all modules, recording of gradients, number type.
+
+    So are methods of these classes.
+    """
+    methods = {kind: _methods(kind) for kind in classes}
+    hooks = {name: dict(getattr(_module, name)) for name in GLOBAL_HOOKS}
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        for name, old in hooks.items():
+            getattr(_module, name).clear()
+            getattr(_module, name).update(old)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        for kind, old in methods.items():
+            for name, method in _methods(kind).items():
+                if old.get(name) is not method:
+                    setattr(kind, name, old[name]) if name in old else delattr(kind, name)
+
+
+def _methods(kind: type) -> dict[str, Any]:
+    return {name: method for name, method in vars(kind).items() if callable(method)}
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        alike = before.dtype == after.dtype and before.shape == after.shape
+        return alike and torch.allclose(before, after, rtol=0, atol=0, equal_nan=True)
+    return type(before) is type(after) and before == after
 
 
 def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, Any]:
     state: dict[str, Any] = {
-        "recording of gradients (torch.is_grad_enabled)": torch.is_grad_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
+        "whether PyTorch records gradients (torch.is_grad_enabled) is": torch.is_grad_enabled(),
+        "whether PyTorch is in inference mode is": torch.is_inference_mode_enabled(),
+        "the default type of numbers (torch.get_default_dtype) is": torch.get_default_dtype(),
     }
     for name in GLOBAL_HOOKS:
-        state[f"the hooks of all modules ({name})"] = list(getattr(_module, name))
+        state[f"the hooks of all modules ({name}) are"] = list(getattr(_module, name))
+    for kind in {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}:
+        state[f"the methods of {kind.__name__} are"] = _methods(kind)
     for number, net in enumerate(nets):
         which = "the network's" if len(nets) == 1 else f"network {number}'s"
         for name, module in net.named_modules():
             where = f"{which} module {name or type(module).__name__!r}"
+            state[f"{where} is"] = id(module), type(module)
             for kind in HOOKS:
-                state[f"{where}: {kind}"] = list(getattr(module, kind))
-            state[f"{where}: training"] = module.training
+                state[f"{where}: its hooks ({kind}) are"] = list(getattr(module, kind))
             for key in sorted(vars(module)):
                 value = vars(module)[key]
-                if callable(value) or type(value) in (bool, int, float, str):
-                    state[f"{where}: {key}"] = id(value) if callable(value) else value
+                if key not in HOOKS and key not in ("_parameters", "_buffers", "_modules"):
+                    simple = type(value) in (bool, int, float, str)
+                    state[f"{where}: its {key} is"] = value if simple else id(value)
         for kind in ("parameter", "buffer"):
             for name, value in getattr(net, f"named_{kind}s")():
                 state.update(_of_tensor(f"{which} {kind} {name}", value))
@@ -155,10 +185,10 @@ def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, A
 def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
     grad = value.grad if value.is_leaf else None
     return {
-        f"{name}: its values": value.detach().clone(),
-        f"{name}: requires_grad": value.requires_grad,
-        f"{name}: its gradient": None if grad is None else grad.detach().clone(),
-        f"{name}: its backward hooks": list(getattr(value, "_backward_hooks", None) or ()),
+        f"{name}: its values are": value.detach().clone(),
+        f"{name}: its requires_grad is": value.requires_grad,
+        f"{name}: its gradient is": None if grad is None else grad.detach().clone(),
+        f"{name}: its hooks are": list(getattr(value, "_backward_hooks", None) or ()),
     }
 
 

@@ -132,9 +132,10 @@ flower.jpg (0.83 against 0.73).
 
 My expectation was half right. The rocket is the map's worst photo, but the blob is worse still.
 
-The figure shows three classes on rocket.jpg on one scale, with its unit; where it is 0, the photo is pale. With
-`view="whole"` the network saw the whole photo, so no part of it is left without evidence. The evidence for
-*missile* is broad and covers the towers beside the rocket.
+The figure shows three classes on rocket.jpg on one scale, with its unit; where it is 0, the photo is pale.
+With `view="whole"` the network saw the whole photo, so no part of it is left without evidence. The evidence for
+*missile* is broad and
+covers the towers beside the rocket.
 """,
     "report_intervention": """
 **Suspicion.** On rocket.jpg the evidence for *missile* covers the towers as well, and the box holds only 0.09 of

@@ -1,25 +1,35 @@
-"""Scores an answer to an exercise as nbgrader does, in this process: cells run in order, errors do not stop the rest,
-and a graded cell that raises nothing earns its points. tests/test_classroom.py shows that nbgrader itself agrees.
+"""Scores an answer to an exercise as the grader does, in this process: cells run in order, errors do not stop the rest,
+and test cells run at the grader's own desk; what they print and raise becomes points by the grader's own functions.
+tests/test_classroom.py shows that nbgrader itself agrees.
 """
 
+import ast
 import contextlib
 import io
 import re
+import sys
 import textwrap
+import warnings
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from unittest.mock import patch
 
 import nbformat
+import testing
 import torch
+from nbformat.v4 import new_output
 from nbgrader.preprocessors import ClearSolutions
 
 import camlib
 from camlib.models import load_model as load_any
 from camlib.zoo import BUNDLED
 from tools.classroom.course import EXERCISES, machine_graded
+from tools.classroom.desk import Desk
+from tools.classroom.exam import answers_to, is_given, is_test, points, settled
 
+asked = cache(answers_to)  # the names that an exercise asks for
 graded = cache(machine_graded)  # the graded code cells of an exercise, with their points
 STUB = ClearSolutions().code_stub["python"]  # what nbgrader leaves for the student
 SOLUTION = re.compile(r"(?m)^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION", re.S)
@@ -76,12 +86,50 @@ def bundled() -> camlib.Classifier:
     return camlib.load_model()
 
 
-def score(exercise: str, code: dict[str, str], name: str = "Ada") -> dict[str, float]:
-    """Points for each graded cell of the exercise with this code in its cells."""
+def concerned(exercise: str, code: dict[str, str]) -> set[str]:
+    """The graded cells that can come out otherwise with this code, and those whose names they need.
+
+    All others run the exercise's solution alone, of which a test of its own says that it earns their points.
+    """
+    cells = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in read(exercise).cells if _is_code(c)}
+    cells |= {cell: complete(cells[cell], source) for cell, source in code.items()}
+    try:
+        loads, stores = (
+            {cell: _names(source, kind) for cell, source in cells.items()} for kind in (ast.Load, ast.Store)
+        )
+    except SyntaxError:
+        return set(graded(exercise))
+    tests, touched = set(graded(exercise)), set(code)
+    while more := {c for c in set(cells) - touched for t in touched - tests if loads[c] & stores[t]}:
+        touched |= more
+    while more := {c for c in tests - touched for t in touched & tests if (loads[t] - stores[t]) & stores[c]}:
+        touched |= more
+    return touched & tests
+
+
+def _is_code(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "code"
+
+
+def _names(source: str, kind: type) -> set[str]:
+    tree = list(ast.walk(ast.parse(source)))
+    names = {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
+    defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return names | defined if kind is ast.Store else names
+
+
+def _modules(kind: type) -> set[type]:
+    return {kind}.union(*map(_modules, kind.__subclasses__()))
+
+
+def score(
+    exercise: str, code: dict[str, str], name: str = "Ada", only: Collection[str] | None = None
+) -> dict[str, float]:
+    """Points for each graded cell of the exercise, or only for these, with this code in its cells."""
     known = {c.metadata.get("nbgrader", {}).get("grade_id") for c in read(exercise).cells}
     assert set(code) <= known, f"no such cell: {set(code) - known}"
     names: dict[str, object] = {"__name__": "__main__"}
-    points = dict.fromkeys(graded(exercise), 0.0)
+    earned = {cell: 0.0 for cell in graded(exercise) if only is None or cell in only}
     own = replace(bundled(), module=deepcopy(bundled().module))  # what an answer leaves in it goes with it
     own.places.head = bundled().head  # found once for all answers
 
@@ -89,19 +137,38 @@ def score(exercise: str, code: dict[str, str], name: str = "Ada") -> dict[str, f
         return load_any(model, **options) if model != BUNDLED or options else own
 
     torch.manual_seed(0)
-    with patch("camlib.load_model", load_model), contextlib.redirect_stdout(io.StringIO()):
-        for cell in read(exercise).cells:
-            if cell.cell_type != "code":
-                continue
+    cells = [cell for cell in read(exercise).cells if cell.cell_type == "code"]
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with patch("camlib.load_model", load_model), quiet, testing.own_settings(*_modules(torch.nn.Module)):
+        desk = Desk([cell.source for cell in cells if is_given(cell)], name)
+        for cell in cells:
             mark = cell.metadata.get("nbgrader", {})
-            given = code.get(mark.get("grade_id"))
-            source = cell.source if given is None else complete(cell.source, given)
-            source = f"NAME = {name!r}" if source.startswith("NAME = ") else source
-            try:
-                exec(compile(source, f"{exercise}:{mark.get('grade_id')}", "exec"), names)
-            except Exception:  # nbgrader goes on as well
-                assert mark.get("solution") or mark.get("grade"), f"{exercise}: a cell of ours fails"
-                continue
-            if mark.get("grade"):
-                points[mark["grade_id"]] = mark["points"]
-    return points
+            if is_given(cell):
+                desk.hand_over(names)
+            elif is_test(cell) and mark["grade_id"] in earned:
+                earned[mark["grade_id"]] = points(tested(cell, desk, asked(exercise), names))
+            elif not is_test(cell):
+                given = code.get(mark.get("grade_id"))
+                source = cell.source if given is None else complete(cell.source, given)
+                source = f"NAME = {name!r}" if source.startswith("NAME = ") else source
+                with contextlib.suppress(Exception, SystemExit):  # nbgrader goes on as well
+                    exec(compile(source, f"{exercise}:{mark.get('grade_id')}", "exec"), names)
+        desk.watch.put_back()  # for the next answer
+    return earned
+
+
+def tested(cell: nbformat.NotebookNode, desk: Desk, answers: list[str], names: dict[str, object]) -> object:
+    """A copy of a test cell with the outputs that nbgrader would see."""
+    streams = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+    with (
+        contextlib.redirect_stdout(streams["stdout"]),
+        contextlib.redirect_stderr(streams["stderr"]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda *told, **more: print(told[0], file=sys.stderr)  # as outside pytest
+        verdict = desk.test(cell.source, cell.metadata.nbgrader.grade_id, answers, names)
+    cell = deepcopy(cell)
+    outputs = [new_output("stream", name=kind, text=s.getvalue()) for kind, s in streams.items() if s.getvalue()]
+    cell.outputs = settled(outputs, verdict.error)
+    return cell

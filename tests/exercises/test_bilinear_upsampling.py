@@ -1,5 +1,7 @@
 """Every known mistake in the exercise on bilinear upsampling loses its points, and no right answer loses any."""
 
+import textwrap
+
 from tests.exercises.grading import right, wrong
 
 WEIGHTS = """
@@ -23,6 +25,74 @@ OUTSIDE = "heat[no_y[:, None] | no_x] = outside\nreturn heat"
 
 def laid(centres: str = CENTRES, end: str = OUTSIDE) -> str:
     return LAY.replace("CENTRES", centres) + end
+
+
+POSITION = "((torch.arange(pixels) + 0.5) * cells / pixels - 0.5).clamp(0, cells - 1)"
+RESULT = "weights(height, m.shape[0]) @ m @ weights(width, m.shape[1]).T"
+
+
+def enlarged(position: str = POSITION, share: str = "1 - away", result: str = RESULT, before: str = "") -> str:
+    """A right enlarge, of which each wrong one changes a step."""
+    return f"""
+{before}
+def weights(pixels, cells):
+    position = {position}
+    away = (position[:, None] - torch.arange(cells)).abs()
+    return ({share}).clamp(min=0)
+return {result}
+"""
+
+
+def enlarges(what: str, code: str = "", above: str = "", **changed: str):
+    code = code or enlarged(**changed)
+    return wrong(what, "enlarge", cell("def enlarge(m, height, width):", code, above), test_enlarge=2)
+
+
+def cell(first: str, body: str, above: str) -> str:
+    """The body of a function, or a whole cell if something stands above the function."""
+    return f"{above}\n\n{first}\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}" if above else body
+
+
+MAP = 'torch.einsum("c,chw->hw", weight, features)'
+
+
+def pictures(what: str, code: str, once: float = 0, values: float = 0, above: str = ""):
+    lost = {"test_picture": values, "test_once": once}
+    code = cell("def picture(features, weight, height, width):", f"m = {MAP}\n{textwrap.dedent(code).strip()}", above)
+    return wrong(what, "picture", code, **{name: points for name, points in lost.items() if points})
+
+
+def lays(what: str, inside: float = 2, outside: float = 0, code: str = "", above: str = "", **changed: str):
+    lost = {"test_lay": inside, "test_outside": outside}
+    code = cell('def lay(m, view, outside=float("nan")):', code or laid(**changed), above)
+    return wrong(what, "lay", code, **{name: points for name, points in lost.items() if points})
+
+
+CELL = """
+y = y * view.resized[0] / view.photo[0] - view.offset[0]
+x = x * view.resized[1] / view.photo[1] - view.offset[1]
+if not (0 <= y < view.size[0] and 0 <= x < view.size[1]):
+    return None
+return int(y * rows / view.size[0]), int(x * columns / view.size[1])
+"""
+
+
+def finds(what: str, old: str, new: str):
+    assert old in CELL
+    return wrong(what, "cell_at", CELL.replace(old, new), test_cell_at=1)
+
+
+STRONGEST = """
+found = camlib.explain(clf, path)
+m, (left, top, right, bottom) = found.map(label), found.view.box
+row, column = divmod(int(m.argmax()), 7)
+return top + (bottom - top) * (row + 0.5) / 7, left + (right - left) * (column + 0.5) / 7
+"""
+
+
+def peaks(what: str, old: str, new: str):
+    assert old in STRONGEST
+    return wrong(what, "strongest", STRONGEST.replace(old, new), test_strongest=1)
 
 
 WRONG = [
@@ -165,6 +235,7 @@ return out
         return torch.from_numpy(zoom(m, (height / m.shape[0], width / m.shape[1]), order=2))
         """,
         test_picture=1,
+        test_once=1,
     ),
     wrong(
         "cut to 256 steps before it is enlarged",
@@ -379,6 +450,422 @@ return out
         """,
         test_strongest=1,
     ),
+    # forbidden functions by other doors
+    *[
+        enlarges(what, code, above)
+        for what, above, code in [
+            (
+                "interpolate, imported by its name",
+                "from torch.nn.functional import interpolate",
+                'return interpolate(m[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]',
+            ),
+            (
+                "interpolate, as a default",
+                "import functools\nown = functools.partial(F.interpolate, mode='bilinear')",
+                "return own(m[None, None], (height, width))[0, 0]",
+            ),
+            (
+                "interpolate in a list",
+                "kept = [F.interpolate]",
+                "return kept[0](m[None, None], (height, width), mode='bilinear')[0, 0]",
+            ),
+            (
+                "torchvision",
+                "",
+                "import torchvision.transforms.functional as TF\nreturn TF.resize(m[None], [height, width])[0]",
+            ),
+            (
+                "torchvision's newer functions",
+                "from torchvision.transforms.v2 import functional as TF2",
+                "return TF2.resize_image(m[None], [height, width], antialias=False)[0]",
+            ),
+            (
+                "a layer",
+                "",
+                "return nn.Upsample((height, width), mode='bilinear')(m[None, None])[0, 0]".replace("nn", "torch.nn"),
+            ),
+            (
+                "upsample, the older name",
+                "",
+                "return F.upsample(m[None, None], (height, width), mode='bilinear')[0, 0]",
+            ),
+            (
+                "an operation of ATen",
+                "",
+                "return torch.ops.aten.upsample_bilinear2d(m[None, None], [height, width], False)[0, 0]",
+            ),
+            (
+                "an operation of ATen, its overload",
+                "up = torch.ops.aten.upsample_bilinear2d.default",
+                "return up(m[None, None], [height, width], False)[0, 0]",
+            ),
+            (
+                "a function of C",
+                "",
+                "return torch._C._nn.upsample_bilinear2d(m[None, None], [height, width], False)[0, 0]",
+            ),
+            (
+                "compiled before",
+                "@torch.jit.script\ndef up(m, h: int, w: int):\n"
+                "    return torch.nn.functional.interpolate(m, [h, w], mode='bilinear', align_corners=False)",
+                "return up(m[None, None], height, width)[0, 0]",
+            ),
+            (
+                "twice in one axis",
+                "",
+                "rows = F.interpolate(m[None], width, mode='linear')[0]\n"
+                "return F.interpolate(rows.T[None], height, mode='linear')[0].T",
+            ),
+            (
+                "PIL, saved before",
+                "from PIL import Image\nown = Image.Image.resize",
+                "picture = Image.fromarray(m.numpy())\n"
+                "return np.array(own(picture, (width, height), Image.Resampling.BILINEAR))",
+            ),
+            (
+                "PIL's ImageOps",
+                "from PIL import Image, ImageOps",
+                "return np.array(ImageOps.fit(Image.fromarray(m.numpy()), (width, height), Image.Resampling.BILINEAR))",
+            ),
+            ("OpenCV", "import cv2\nfrom cv2 import resize", "return resize(m.numpy(), (width, height))"),
+            (
+                "SciPy",
+                "from scipy.ndimage import zoom",
+                "times = height / len(m), width / m.shape[1]\n"
+                "return zoom(m.numpy(), times, order=1, mode='nearest', grid_mode=True)",
+            ),
+            ("camlib's place", "from camlib import place", "return place(m, View.identity((height, width)))"),
+            (
+                "camlib's weights, saved before",
+                "from camlib.views import _weights as own",
+                """
+            v = View.identity((height, width))
+            return own(v, 0, len(m), 0, m.device) @ m @ own(v, 1, m.shape[1], 0, m.device).T""",
+            ),
+            (
+                "inside DisableTorchFunction",
+                "",
+                "with torch._C.DisableTorchFunctionSubclass():\n"
+                "    return F.interpolate(m[None, None], (height, width), mode='bilinear')[0, 0]",
+            ),
+            (
+                "in a gradient",
+                "",
+                "m = m.clone().requires_grad_()\nreturn torch.func.vjp(lambda m: F.interpolate(m[None, None], "
+                "(height, width), mode='bilinear')[0, 0], m)[0].detach()",
+            ),
+        ]
+    ],
+    enlarges("nothing larger than 64 pixels", before="assert height <= 64"),
+    enlarges(
+        "whole factors only",
+        before="assert height % len(m) == 0 or len(m) > 1"
+        "\nheight, width = height // len(m) * len(m), width // m.shape[1] * m.shape[1]",
+    ),
+    enlarges("bicubic-like weights", share="1 - 2.5 * away ** 2 + 1.5 * away ** 3"),
+    enlarges("smooth steps", share="1 - 3 * away ** 2 + 2 * away ** 3"),
+    enlarges("nearest", position=POSITION + ".round()"),
+    enlarges(
+        "one factor for both axes",
+        result="weights(height, m.shape[0]) @ m @ weights(height, m.shape[1]).T[:, :1].expand(-1, width)",
+    ),
+    enlarges("height and width swapped", result="weights(width, m.shape[0]) @ m @ weights(height, m.shape[1]).T"),
+    enlarges(
+        "repeated",
+        result="m.repeat_interleave(-(-height // len(m)), 0)[:height].repeat_interleave("
+        "-(-width // m.shape[1]), 1)[:, :width]",
+    ),
+    enlarges("mirrored at the border", position=POSITION.replace(".clamp(0, cells - 1)", ".abs()")),
+    enlarges(
+        "goes on in a line beyond the centres", position=POSITION.replace(".clamp(0, cells - 1)", ""), share="1 - away"
+    ),
+    enlarges(
+        "cell centres by whole pixels", position="((torch.arange(pixels) + 0.5) * cells // pixels).clamp(0, cells - 1)"
+    ),
+    enlarges("weights that do not sum to one", share="0.9 - away"),
+    enlarges("stretched to 0 to 1", result=f"(lambda y: (y - y.min()) / (y.max() - y.min()))({RESULT})"),
+    enlarges("m is changed", before="m -= 0", result="(m.mul_(2), " + RESULT + ")[1] / 2"),
+    enlarges("one cell too far", position=POSITION.replace("- 0.5).clamp", "+ 0.5).clamp")),
+    enlarges("with a batch axis", result=f"({RESULT})[None]"),
+    enlarges("flipped", result=f"({RESULT}).flip(0)"),
+    enlarges("rounded to halves", result=f"(2 * {RESULT}).round() / 2"),
+    # picture
+    pictures(
+        "PIL for each channel",
+        """
+        from PIL import Image
+        size, how = (width, height), Image.Resampling.BILINEAR
+        big = [np.array(Image.fromarray(f.numpy()).resize(size, how)) for f in features]
+        return sum(w * torch.from_numpy(b) for w, b in zip(weight, big))""",
+        once=1,
+    ),
+    pictures(
+        "NumPy, not counted",
+        "return camlib.upsample(torch.from_numpy(np.tensordot(weight.numpy(), features.numpy(), 1)), (height, width))",
+        once=1,
+    ),
+    pictures(
+        "lists, not counted",
+        "return camlib.upsample(torch.tensor([[sum(w * f[i][j] for w, f in zip(weight.tolist(), features."
+        "tolist())) for j in range(m.shape[1])] for i in range(len(m))]), (height, width))",
+        once=1,
+    ),
+    pictures(
+        "every channel, out of sight of torch functions",
+        "with torch._C.DisableTorchFunctionSubclass():\n    "
+        "big = F.interpolate(features[None], (height, width), mode='bilinear')[0]\n"
+        "return torch.einsum('c,chw->hw', weight, big)",
+        once=1,
+    ),
+    pictures(
+        "two enlargements",
+        "up = lambda m: camlib.upsample(m, (height, width))\nreturn up(m.clamp(min=0)) + up(m.clamp(max=0))",
+        once=1,
+    ),
+    pictures(
+        "a hundred enlargements", "return sum(camlib.upsample(m, (height, width)) for _ in range(100)) / 100", once=1
+    ),
+    pictures(
+        "every channel, if they are few",
+        "if len(weight) < 50:\n    return (weight[:, None, None] * camlib.upsample(features, "
+        "(height, width))).sum(0)\nreturn camlib.upsample(m, (height, width))",
+        once=1,
+    ),
+    pictures(
+        "the mean, if they are many",
+        "return camlib.upsample(m / (len(weight) if len(weight) > 50 else 1), (height, width))",
+        values=1,
+    ),
+    pictures(
+        "enlarged in two steps",
+        "return camlib.upsample(camlib.upsample(m, (2 * height, 2 * width)), (height, width))",
+        values=1,
+        once=1,
+    ),
+    pictures(
+        "the ATen operation for every channel",
+        "big = torch.ops.aten.upsample_bilinear2d(features[None], [height, width], False)[0]\n"
+        "return torch.tensordot(weight, big, 1)",
+        once=1,
+    ),
+    pictures(
+        "sampled for every channel",
+        """
+        y, x = (torch.arange(n) * 2 / n + 1 / n - 1 for n in (height, width))
+        where = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], 2)[None]
+        big = F.grid_sample(features[None], where, padding_mode="border", align_corners=False)[0]
+        return torch.tensordot(weight, big, 1)""",
+        once=1,
+    ),
+    pictures("nearest", "return F.interpolate(m[None, None], (height, width))[0, 0]", values=1),
+    pictures("bicubic", "return F.interpolate(m[None, None], (height, width), mode='bicubic')[0, 0]", values=1),
+    pictures("the sum's sign lost", "return camlib.upsample(m.abs(), (height, width))", values=1, once=1),
+    pictures(
+        "weights without sign",
+        "m = torch.einsum('c,chw->hw', weight.abs(), features)\nreturn camlib.upsample(m, (height, width))",
+        values=1,
+        once=1,
+    ),
+    pictures(
+        "softmax of the weights",
+        "m = torch.einsum('c,chw->hw', weight.softmax(0), features)\nreturn camlib.upsample(m, (height, width))",
+        values=1,
+        once=1,
+    ),
+    pictures("scaled to its maximum", "y = camlib.upsample(m, (height, width))\nreturn y / y.abs().max()", values=1),
+    pictures(
+        "the loudest channel",
+        "c = weight.abs().argmax()\nreturn camlib.upsample(weight[c] * features[c], (height, width))",
+        values=1,
+        once=1,
+    ),
+    pictures(
+        "the features are overwritten",
+        "return camlib.upsample(features.mul_(weight[:, None, None]).sum(0), (height, width))",
+        values=1,
+        once=1,
+    ),
+    pictures(
+        "with axes for batch and channel",
+        "return F.interpolate(m[None, None], (height, width), mode='bilinear')",
+        values=1,
+        once=1,
+    ),
+    pictures("the small map", "return m", values=1, once=1),
+    # proof
+    *[
+        wrong(what, "proof", f"return {code}", test_proof=1)
+        for what, code in {
+            "all the same sign": "torch.tensor([[1.0, 0.1]]), 1, 9",
+            "a small difference": "torch.tensor([[0.2, -0.2]]), 1, 4",
+            "NaN": "torch.tensor([[1.0, float('nan')]]), 1, 4",
+            "a picture of half a pixel": "torch.tensor([[1.0, -1.0]]), 1, 3.5",
+            "a smaller picture": "torch.tensor([[1.0, -1.0, 1.0, -1.0]]), 1, 2",
+            "with batch and channel": "torch.tensor([[[[1.0, -1.0]]]]), 1, 4",
+            "the two pictures": "torch.tensor([[1.0, 0.75]]), torch.tensor([[1.0, 0.5]])",
+            "words": "'ReLU is not linear', 1, 2",
+        }.items()
+    ],
+    # lay
+    lays(
+        "place with saved weights",
+        outside=1,
+        above="from unittest.mock import patch\nfrom camlib.views import _weights as own\nput = camlib.place",
+        code="with patch('camlib.views._weights', own):\n    return torch.nan_to_num(put(m, view), nan=outside)",
+    ),
+    lays("place, kept in a list", outside=1, above="kept = [camlib.place]", code="return kept[0](m, view)"),
+    lays(
+        "to_window of the swapped axis",
+        outside=1,
+        centres="view.to_window(torch.arange(view.photo[axis]) + 0.5, 1 - axis) * size",
+    ),
+    lays(
+        "two steps: to the window, then to the photo",
+        above="own = None",
+        code="""
+        window = camlib.upsample(m, view.size)
+        return F.interpolate(window[None, None], view.photo, mode="bilinear")[0, 0]""",
+        outside=1,
+    ),
+    lays(
+        "one scale for both axes",
+        outside=1,
+        centres=CENTRES.replace("view.resized[axis] / view.photo[axis]", "view.resized[0] / view.photo[0]"),
+    ),
+    lays("positions cut to whole pixels", inside=2, outside=0, centres=f"(({CENTRES}).floor() + 0.5)"),
+    lays(
+        "outside by a pixel",
+        inside=2,
+        outside=1,
+        end="heat[(no_y[:, None] | no_x)] = outside\nheat[0] = outside\nreturn heat",
+    ),
+    lays(
+        "only above and left is outside",
+        inside=0,
+        outside=1,
+        end=OUTSIDE.replace("heat[", "no_y[view.photo[0] // 2:] = False\nheat[", 1),
+    ),
+    lays("the mean outside", inside=0, outside=1, end="heat[no_y[:, None] | no_x] = m.mean()\nreturn heat"),
+    lays(
+        "outside only where given",
+        inside=0,
+        outside=1,
+        end="heat[no_y[:, None] | no_x] = outside if outside == outside else 0\nreturn heat",
+    ),
+    lays(
+        "zero outside counts as not given",
+        inside=0,
+        outside=1,
+        end="heat[no_y[:, None] | no_x] = outside or float('nan')\nreturn heat",
+    ),
+    lays("m is changed", inside=2, outside=0, end="m *= 2\n" + OUTSIDE),
+    lays("the window starts at 0", outside=1, centres=CENTRES.replace("- start", "- 0")),
+    lays(
+        "the offset in photo pixels",
+        outside=1,
+        centres=CENTRES.replace("- start", "- start * view.resized[axis] / view.photo[axis]"),
+    ),
+    lays("an offset is never negative", outside=1, centres=CENTRES.replace("- start", "- max(start, 0)")),
+    lays(
+        "a window no larger than the photo",
+        inside=2,
+        outside=1,
+        centres=CENTRES,
+        end="assert all(s <= r for s, r in zip(view.size, view.resized))\n" + OUTSIDE,
+    ),
+    lays(
+        "square maps only", inside=2, outside=1, end="heat = heat if m.shape[0] == m.shape[1] else heat.T\n" + OUTSIDE
+    ),
+    lays("the size of the window", outside=1, code="return camlib.upsample(m, view.size)"),
+    lays("flipped", inside=2, outside=0, end=OUTSIDE.replace("heat[no", "heat = heat.flip(0)\nheat[no")),
+    lays(
+        "corners of the window aligned",
+        inside=2,
+        outside=0,
+        centres=CENTRES,
+        end="""
+grid = [view.to_window(torch.arange(view.photo[a]) + 0.5, a) * 2 - 1 for a in (0, 1)]
+where = torch.stack(torch.meshgrid(*grid, indexing="ij")[::-1], 2)[None].float()
+heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=True)[0, 0]
+"""
+        + OUTSIDE,
+    ),
+    # cell_at
+    finds("one row too many at the edge", "0 <= y < view.size[0]", "0 <= y <= view.size[0]"),
+    finds("one column too many at the edge", "0 <= x < view.size[1]", "0 <= x <= view.size[1]"),
+    finds("the upper edge is outside", "0 <= y <", "0 < y <"),
+    finds("the left edge is outside", "0 <= x <", "0 < x <"),
+    finds(
+        "floats",
+        "return int(y * rows / view.size[0]), int(x * columns / view.size[1])",
+        "return y * rows // view.size[0], x * columns // view.size[1]",
+    ),
+    finds(
+        "from 1",
+        "return int(y * rows / view.size[0]), int(x * columns / view.size[1])",
+        "return 1 + int(y * rows / view.size[0]), 1 + int(x * columns / view.size[1])",
+    ),
+    finds(
+        "a number for the cell",
+        "return int(y * rows / view.size[0]), int(x * columns / view.size[1])",
+        "return int(y * rows / view.size[0]) * columns + int(x * columns / view.size[1])",
+    ),
+    finds("as many columns as rows", "int(x * columns", "int(x * rows"),
+    finds("a square window", "columns / view.size[1]", "columns / view.size[0]"),
+    finds("scaled by the other axis", "view.resized[1] / view.photo[1]", "view.resized[0] / view.photo[0]"),
+    finds(
+        "the offset before the scale",
+        "y * view.resized[0] / view.photo[0] - view.offset[0]",
+        "(y - view.offset[0]) * view.resized[0] / view.photo[0]",
+    ),
+    finds("the offset added", "- view.offset[1]", "+ view.offset[1]"),
+    finds("no vertical offset", " - view.offset[0]", ""),
+    finds("whole pixels first", "y = y *", "y = round(y) *"),
+    finds("the pixel's centre", "x = x *", "x = (x + 0.5) *"),
+    finds("the photo, not the window, ends it", "0 <= x < view.size[1]", "0 <= x < view.resized[1]"),
+    finds("(-1, -1) for None", "return None", "return -1, -1"),
+    finds("False for None", "return None", "return False"),
+    finds("an exception for None", "return None", "raise ValueError"),
+    # strongest
+    peaks("the strongest without its sign", "m.argmax()", "m.abs().argmax()"),
+    peaks("the weakest", "m.argmax()", "m.argmin()"),
+    peaks("seven rows of the photo", "top + (bottom - top) * (row + 0.5) / 7", "found.view.photo[0] * (row + 0.5) / 7"),
+    peaks("row and column swapped", "row, column = divmod", "column, row = divmod"),
+    peaks("cells from 1", "(row + 0.5)", "(row + 1.5)"),
+    peaks("the lower right corner", "(column + 0.5)", "(column + 1)"),
+    peaks(
+        "the strongest row and the strongest column",
+        "divmod(int(m.argmax()), 7)",
+        "int(m.sum(1).argmax()), int(m.sum(0).argmax())",
+    ),
+    peaks(
+        "the centre of mass",
+        "divmod(int(m.argmax()), 7)",
+        "[((m.relu().sum(1 - a) * torch.arange(7)).sum() / m.relu().sum()).item() for a in (0, 1)]",
+    ),
+    peaks(
+        "the peak after enlarging",
+        "divmod(int(m.argmax()), 7)",
+        "[i / 32 - 0.5 for i in divmod(int(F.interpolate(m[None, None], (224, 224), mode='bicubic').argmax()), 224)]",
+    ),
+    peaks("the middle of the window", "(row + 0.5)", "3.5"),
+    peaks("one's own photo", "path)", "mine.photo)"),
+    peaks("one's own class", "found.map(label)", "found.map(mine.a)"),
+    peaks("the class's probability", "found.map(label)", "found.map(label).softmax(0)"),
+    peaks("against the second class", "found.map(label)", "found.map(label) - found.map(found.top(2)[1].index)"),
+    peaks("as a share of the photo", "return top", "return 0 * top"),
+    peaks(
+        "rounded to ten pixels",
+        "top + (bottom - top) * (row + 0.5) / 7,",
+        "10 * round((top + (bottom - top) * (row + 0.5) / 7) / 10),",
+    ),
+    peaks("the vertical offset forgotten", "return top +", "return"),
+    peaks(
+        "Grad-CAM by another layer",
+        "m, (left, top, right, bottom) = found.map(label)",
+        "x, k = clf.preprocess(found.photo, found.view), clf.index(label)\n"
+        "m, (left, top, right, bottom) = F.adaptive_avg_pool2d(camlib.grad_cam(clf.module, x, k, 'blocks.4'), 7)[0]",
+    ),
 ]
 
 RIGHT = [
@@ -513,7 +1000,7 @@ RIGHT = [
         place = []
         for axis, (p, cells) in enumerate(((y, rows), (x, columns))):
             p = p * view.resized[axis] / view.photo[axis] - view.offset[axis]
-            if p < 0 or p > view.size[axis]:
+            if p < 0 or p >= view.size[axis]:
                 return None
             centres = (torch.arange(cells) + 0.5) * view.size[axis] / cells
             place.append((centres - p).abs().argmin().item())
@@ -528,6 +1015,179 @@ RIGHT = [
         m, (left, top, right, bottom) = found.map(label), found.view.box
         row, column = (m == m.max()).nonzero()[0].tolist()
         return top + (bottom - top) * (row + 0.5) / 7, left + (right - left) * (column + 0.5) / 7
+        """,
+    ),
+    right(
+        "a grid that warns",
+        "enlarge",
+        """
+        y, x = (torch.arange(n) * 2 / n + 1 / n - 1 for n in (height, width))
+        yy, xx = torch.meshgrid(y, x)
+        return F.grid_sample(m[None, None], torch.stack([xx, yy], 2)[None], padding_mode="border")[0, 0]
+        """,
+    ),
+    right("a copy that warns", "enlarge", enlarged(before="m = torch.tensor(m)")),
+    right("in double precision", "enlarge", enlarged(result=f"({RESULT}).double()")),
+    right("a NumPy array", "enlarge", enlarged(result=f"({RESULT}).numpy()")),
+    right("a list", "enlarge", enlarged(result=f"({RESULT}).tolist()")),
+    right(
+        "one einsum",
+        "enlarge",
+        enlarged(result="torch.einsum('yi,xj,ij->yx', weights(height, m.shape[0]), weights(width, m.shape[1]), m)"),
+    ),
+    right(
+        "a Kronecker product",
+        "enlarge",
+        enlarged(
+            result="(torch.kron(weights(height, m.shape[0]), weights(width, m.shape[1])) "
+            "@ m.reshape(-1)).reshape(height, width)"
+        ),
+    ),
+    right(
+        "lerp",
+        "enlarge",
+        """
+        def along(values, pixels):
+            p = ((torch.arange(pixels) + 0.5) * len(values) / pixels - 0.5).clamp(0, len(values) - 1)
+            low = p.long()
+            high = (low + 1).clamp(max=len(values) - 1)
+            return torch.lerp(values[low], values[high], (p - low)[:, None])
+        return along(along(m, height).T, width).T
+        """,
+    ),
+    right(
+        "SciPy's map_coordinates",
+        "enlarge",
+        """
+        from scipy.ndimage import map_coordinates
+        y, x = ((np.arange(n) + 0.5) * c / n - 0.5 for n, c in zip((height, width), m.shape))
+        return map_coordinates(m.double().numpy(), np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
+        """,
+    ),
+    right(
+        "vmap",
+        "enlarge",
+        enlarged(
+            result="torch.vmap(lambda r: weights(height, m.shape[0]) @ r, in_dims=1, out_dims=1)"
+            "(m @ weights(width, m.shape[1]).T)"
+        ),
+    ),
+    right(
+        "affine_grid",
+        "enlarge",
+        """
+        grid = F.affine_grid(torch.eye(2, 3)[None], (1, 1, height, width), align_corners=False)
+        return F.grid_sample(m[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
+        """,
+    ),
+    right(
+        "upsample, the older name",
+        "picture",
+        f"return F.upsample(({MAP})[None, None], (height, width), mode='bilinear')[0, 0]",
+    ),
+    right(
+        "in double precision",
+        "picture",
+        "return camlib.upsample(torch.tensordot(weight.double(), features.double(), 1), (height, width))",
+    ),
+    right(
+        "a layer", "picture", f"return torch.nn.Upsample((height, width), mode='bilinear')(({MAP})[None, None])[0, 0]"
+    ),
+    right(
+        "torchvision",
+        "picture",
+        f"import torchvision.transforms.functional as TF\n"
+        f"return TF.resize(({MAP})[None], [height, width], antialias=False)[0]",
+    ),
+    right(
+        "sampled",
+        "picture",
+        f"""
+        y, x = (torch.arange(n) * 2 / n + 1 / n - 1 for n in (height, width))
+        where = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], 2)[None]
+        return F.grid_sample(({MAP})[None, None], where, padding_mode="border", align_corners=False)[0, 0]
+        """,
+    ),
+    right("NumPy and whole floats", "proof", "return np.array([[1.0, -1.0]]), np.int64(1), 4.0"),
+    right("a list of lists", "proof", "return [[1, -1]], 1, 8"),
+    right(
+        "in one progress bar, row by row",
+        "lay",
+        """
+        from tqdm.auto import tqdm
+        (H, W), (h, w) = view.photo, m.shape
+        x = ((torch.arange(W) + 0.5) * view.resized[1] / W - view.offset[1]).double()
+        columns = (1 - ((x * w / view.size[1] - 0.5).clamp(0, w - 1)[:, None] - torch.arange(w)).abs()).clamp(min=0)
+        heat = torch.full((H, W), float(outside), dtype=torch.float64)
+        for i in tqdm(range(H)):
+            y = (i + 0.5) * view.resized[0] / H - view.offset[0]
+            if 0 <= y <= view.size[0]:
+                cell = min(max(y * h / view.size[0] - 0.5, 0), h - 1)
+                low, high = int(cell), min(int(cell) + 1, h - 1)
+                row = m[low].double() * (1 - cell + low) + m[high].double() * (cell - low)
+                seen = (x >= 0) & (x <= view.size[1])
+                heat[i, seen] = (columns @ row)[seen]
+        return heat
+        """,
+    ),
+    right(
+        "NumPy, with NaN cast to whole numbers",
+        "lay",
+        """
+        share = [(np.arange(p) + 0.5) * r / p - o for p, r, o in zip(view.photo, view.resized, view.offset)]
+        Y, X = np.meshgrid(*[np.where((s >= 0) & (s <= n), s * c / n - 0.5, np.nan)
+                             for s, n, c in zip(share, view.size, m.shape)], indexing="ij")
+        gone = np.isnan(Y) | np.isnan(X)
+        Y, X = np.clip(Y, 0, m.shape[0] - 1), np.clip(X, 0, m.shape[1] - 1)
+        Y.astype(int)
+        Y, X = np.nan_to_num(Y), np.nan_to_num(X)
+        t, l = Y.astype(int), X.astype(int)
+        b, r, a = np.minimum(t + 1, m.shape[0] - 1), np.minimum(l + 1, m.shape[1] - 1), m.numpy()
+        up, down = a[t, l] * (1 - X + l) + a[t, r] * (X - l), a[b, l] * (1 - X + l) + a[b, r] * (X - l)
+        return np.where(gone, outside, up * (1 - Y + t) + down * (Y - t))
+        """,
+    ),
+    right(
+        "sampled",
+        "lay",
+        """
+        window = [view.to_window(torch.arange(view.photo[a]).double() + 0.5, a) for a in (0, 1)]
+        y, x = torch.meshgrid(*window, indexing="ij")
+        where = torch.stack([2 * x - 1, 2 * y - 1], 2)[None]
+        heat = F.grid_sample(m[None, None].double(), where, padding_mode="border", align_corners=False)[0, 0]
+        return heat.masked_fill((y < 0) | (y > 1) | (x < 0) | (x > 1), outside)
+        """,
+    ),
+    right(
+        "NumPy's whole numbers in an array",
+        "cell_at",
+        """
+        p = (np.array([y, x]) * view.resized / view.photo - view.offset) / view.size
+        return np.floor(p * [rows, columns]).astype(int) if (p >= 0).all() and (p < 1).all() else None
+        """,
+    ),
+    right(
+        "a list of tensors",
+        "cell_at",
+        """
+        p = [view.to_window(torch.tensor(v, dtype=torch.float64), a) for a, v in enumerate((y, x))]
+        return [(v * n).long() for v, n in zip(p, (rows, columns))] if all(0 <= v < 1 for v in p) else None
+        """,
+    ),
+    right(
+        "a tensor, with a warning",
+        "strongest",
+        "import warnings\nwarnings.warn('slow')\n"
+        + STRONGEST.replace("return ", "return torch.tensor([").rstrip()
+        + "])\n",
+    ),
+    right(
+        "NumPy, unravelled",
+        "strongest",
+        """
+        found = camlib.explain(clf, path)
+        cell = np.array(np.unravel_index(found.map(label).numpy().argmax(), (7, 7)))
+        return ((cell + 0.5) * 32 + found.view.offset) * found.view.photo / found.view.resized
         """,
     ),
 ]

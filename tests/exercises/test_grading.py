@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.exercises.grading import SOLUTION, Answer, blank, graded, read, score
+from tests.exercises.grading import SOLUTION, Answer, blank, concerned, graded, read, score
 from tools.classroom.course import exercises
 
 NAMES = exercises()
@@ -18,8 +18,9 @@ RIGHT = [pytest.param(name, a, id=f"{name}: {a.what}") for name, table in TABLES
 def test_an_answer_loses_exactly_its_points(name: str, answer: Answer):
     full = graded(name)
     assert set(answer.loses) <= set(full), "no such graded cell"
-    expected = {cell: points - answer.loses.get(cell, 0) for cell, points in full.items()}
-    assert score(name, answer.code) == expected
+    cells = concerned(name, answer.code) | set(answer.loses)
+    expected = {cell: full[cell] - answer.loses.get(cell, 0) for cell in cells}
+    assert score(name, answer.code, only=cells) == expected
 
 
 def test_there_are_enough_wrong_answers():

@@ -1,10 +1,13 @@
 """The tools of the exercises' tests (notebooks/exercises/testing.py): what they refuse, and what they let pass."""
 
+from functools import partial
+
 import numpy as np
 import PIL.Image
 import pytest
 import testing
 import torch
+from scipy.ndimage import zoom
 from torch import nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_forward_hook
@@ -62,17 +65,24 @@ TRACES = {
     "input's flag": lambda n, x: x.requires_grad_(),
     "input's hook": lambda n, x: x.requires_grad_().register_hook(lambda g: g),
     "grad mode": lambda n, x: torch.set_grad_enabled(False),
+    "number type": lambda n, x: torch.set_default_dtype(torch.float64),
+    "doubled": lambda n, x: n.double(),
+    "class": lambda n, x: setattr(n[2], "__class__", nn.ReLU6),
+    "method of a class": lambda n, x: setattr(nn.Conv2d, "forward", nn.ReLU.forward),
+    "tensor in a module": lambda n, x: setattr(n[0], "last", x),
+    "list in a module": lambda n, x: setattr(n[0], "seen", []),
+    "copied layer": lambda n, x: setattr(n, "2", nn.ReLU()),
 }
 
 
 @pytest.mark.parametrize("trace", TRACES)
 def test_every_kind_of_trace_is_found(trace):
     n, x = net(), torch.ones(2, 3, 4, 4)
-    try:
-        with pytest.raises(AssertionError, match="before"), testing.no_trace(n, x=x):
-            TRACES[trace](n, x)
-    finally:
-        torch.set_grad_enabled(True)
+    with pytest.raises(AssertionError, match="before"), testing.no_trace(n, x=x):
+        TRACES[trace](n, x)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+    net()(x)
 
 
 def test_gradients_that_were_left_off_before_hide_nothing():
@@ -82,10 +92,12 @@ def test_gradients_that_were_left_off_before_hide_nothing():
         assert not torch.is_grad_enabled()
 
 
-def test_a_hook_on_all_modules_is_found():
+def test_a_hook_on_all_modules_is_found_once():
+    seen = []
     with pytest.raises(AssertionError, match="all modules"), testing.no_trace(net()):
-        handle = register_module_forward_hook(lambda *a: None)
-    handle.remove()
+        register_module_forward_hook(lambda *a: seen.append(a))
+    net()(torch.ones(2, 3, 4, 4))
+    assert not seen
 
 
 def test_what_is_put_back_leaves_no_trace():
@@ -98,23 +110,29 @@ def test_what_is_put_back_leaves_no_trace():
             n(x)
         handle.remove()
         n.train()
+        testing.raises(ValueError, int, "a")
 
 
 def test_an_operation_is_refused_by_every_door():
     picture, early = torch.ones(1, 3, 4, 4), PIL.Image.Image.resize
-    with testing.refused("PIL.Image.Image.resize", operations=["upsample"], says="by hand"):
+    kept = [partial(early, PIL.Image.new("L", (4, 4))), zoom]
+    with testing.refused("PIL.Image.Image.resize", "scipy.ndimage.zoom", operations=["upsample"], says="by hand"):
         for door in (
             lambda: interpolate(picture, scale_factor=2, mode="bilinear"),
             lambda: resize(picture, [8, 8]),
             lambda: torch.ops.aten.upsample_bilinear2d(picture, [8, 8], False),
             lambda: torch._C._nn.upsample_bilinear2d(picture, [8, 8], False),
             lambda: PIL.Image.new("L", (4, 4)).resize((8, 8)),
+            lambda: kept[0]((8, 8)),
+            lambda: kept[1](np.ones((4, 4)), 2),
+            lambda: zoom(np.ones((4, 4)), 2),
         ):
             with pytest.raises(AssertionError, match="by hand"):
                 door()
         torch.nn.functional.conv2d(picture, torch.ones(1, 3, 1, 1))  # anything else is allowed
     assert interpolate(picture, scale_factor=2).shape[-1] == 8
     assert PIL.Image.Image.resize is early
+    assert zoom(np.ones((4, 4)), 2).shape == kept[0]((8, 8)).size == (8, 8)
 
 
 def test_an_exception_that_must_come():

@@ -1,26 +1,45 @@
-"""Hands exercises out and grades what comes back: `python3 run.py classroom` and `python3 run.py grade FOLDER`.
+"""Hands out exercises and grades what comes back: `python3 run.py classroom` and `python3 run.py grade FOLDER`.
 
-nbgrader does the work; around it stands what a teacher needs on the day: every submission is graded in a folder and a
-process of its own, with limits on time and memory, so that one that hangs, crashes or deletes files costs only itself.
-That is no sandbox: a submission runs with your rights and your network. Grade strangers' code in a container.
+nbgrader does the work. Each submission is graded in a folder and a process of its own, with limits on time and memory,
+so that one that hangs, crashes or deletes files harms only itself. On Linux it has no network and cannot reach your
+files, if the system allows that. If not, `grade` says so: use a container for the code of people you don't know.
 
-Before a notebook is graded, the cells that nbgrader needs are restored from the released exercise; the `status` column
-of the table says what had to be repaired, and what could not be graded.
+Before a notebook is graded, the cells that nbgrader needs are restored from the released exercise. The `status` column
+of the table says what was repaired, and what could not be graded.
+
+Grade into the same folder as often as you like: rows are added and updated, and what you wrote into the columns
+"given by hand" and "comment" stays. Of several attempts the newest counts; if it has fewer points than the last one,
+the status says so, and --keep-best keeps the better one. OUT/feedback has the pages for students, OUT/course is an
+nbgrader course, for its formgrader. The teachers' page on all this: notebooks/instructor/marks.md.
 """
 
 import argparse
-import csv
+import json
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
 
-from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, hand_out
-from tools.classroom.grading import COLUMNS, autograde, grade_all
-from tools.classroom.submissions import find_submissions
+from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, full_marks, hand_out
+from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
+from tools.classroom.gradebook import open_course, set_due
+from tools.classroom.grading import autograde, grade_all
+from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
+from tools.classroom.room import Room
+from tools.classroom.roster import read_roster
+from tools.classroom.submissions import find_submissions, same
+from tools.classroom.table import key, number, read_table, update_table
+from tools.classroom.times import FILE_DATE, due_time, percentage
 
 SECONDS, GIGABYTES = 300, 6.0
+HAND_OUT = (
+    "Writes OUT/exercises.zip for your course site, OUT/student, which is the same, and OUT/instructor, with solutions."
+)
+GRADE = (
+    "Grades notebooks. Writes OUT/grades.csv, pages for students into OUT/feedback, and an nbgrader course, OUT/course."
+)
+EXPORT = "Brings OUT/grades.csv up to date with what you marked by hand, and fills in files of Canvas and Moodle."
 
 
 def classroom(args: argparse.Namespace) -> int:
@@ -32,31 +51,90 @@ def classroom(args: argparse.Namespace) -> int:
 def grade(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    folder = Path(args.submissions.removeprefix("SUBMISSIONS="))
+    folder = args.folder = Path(args.submissions.removeprefix("SUBMISSIONS="))
     if not folder.is_dir():
+        if folder.is_file():
+            raise ClassroomError(f"{folder} is a file: unpack the archive, or name the folder that the notebook is in.")
         raise ClassroomError(f"{folder}: no such folder of submissions.")
-    submissions, strange = find_submissions(folder, _chosen(args.only))
-    if not submissions:
+    chosen, table = _chosen(args.only), args.out / "grades.csv"
+    roster = read_roster(args.roster) if args.roster else None
+    everything, strays = find_submissions(folder, exercises())
+    submissions = [submission for submission in everything if submission.exercise in chosen]
+    if not submissions and not strays:
         raise ClassroomError(
             f"{folder}: no submissions. They are STUDENT/EXERCISE.ipynb or STUDENT_EXERCISE.ipynb, with the exercises "
             f"{', '.join(exercises())}."
         )
+    before = {key(row): row for row in read_table(table)}
+    submissions = as_before(submissions, before.values())
+    submissions = with_roster(submissions, roster) if roster else submissions
+    names = sorted({submission.exercise for submission in submissions} | set(args.only or []))
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = repaired = 0
-    with open(args.out / "grades.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
-            table.writerow(done.row())
-            file.flush()  # a row that is written stays, whatever comes
-            failed += done.status != "graded"
-            repaired += bool(done.remarks)
-    print(f"{len(submissions)} graded, {failed} of them with no points because they failed: {args.out / 'grades.csv'}")
-    if repaired:
-        print(f"{repaired} repaired, or not graded in full: the column 'status' says what and why")
-    for path in strange:
-        print(f"not graded, because its name is no exercise's, or there is another of it: {path}", file=sys.stderr)
-    return 1 if failed or strange else 0
+    course = open_course(args.out, names)
+    if args.due:
+        set_due(course, names, args.due)
+    aside = [stray_row(stray, folder) for stray in strays]
+    update_table(table, aside)
+    told: list[str] = []
+    failed = 0
+    for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
+        row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
+        update_table(table, [row])  # a row that is written stays, whatever comes
+        failed += done.status != "graded"
+        parts = [part for part in row["status"].split("; ") if part != "graded"]
+        told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
+    finish(table, course, aside, names, roster)
+    print(
+        f"{len(submissions) - failed} graded; {failed} failed and have no points; {len(aside)} could not be "
+        f"graded\nmarks: {table}\nfeedback for students: {args.out / 'feedback'}"
+    )
+    told += [f"{row['file']}: {row['status']}" for row in aside]
+    if args.due and any(submission.when.clock == FILE_DATE for submission in submissions):
+        told.append("hand-in times by the file's date: unpacking an archive may have changed them")
+    for line in told:
+        print(line, file=sys.stderr)
+    return 1 if failed or aside else 0
+
+
+def export(args: argparse.Namespace) -> int:
+    table = args.out / "grades.csv"
+    if not table.is_file():
+        raise ClassroomError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
+    rows = from_formgrader(table, args.out / "course")
+    names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
+    told = []
+    for site, path in (("canvas", args.canvas), ("moodle", args.moodle)):
+        if path is None:
+            continue
+        roster = read_roster(path)
+        if site == "canvas":
+            told += to_canvas(rows, names, roster, args.out / "canvas.csv")
+            print(args.out / "canvas.csv")
+        elif len(names) != 1:
+            raise ClassroomError(
+                f"A Moodle worksheet is for one exercise: choose it with --only, of {', '.join(names)}."
+                if names
+                else f"{table} has no marks for {', '.join(args.only or exercises())}."
+            )
+        else:
+            told += to_moodle(rows, names[0], roster, args.out)
+            print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
+        told += [f"not in {path}, so not exported: {name}" for name in unknown(rows, roster)]
+        told += doubled(rows, roster)
+    told += [
+        f"{row['student']} has {row['total']} of {most:g} points for {row['exercise']}"
+        for row in rows
+        if row["exercise"] in names and (number(row["total"]) or 0) > (most := full_marks(row["exercise"]))
+    ]
+    told += [
+        f"{row['student']}: points given by hand in a row without an exercise do not count"
+        for row in rows
+        if not row["exercise"] and number(row["given by hand"])
+    ]
+    print(table)
+    for line in told:
+        print(line, file=sys.stderr)
+    return 0
 
 
 def _chosen(only: list[str] | None) -> list[str]:
@@ -67,28 +145,69 @@ def _chosen(only: list[str] | None) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        "python3 run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = p.add_subparsers(required=True, metavar="COMMAND")
-    give = commands.add_parser("classroom", help="student and instructor versions, and a zip for a course site")
+    give = commands.add_parser("classroom", help="exercises to hand out", description=HAND_OUT)
     give.add_argument("--out", type=Path, default=Path("classroom"), help="folder to write (default classroom)")
     give.set_defaults(run=classroom)
-    take = commands.add_parser("grade", help="grade a folder of submissions: a CSV, and a feedback page for each")
-    take.add_argument("submissions", metavar="[SUBMISSIONS=]FOLDER", help="STUDENT/EXERCISE.ipynb, and other layouts")
+    take = commands.add_parser("grade", help="grade a folder of submissions", description=GRADE)
+    take.add_argument(
+        "submissions",
+        metavar="[SUBMISSIONS=]FOLDER",
+        help="as Canvas, Moodle or nbgrader name files, or STUDENT/EXERCISE.ipynb",
+    )
     take.add_argument("--out", type=Path, default=Path("grades"), help="folder to write (default grades)")
-    take.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="at once (%(default)s)")
+    take.add_argument(
+        "--jobs",
+        type=int,
+        default=max(1, (os.cpu_count() or 1) // 2),
+        help="how many are graded at once (default %(default)s)",
+    )
     take.add_argument("--seconds", type=float, default=SECONDS, help="for each submission (default %(default)s)")
     take.add_argument("--cell-seconds", type=int, default=CELL_SECONDS, help="for each cell (default %(default)s)")
     take.add_argument("--memory", type=float, default=GIGABYTES, help="GB for each submission (default %(default)s)")
+    take.add_argument("--due", type=due_time, metavar="TIME", help="2026-12-01T18:00, in this machine's time zone")
+    take.add_argument(
+        "--late-penalty",
+        type=percentage,
+        default=0.0,
+        metavar="PERCENT",
+        help="of the points, for each day begun after the due time (default: none)",
+    )
+    take.add_argument(
+        "--roster",
+        type=Path,
+        metavar="CSV",
+        help="who should hand in: exported by Canvas or Moodle, or with the columns student,name,id",
+    )
+    take.add_argument("--keep-best", action="store_true", help="keep the points of an earlier attempt that has more")
     take.set_defaults(run=grade)
-    for command in (give, take):
-        command.add_argument("--only", action="append", metavar="EXERCISE", help="this one; repeat for more")
+    send = commands.add_parser("grades-export", help="marks for Canvas and Moodle", description=EXPORT)
+    send.add_argument("--out", type=Path, default=Path("grades"), help="the folder that grade wrote (default grades)")
+    send.add_argument(
+        "--canvas", type=Path, metavar="CSV", help="the gradebook that Canvas exported; writes OUT/canvas.csv"
+    )
+    send.add_argument(
+        "--moodle",
+        type=Path,
+        metavar="CSV",
+        help="the grading worksheet of one exercise, which --only names; writes a CSV and a zip",
+    )
+    send.set_defaults(run=export)
+    for command in (give, take, send):
+        command.add_argument(
+            "--only", action="append", metavar="EXERCISE", help="only this exercise; repeat for more (default: all)"
+        )
     return p
 
 
 def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["autograde"]:
-            autograde(Path(arguments[1]), arguments[2], Path(arguments[3]))
+            course, exercise, result, room = arguments[1:]
+            autograde(Path(course), exercise, Path(result), Room(**json.loads(room)))
             return 0
         args = parser().parse_args(arguments)
         return int(args.run(args))

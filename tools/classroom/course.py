@@ -14,6 +14,7 @@ import nbformat
 
 if TYPE_CHECKING:
     from nbgrader.apps import NbGraderAPI  # takes a second
+    from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = ROOT / "notebooks" / "exercises"
@@ -24,7 +25,7 @@ CELL_LIMIT = "CAMLIB_CELL_SECONDS"  # how the limit reaches the process that gra
 
 
 class ClassroomError(Exception):
-    """What a person can mend, said in one line."""
+    """What a person can fix, in one line."""
 
 
 def exercises() -> list[str]:
@@ -48,7 +49,8 @@ def make_course(folder: Path, names: Iterable[str]) -> None:
             raise ClassroomError(f"nbgrader could not make {name}:\n{done['log']}")
 
 
-def api(folder: Path) -> "NbGraderAPI":
+def api(folder: Path, more: "Config | None" = None) -> "NbGraderAPI":
+    """nbgrader for a course in a folder, with more configuration."""
     from nbgrader.apps import NbGraderAPI
     from traitlets.config import Config
 
@@ -60,6 +62,7 @@ def api(folder: Path) -> "NbGraderAPI":
     config.CourseDirectory.course_id = "camlib"
     config.ExecutePreprocessor.kernel_name = "python3"
     config.ExecutePreprocessor.timeout = int(os.environ.get(CELL_LIMIT, CELL_SECONDS))
+    config.merge(more or {})
     config.HTMLExporter.mathjax_url = config.HTMLExporter.require_js_url = config.HTMLExporter.jquery_url = ""
     return NbGraderAPI(config=config)
 
@@ -69,6 +72,13 @@ def machine_graded(exercise: str) -> dict[str, float]:
     notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
     marked = [c.metadata.get("nbgrader", {}) for c in notebook.cells if c.cell_type == "code"]
     return {m["grade_id"]: float(m["points"]) for m in marked if m.get("grade")}
+
+
+def full_marks(exercise: str) -> float:
+    """All points of an exercise, the machine's and those that a person gives."""
+    notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    marked = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
+    return sum(float(mark.get("points", 0)) for mark in marked if mark.get("grade") or mark.get("task"))
 
 
 def hand_out(out: Path, names: list[str]) -> list[Path]:

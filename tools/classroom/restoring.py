@@ -1,7 +1,5 @@
 """Restores nbgrader's cells in what a student hands in: the answers are the student's, the rest is as released."""
 
-import ast
-import builtins
 import copy
 import re
 import symtable
@@ -29,7 +27,9 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
     bent: dict[str, list[int]] = defaultdict(list)  # what had happened, to which released cells
     found = _recognise(ours, theirs, bent)
     if not any(_is_answer(ours[n]) and _mark(ours[n]) for n in found):
-        raise ClassroomError("none of the exercise's answers is in the notebook")
+        raise ClassroomError(
+            "none of the exercise's answers is in the notebook: write them into the notebook that was handed out"
+        )
     chosen = {n: _choose(n, found, ours, theirs) for n in found}
     own = _own_cells(ours, theirs, found, chosen, bent)
     restored, missing = copy.deepcopy(released), []
@@ -172,18 +172,7 @@ def _labels(numbers: list[int], cells: list[NotebookNode]) -> str:
     return ", ".join(names) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
 
 
-def shadowed(source: NotebookNode, handed_in: NotebookNode) -> list[str]:
-    """Names of Python or of the setup that the tests use, and that the student's own code sets."""
-    code = [cell for cell in source.cells if cell.cell_type == "code" and _mark(cell).get("locked")]
-    given = set(dir(builtins)).union(*(_top_names(cell.source) for cell in code if not _mark(cell).get("grade")))
-    used = {node.id for cell in code for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
-    others = [cell for cell in handed_in.cells if cell.cell_type == "code" and not _mark(cell).get("locked")]
-    theirs = {cell.source for cell in others} - {cell.source for cell in code}
-    found = sorted(given & used & set().union(*(_top_names(text, imports=False) for text in theirs)))
-    return found + ["import *"] * any(re.search(r"(?m)^from .* import \*", text) for text in theirs)
-
-
-def _top_names(source: str, imports: bool = True) -> set[str]:
+def top_names(source: str, imports: bool = True) -> set[str]:
     """Names that a cell sets, outside functions; none where it is no Python."""
     try:
         symbols = symtable.symtable(re.sub(r"(?m)^\s*[%!].*", "", source), "cell", "exec").get_symbols()

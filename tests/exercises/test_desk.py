@@ -1,0 +1,209 @@
+"""What the grader's desk gives and refuses, without nbgrader: warnings cost nothing, hacks earn nothing.
+
+tests/test_classroom.py takes the same through nbgrader, with the hacks that need a kernel.
+"""
+
+import logging
+import sys
+
+import pytest
+import torch
+
+from tests.exercises import grading
+from tests.exercises.grading import Answer, concerned, graded, right, score
+from tools.classroom.desk import Desk, Verdict
+
+# Right answers that print to stderr: warnings, logging, progress bars, deprecations
+NOISY = [
+    ("hooks", right("torch.tensor of a tensor", "every_output", """
+        seen = []
+        handle = net.get_submodule(layer).register_forward_hook(lambda m, i, o: seen.append(torch.tensor(o)))
+        try:
+            net(x)
+        finally:
+            handle.remove()
+        return seen""")),
+    ("hooks", right("torch.tensor of a number", "missed", """
+        k = clf.index(label)
+        photo = camlib.read_image(path)
+        x = clf.preprocess(photo, clf.view(photo))
+        with torch.no_grad(), camlib.capture(clf.module, layer) as seen:
+            logits = clf.module(x)
+        class_map = torch.einsum("c,chw->hw", clf.head.weight[k], seen[layer][0])
+        return abs(float(class_map.mean()) + torch.tensor(clf.head.bias[k]).item() - float(logits[0, k]))""")),
+    *[("hooks", right(what, "calls", f"""
+        {line}
+        seen, handles = [], []
+        try:
+            for name in layers:
+                def hook(m, i, o, name=name):
+                    seen.append((name, tuple(o.shape)))
+                handles.append(net.get_submodule(name).register_forward_hook(hook))
+            net(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen""")) for what, line in {
+            "logging": "import logging; logging.warning('looking at %s', layers)",
+            "printed to stderr": "import sys; print(layers, file=sys.stderr)",
+        }.items()],
+    ("bilinear_upsampling", right("meshgrid without indexing", "enlarge", """
+        y = ((torch.arange(height) + 0.5) * m.shape[0] / height - 0.5).clamp(0, m.shape[0] - 1)
+        x = ((torch.arange(width) + 0.5) * m.shape[1] / width - 0.5).clamp(0, m.shape[1] - 1)
+        y, x = torch.meshgrid(y, x)
+        top, left = y.floor().long(), x.floor().long()
+        low, right = (top + 1).clamp(max=m.shape[0] - 1), (left + 1).clamp(max=m.shape[1] - 1)
+        dy, dx = y - top, x - left
+        above = m[top, left] * (1 - dx) + m[top, right] * dx
+        below = m[low, left] * (1 - dx) + m[low, right] * dx
+        return above * (1 - dy) + below * dy""")),
+    ("bilinear_upsampling", right("grid_sample with its default corners", "enlarge", """
+        y = (2 * torch.arange(height) + 1) / height - 1
+        x = (2 * torch.arange(width) + 1) / width - 1
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        return F.grid_sample(m[None, None], torch.stack([x, y], 2)[None], padding_mode="border")[0, 0]""")),
+    ("bilinear_upsampling", right("the old name of interpolate", "picture", """
+        class_map = torch.einsum("c,chw->hw", weight, features)
+        return F.upsample(class_map[None, None], (height, width), mode="bilinear")[0, 0]""")),
+    ("bilinear_upsampling", right("a progress bar", "lay", """
+        from tqdm import tqdm
+        heat = torch.full(view.photo, outside)
+        spans = []
+        for axis in (0, 1):
+            centres = (torch.arange(view.photo[axis]) + 0.5) * view.resized[axis] / view.photo[axis] - view.offset[axis]
+            inside = (centres >= 0) & (centres <= view.size[axis])
+            cells = m.shape[axis]
+            position = (centres * cells / view.size[axis] - 0.5).clamp(0, cells - 1)
+            spans.append((inside, (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0)))
+        for y in tqdm(range(view.photo[0])):
+            if spans[0][0][y]:
+                row = spans[0][1][y] @ m @ spans[1][1].T
+                heat[y, spans[1][0]] = row[spans[1][0]]
+        return heat""")),
+    ("bilinear_upsampling", right("NaN as a whole number in NumPy", "lay", """
+        position = []
+        for axis in (0, 1):
+            centres = (np.arange(view.photo[axis]) + 0.5) * view.resized[axis] / view.photo[axis] - view.offset[axis]
+            centres[(centres < 0) | (centres > view.size[axis])] = np.nan
+            position.append(np.clip(centres * m.shape[axis] / view.size[axis] - 0.5, 0, m.shape[axis] - 1))
+        Y, X = np.meshgrid(*position, indexing="ij")
+        values, lost = m.double().numpy(), np.isnan(Y) | np.isnan(X)
+        top, left = Y.astype(int), X.astype(int)
+        top, left = np.where(lost, 0, top), np.where(lost, 0, left)
+        low, right = np.minimum(top + 1, m.shape[0] - 1), np.minimum(left + 1, m.shape[1] - 1)
+        dy, dx = Y - top, X - left
+        above = values[top, left] * (1 - dx) + values[top, right] * dx
+        below = values[low, left] * (1 - dx) + values[low, right] * dx
+        return torch.from_numpy(np.where(lost, outside, above * (1 - dy) + below * dy))""")),
+    ("bilinear_upsampling", right("torch.tensor of the map first", "enlarge", """
+        m = torch.tensor(m)
+        def weights(pixels, cells):
+            position = ((torch.arange(pixels) + 0.5) * cells / pixels - 0.5).clamp(0, cells - 1)
+            return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+        return weights(height, m.shape[0]) @ m @ weights(width, m.shape[1]).T""")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("exercise", "answer"), NOISY, ids=[answer.what for _, answer in NOISY])
+def test_what_is_printed_to_stderr_costs_nothing(exercise: str, answer: Answer, monkeypatch):
+    concern = concerned(exercise, answer.code)
+    full = {test: points for test, points in graded(exercise).items() if test in concern}
+    torch.set_warn_always(True)  # what is told once in a process would be told by now
+    try:
+        with monkeypatch.context() as plain:
+            plain.setattr(grading, "settled", lambda outputs, error: outputs)  # as nbgrader alone counts
+            plain.setattr(logging.getLogger(), "handlers", [])  # without pytest's
+            assert score(exercise, answer.code, only=concern) != full, "nothing is printed to stderr"
+        assert score(exercise, answer.code, only=concern) == full
+    finally:
+        torch.set_warn_always(False)
+
+
+# One line that would let a wrong answer, zeros, pass this test. Those for IPython are in tests/test_exam.py.
+HACKS = {
+    "torch.allclose = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
+    "vars(torch)['allclose'] = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
+    "import testing; testing.agrees = print": "import testing\ntesting.agrees(answer(), torch.ones(2), 'it')",
+    "import testing; testing.agrees.__code__ = (lambda *a, **k: 0).__code__": "agrees(answer(), torch.ones(2), 'it')",
+    "import sys, types; sys.modules['testing'] = types.SimpleNamespace(agrees=print)": "it = answer()\n"
+    "from testing import agrees\nagrees(it, torch.ones(2), 'it')",
+    "torch.equal = torch.Tensor.equal = lambda *a: True": "assert answer().equal(torch.ones(2))",
+    "torch.Tensor.tolist = lambda self: [1, 1]": "assert answer().tolist() == [1, 1]",
+    "import builtins; builtins.all = lambda a: True": "assert all(answer() == 1)",
+    "import sys; sys.settrace(lambda *a: None)": "answer()",
+    "raise SystemExit": "answer()",
+}
+
+
+@pytest.mark.parametrize("hack", HACKS)
+@pytest.mark.parametrize("when", ["in a cell", "in the answer"])
+def test_a_hack_earns_nothing(hack: str, when: str):
+    if when == "in a cell" and HACKS[hack] == "answer()":
+        pytest.skip("nothing is wrong with the answer then")
+    desk, student = Desk(["import torch\nfrom testing import agrees"], "Ada"), {}
+    desk.hand_over(student)
+    answer = "def answer():\n    {}\n    return torch.zeros(2)\n{}"
+    try:
+        exec(answer.format(*(("", hack) if when == "in a cell" else (hack, ""))), student)
+        assert desk.test(HACKS[hack], "test", ["answer"], student).error is not None
+    finally:
+        desk.watch.put_back()
+        sys.settrace(None)
+    exec("def answer():\n    return torch.ones(2)", student)
+    assert desk.test(HACKS[hack], "test", ["answer"], student) == Verdict(), "all is as before"
+
+
+LIARS = {
+    "float": "type('F', (float,), {'__sub__': lambda a, b: 0.0, '__rsub__': lambda a, b: 0.0, '__abs__': lambda a: 0.0,"
+    " '__lt__': lambda a, b: True, '__gt__': lambda a, b: True, '__eq__': lambda a, b: True})(9e9)",
+    "tensor": "torch.full((7, 7), 9e9).as_subclass(type('T', (torch.Tensor,), {'__torch_function__':"
+    " classmethod(lambda c, f, t, a=(), k=None: True if f is torch.allclose else torch.Tensor.__torch_function__(f,"
+    " t, a, k or {}))}))",
+    "mock": "__import__('unittest.mock').mock.MagicMock()",
+}
+
+
+@pytest.mark.parametrize(("exercise", "cell", "liar"), [
+    ("hooks", "missed", "float"), ("einsum_cam", "deviation", "float"), ("einsum_cam", "class_map", "tensor"),
+    ("einsum_cam", "deviation", "mock"), ("hooks", "missed", "mock"),
+])  # fmt: skip
+def test_answers_that_lie_about_themselves_earn_nothing(exercise: str, cell: str, liar: str):
+    tests = [t for t in graded(exercise) if cell in t]
+    got = score(exercise, {cell: f"return {LIARS[liar]}"}, only=tests)
+    assert got == dict.fromkeys(tests, 0.0)
+
+
+def test_a_test_leaves_nothing_for_the_answers():
+    """globals().get("expected"): what tests compute is not in the student's names, nor in those of the setup."""
+    desk, student = Desk(["def helper():\n    return globals()"], "Ada"), {}
+    desk.hand_over(student)
+    exec("def answer():\n    return globals().get('expected'), helper().get('expected')", student)
+    verdict = desk.test("expected = 3\nassert answer() == (None, None), answer()", "test", ["answer"], student)
+    assert verdict.error is None
+    assert "expected" not in student
+    assert desk.test("assert expected == 3", "next", ["answer"], student).error is None, "tests build on another"
+
+
+def test_a_students_names_harm_nobody():
+    desk, student = Desk(["def helper():\n    return 3\nN = 3"], "Ada"), {}
+    desk.hand_over(student)
+    exec("abs = N = None\ndef helper():\n    return 2\ndef answer(a):\n    return helper() - 2 - a", student)
+    assert desk.test("assert abs(answer(N)) == 3 == helper()", "test", ["answer"], student).error is None
+
+
+def test_an_error_is_told_by_the_students_lines():
+    desk, student = Desk([], "Ada"), {}
+    exec("def inner(a):\n    return 1 / a\ndef answer(a):\n    return inner(a)", student)
+    error = desk.test("secret = 0\nassert answer(secret) == 1", "test", ["answer"], student).error
+    assert error == ("ZeroDivisionError", "division by zero", ["in your answer, line 4", "in your inner, line 2"])
+    error = desk.test("assert answer(2) == 1, 'half'", "test", ["answer"], student).error
+    assert error == ("AssertionError", "half", [])
+
+
+def test_what_was_replaced_is_told_and_put_back(monkeypatch):
+    desk, allclose = Desk(["import torch"], "Ada"), torch.allclose
+    monkeypatch.setattr(torch, "allclose", print)
+    verdict = desk.test("assert torch.allclose(torch.ones(1), torch.ones(1))", "test", [], {})
+    assert (verdict.error, verdict.replaced) == (None, ["torch.allclose"])
+    assert torch.allclose is allclose
+    assert desk.test("", "test", [], {}).replaced == []

@@ -1,0 +1,116 @@
+"""The column "look at": what an answer does not need is named, what it may need is not; copies are found."""
+
+import importlib
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.exercises.grading import complete, read
+from tests.test_classroom import solutions
+from tools.classroom import suspicion
+from tools.classroom.course import exercises
+from tools.classroom.submissions import Submission
+
+HACKS = {
+    'get_ipython().input_transformers_cleanup.append(lambda lines: ["pass\\n"])': ["get_ipython", "_transformers"],
+    "def f():\n    return globals().get('expected')": ["globals("],
+    "import sys\ne = sys._getframe(1).f_locals": ["sys._getframe"],
+    "import sys\nsys.settrace(jump)": ["settrace"],
+    "import builtins\nbuiltins.abs = len": ["builtins"],
+    "import sqlite3": ["sqlite3"],
+    "import psutil": ["psutil"],
+    "from subprocess import run": ["subprocess"],
+    "with patch('torch.allclose', print):\n    pass": ["patch("],
+    "torch.allclose = lambda *a, **k: True": ["torch.allclose ="],
+    "camlib.views._weights = w": ["camlib.views._weights ="],
+    "import torch\nsetattr(torch, 'allclose', print)": ["setattr("],
+    "p = Path(camlib.__file__).parents[1]": ["__file__"],
+    "open('../../../source/hooks/hooks.ipynb')": ["files of ours"],
+    "Path('testing.py').write_text('')": ["files of ours"],
+    "%pip install torchinfo": ["%pip"],
+    "x = 1\n!rm -r .": ["!"],
+    "class F(float):\n    def __abs__(self):\n        return 0": ["class F(float)"],
+    "exec(code)": ["exec("],
+    "by_hand.__globals__['x']": ["__code__"],
+}
+HARMLESS = [
+    "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",
+    "re.compile('a')", "class Net(nn.Module):\n    pass", "m.training = flag", "features % 2", "a = not b",
+]  # fmt: skip
+
+
+def of(*sources: str):
+    return new_notebook(cells=[new_code_cell(source) for source in sources])
+
+
+@pytest.mark.parametrize("code", HACKS)
+def test_what_an_answer_does_not_need_is_named(code):
+    assert suspicion.signs(of(code)) == HACKS[code]
+
+
+@pytest.mark.parametrize("code", HARMLESS)
+def test_what_an_answer_may_hold_is_not(code):
+    assert suspicion.signs(of(code)) == []
+
+
+@pytest.mark.parametrize("exercise", exercises())
+def test_solutions_and_right_answers_are_not_suspicious(exercise):
+    right = importlib.import_module(f"tests.exercises.test_{exercise}").RIGHT
+    found = [answer.what for answer in right if suspicion.signs(of(*answer.code.values()))]
+    assert suspicion.signs(of(*solutions(exercise).values())) == []
+    assert len(found) <= 1, found
+
+
+def test_what_a_locked_cell_holds_is_ours():
+    cell = new_code_cell("get_ipython()", metadata={"nbgrader": {"locked": True, "solution": False}})
+    assert suspicion.signs(new_notebook(cells=[cell])) == []
+
+
+def handed_in(folder: Path, student: str, answers: dict[str, str], exercise: str = "grad_cam") -> Submission:
+    notebook = nbformat.from_dict(read(exercise))
+    for cell in notebook.cells:
+        if (mark := cell.metadata.get("nbgrader", {})).get("solution") and cell.cell_type == "code":
+            cell.source = answers.get(mark["grade_id"], "pass")
+    nbformat.write(notebook, folder / f"{student}.ipynb")
+    return Submission(student, exercise, folder / f"{student}.ipynb")
+
+
+def test_a_copy_is_found_under_other_names(tmp_path):
+    """Whose answers are alike: with other names, comments and layout; not the short ones, nor another way."""
+    mine = solutions("grad_cam")
+    copied = {
+        cell: code.replace("training", "flags").replace("logits", "out").replace("hidden", "first") + "\n# my own\n"
+        for cell, code in mine.items()
+    }
+    table = importlib.import_module("tests.exercises.test_grad_cam").RIGHT
+    others = {c: complete(mine[c], a.code[c]) for a in table for c in a.code if a.what in OTHER_WAYS}
+    found = suspicion.look_at(
+        [handed_in(tmp_path, who, code) for who, code in (("ada", mine), ("bob", copied), ("eve", mine | others))]
+    )
+    said = {s.student: " ".join(look) for s, look in found.items()}
+    assert said["ada"].startswith("alike: grad_cam as bob")
+    assert "two_layers as " in said["bob"]
+    assert "hires_cam" not in "".join(said.values()), "one line, which everybody writes"
+    assert "grad_cam as" not in said["eve"]
+
+
+OTHER_WAYS = ("an own hook that hands a copy on",)
+
+
+def test_answers_thought_up_apart_are_not_alike():
+    """The measure behind ALIKE and SHORTEST: of all pairs of right answers in the tables, hardly one is alike."""
+    pairs, found = 0, []
+    for exercise in exercises():
+        right = importlib.import_module(f"tests.exercises.test_{exercise}").RIGHT
+        for cell, solution in solutions(exercise).items():
+            texts = [solution, *(complete(solution, a.code[cell]) for a in right if cell in a.code)]
+            long = [t for t in map(suspicion.tokens, texts) if len(t) >= suspicion.SHORTEST]
+            for n, one in enumerate(long):
+                for other in long[n + 1 :]:
+                    pairs += 1
+                    if suspicion.likeness(suspicion.grams(one), suspicion.grams(other)) >= suspicion.ALIKE:
+                        found.append((exercise, cell))
+    assert pairs > 100
+    assert len(found) <= 0.03 * pairs, found

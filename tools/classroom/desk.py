@@ -1,0 +1,247 @@
+"""What lies beside a submission in its kernel: the setup's names, a list of what must not change, and the test cells.
+
+A kernel that runs this file takes orders instead of code. What a student wrote runs as in any notebook. The setup runs
+once, before the student's first cell. A test cell runs without IPython, whose steps a submission can replace, in a
+namespace of its own: the names of the cells that are given, and the answers, and nothing else of the student's. Answers
+are handed over as plain numbers, lists and tensors; a list of functions is put back before, and must be whole after.
+
+All of it shares a process with the submission, so that a submission that is written against this file can beat it. It
+makes the easy ways fail; tools/classroom/suspicion.py shows the others to a person.
+"""
+
+import contextlib
+import functools
+import io
+import linecache
+import sys
+import traceback
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
+LIBRARIES = ("IPython", "builtins", "contextlib", "copy", "ipykernel", "math", "numpy", "operator", "torch", "unittest")
+STEPS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")  # IPython's way of changing code
+PLAIN = (bool, int, float, complex, str, type(None), list, tuple, dict, Tensor, nn.Parameter, np.ndarray)
+MISSING = object()
+
+
+@dataclass
+class Verdict:
+    """How a test cell ended: an error and the student's lines that led to it, or none; what was found replaced."""
+
+    error: tuple[str, str, list[str]] | None = None
+    replaced: list[str] = field(default_factory=list)
+
+
+class Desk:
+    def __init__(self, given: list[str], name: str):
+        """The setup, run before anything of the student's; its functions keep these names whatever happens later."""
+        setup: dict[str, Any] = {"__name__": "__main__", "NAME": name}
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            for source in given:
+                exec(compile(source, "<setup>", "exec"), setup)
+        self.printed = printed.getvalue()
+        self.given = {k: v for k, v in setup.items() if k != "__builtins__"}  # a test's names never get into `setup`
+        self.watch = Watch()
+
+    def hand_over(self, names: dict[str, Any]) -> None:
+        """The setup's names for the student, in the place where the setup stands in the notebook."""
+        names.update({k: v for k, v in self.given.items() if k not in ("NAME", "__name__")})
+
+    def test(self, source: str, cell: str, answers: list[str], student: dict[str, Any]) -> Verdict:
+        """Run a test cell; what it sets is there for the tests below it."""
+        verdict = Verdict(replaced=self.watch.put_back())
+        sys.settrace(None)
+        names = self.given | {name: _honest(student[name]) for name in answers if name in student}
+        before = dict(names)
+        try:
+            exec(compile(source, f"<{cell}>", "exec"), names)
+        except BaseException as error:  # also SystemExit, and the interrupt at the time limit
+            verdict.error = type(error).__name__, _message(error), _students_lines(error.__traceback__, student)
+        traced = ["sys.settrace"] * (sys.gettrace() is not None)
+        sys.settrace(None)
+        if found := self.watch.put_back() + traced:
+            verdict.replaced += [name for name in found if name not in verdict.replaced]
+            says = f"the answer replaces {', '.join(found)} and does not put it back"
+            verdict.error = verdict.error or ("AssertionError", says, [])
+        self.given |= {k: v for k, v in names.items() if k != "__builtins__" and before.get(k, MISSING) is not v}
+        return verdict
+
+
+class Watch:
+    """The functions and classes of the libraries that tests and answers share, and a way to put them back."""
+
+    def __init__(self) -> None:
+        modules = {
+            n: m
+            for n, m in sys.modules.items()
+            if n.split(".")[0] in (*HELPERS, *LIBRARIES) and isinstance(m, ModuleType)
+        }
+        self.modules = modules
+        owners: dict[str, Any] = {**modules, "torch.Tensor": Tensor, "torch.nn.Module": nn.Module}
+        for name, module in modules.items():
+            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel") or name.startswith("torch.nn.modules."):
+                found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
+                owners |= {k: v for k, v in found.items() if v.__module__ == name}
+        self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
+        self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
+        functions = {id(f): f for _, _, found in self.kept for f in found.values() if isinstance(f, FunctionType)}
+        self.inner = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
+        self.tables = [
+            (f"{name}.{key}", table, dict(table))
+            for name, module in modules.items()
+            if name.split(".")[0] in HELPERS
+            for key, table in vars(module).items()
+            if type(table) is dict and not key.startswith("__")
+        ]
+        shell = _shell()
+        self.steps = [(f"IPython's {step}", getattr(shell, step), [*getattr(shell, step)]) for step in STEPS if shell]
+        self.shell = set(vars(shell)) if shell else set()
+
+    def put_back(self) -> list[str]:
+        """What was replaced since the last time, now put back."""
+        found = []
+        for name, module in self.modules.items():
+            if sys.modules.get(name) is not module:
+                sys.modules[name] = module
+                found.append(name)
+        for name, owner, kept in self.kept:
+            there = vars(owner)
+            for key, value in kept.items():
+                if there.get(key, MISSING) is not value and not _by_a_library(there.get(key)):
+                    setattr(owner, key, value)
+                    found.append(f"{name}.{key}")
+            for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
+                covered = any(callable(vars(base).get(key)) for base in owner.__mro__[1:])
+                if covered and not _by_a_library(vars(owner)[key]):
+                    delattr(owner, key)  # a method of a base, covered in this class
+                    found.append(f"{name}.{key}")
+        for function, code, defaults, named in self.inner:
+            if (function.__code__, function.__defaults__, function.__kwdefaults__) != (code, defaults, named):
+                function.__code__, function.__defaults__, function.__kwdefaults__ = code, defaults, named
+                found.append(f"the inside of {function.__module__}.{function.__qualname__}")
+        for name, table, content in self.tables:
+            if any(table.get(key, MISSING) is not value for key, value in content.items()):
+                table.update(content)
+                found.append(name)
+        for name, steps, kept_steps in self.steps:
+            if steps != kept_steps:
+                steps[:] = kept_steps
+                found.append(name)
+        shell = _shell()
+        for key in set(vars(shell)) - self.shell if shell else ():
+            if isinstance(getattr(type(shell), key, None), FunctionType):  # a method, covered in this one shell
+                delattr(shell, key)
+                found.append(f"IPython's {key}")
+        return sorted(set(found))
+
+
+def _functions(names: Any) -> dict[str, Any]:
+    """What has code in it, and stays the same for good."""
+    kinds = (FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, type(Tensor.add))
+    return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
+
+
+def _by_a_library(value: Any) -> bool:
+    """Whether code that was put over other code comes from an installed package, such as PyTorch's over its own."""
+    code = getattr(getattr(value, "__func__", value), "__code__", None)
+    return code is not None and "site-packages" in code.co_filename
+
+
+def _shell() -> Any:
+    interactive = sys.modules.get("IPython")
+    return interactive.get_ipython() if interactive else None
+
+
+def _honest(answer: Any) -> Any:
+    """The answer to a task; where it is a function, one whose results are plain."""
+    if not callable(answer) or isinstance(answer, type):
+        return _plain(answer)
+
+    @functools.wraps(answer, updated=())
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return _plain(answer(*args, **kwargs))
+
+    return function
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, lists and tensors without a student's methods on them, which could lie; anything else as it is."""
+    if type(value) in (list, tuple):
+        parts = [_plain(part) for part in value]
+        return type(value)(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+    if type(value) in PLAIN or isinstance(value, np.generic):
+        return value
+    if isinstance(value, (int, float, str)):  # by the methods of the kind itself, not by the student's
+        kind: Any = next(kind for kind in (int, float, str) if isinstance(value, kind))
+        return str.__str__(value) if kind is str else kind.__pos__(value)
+    if isinstance(value, Tensor):
+        return value.as_subclass(Tensor)
+    if isinstance(value, np.ndarray):
+        return np.ndarray.view(value, np.ndarray)
+    if isinstance(value, (list, tuple)):
+        sequence: Any = list if isinstance(value, list) else tuple
+        return _plain(sequence(sequence.__iter__(value)))
+    return value
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped at the time limit"
+    try:
+        return str(error)[:2000]
+    except Exception:  # a student's exception may be strange, too
+        return ""
+
+
+def _students_lines(trace: TracebackType | None, student: dict[str, Any]) -> list[str]:
+    """The lines of the student's own code that led to an error, innermost last; no line of a test."""
+    lines = []
+    for frame, number in traceback.walk_tb(trace):
+        if frame.f_globals is student:
+            text = linecache.getline(frame.f_code.co_filename, number).strip()
+            lines.append(f"in your {frame.f_code.co_name}, line {number}" + (f": {text}" if text else ""))
+    return lines[:3] + ["…"] * (len(lines) > 6) + lines[3:][-3:]
+
+
+def main() -> None:
+    """A kernel that takes orders: what tools/classroom/exam.py sends."""
+    import json
+
+    from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelapp import IPKernelApp
+
+    class Kernel(IPythonKernel):
+        desk: Desk | None = None
+
+        async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> Any:
+            order = json.loads(code)
+            if "student" in order:
+                return await super().do_execute(order["student"], silent, *args, **kwargs)
+            assert self.shell is not None
+            verdict, names = Verdict(), self.shell.user_ns
+            if "begin" in order:
+                sys.path.insert(0, "")  # what is handed out beside the notebook
+                try:
+                    self.desk = Desk(order["begin"], order["name"])
+                except Exception as error:
+                    verdict.error = type(error).__name__, _message(error), traceback.format_tb(error.__traceback__)
+            elif self.desk and "given" in order:
+                self.desk.hand_over(names)
+                print(self.desk.printed, end="")
+            elif self.desk:
+                verdict = self.desk.test(order["test"], order["id"], order["answers"], names)
+            reply = {"execution_count": self.shell.execution_count, "payload": [], "user_expressions": {}}
+            reply["exam"] = {"error": verdict.error, "replaced": verdict.replaced, "word": order.get("word")}
+            return {"status": "ok", **reply}
+
+    IPKernelApp.launch_instance(kernel_class=Kernel)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this file's folder: submissions import nothing from there
+    main()

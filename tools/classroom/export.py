@@ -1,0 +1,142 @@
+"""Marks for Canvas and Moodle: their own files, with a column filled in."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from tools.classroom.course import ClassroomError, full_marks
+from tools.classroom.roster import Person, Roster
+from tools.classroom.submissions import same
+from tools.classroom.table import NOTHING, Row, guarded, nothing, number, write_csv
+
+
+def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
+    """The row of each student of a roster that has one for the exercise, by the roster's name of the student."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        person = roster.find(row["student"]) if row["exercise"] == exercise else None
+        if person and (person.student not in found or nothing(found[person.student])):
+            found[person.student] = row
+    return found
+
+
+def unknown(rows: Iterable[Row], roster: Roster) -> list[str]:
+    """Students of the table whom the roster does not name."""
+    names = {row["student"] for row in rows if row["student"]}
+    return sorted(name for name in names if roster.find(name) is None)
+
+
+def doubled(rows: Iterable[Row], roster: Roster) -> list[str]:
+    """What to tell where two rows for an exercise are one person's: the first is exported."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        person = roster.find(row["student"]) if row["exercise"] and not nothing(row) else None
+        if person:
+            found[person.student, row["exercise"]].append(row["student"])
+    return [
+        f"{', '.join(names[1:])}: the roster's {person}, as {names[0]} is, whose points for {exercise} were taken"
+        for (person, exercise), names in found.items()
+        if len(names) > 1
+    ]
+
+
+def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path) -> list[str]:
+    """Write what Canvas imports: its own columns on who it is, and one for each exercise. What a teacher should know.
+
+    A column of the roster is used where its title is the exercise's; Canvas's number behind it says which it is.
+    Students without a submission keep what Canvas has.
+    """
+    if roster.kind != "canvas":
+        raise ClassroomError("For Canvas, the roster has to be a gradebook exported by Canvas (Student, ID, …).")
+    who = roster.column("Section") + 1
+    columns = {exercise: _canvas_column(exercise, roster) for exercise in exercises}
+    header = [*roster.header[:who], *(roster.header[n] if n is not None else name for name, n in columns.items())]
+    possible = next((row for row in roster.rows if "points possible" in row[0].casefold()), ())
+    most = {
+        name: (number(possible[n]) if n is not None and possible else None) or full_marks(name)
+        for name, n in columns.items()
+    }
+    lines = [["    Points Possible", *[""] * (who - 1), *(f"{most[name]:g}" for name in exercises)]]
+    given = {name: marks(rows, name, roster) for name in exercises}
+    for person in roster.people:
+        points = []
+        for name, n in columns.items():
+            row = given[name].get(person.student)
+            old = person.cells[n] if n is not None else ""
+            points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
+        lines.append([*map(guarded, person.cells[:who]), *points])
+    write_csv(path, header, lines)
+    new = [name for name, n in columns.items() if n is None]
+    told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
+    return told + _scaled(most)
+
+
+def _canvas_column(exercise: str, roster: Roster) -> int | None:
+    def plain(title: str) -> str:
+        return re.sub(r"[\W_]+", " ", re.sub(r"\s*\(\d+\)$", "", title)).strip().casefold()
+
+    fits = [n for n, title in enumerate(roster.header) if plain(title) == plain(exercise)]
+    return fits[0] if fits else None
+
+
+def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list[str]:
+    """Write Moodle's grading worksheet with its grades, and the zip of feedback files. What a teacher should know."""
+    if roster.kind != "moodle":
+        raise ClassroomError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
+    grade, most = roster.column("Grade"), roster.column("Maximum grade")
+    comments = [n for n, name in enumerate(roster.header) if name.casefold() == "feedback comments"]
+    given, found, scale = marks(rows, exercise, roster), {}, {}
+    for person in roster.people:
+        row, cells = given.get(person.student), list(person.cells)
+        if row and not nothing(row):
+            scale[exercise] = number(cells[most]) or full_marks(exercise)
+            cells[grade] = _points(row, exercise, scale[exercise])
+            for n in comments:
+                cells[n] = guarded("; ".join(filter(None, (row.get("comment", ""), *_for_students(row)))))
+        found[person.student] = cells
+    write_csv(out / f"moodle-{exercise}.csv", roster.header, found.values())
+    with ZipFile(out / f"moodle-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
+        for person in roster.people:
+            page = _page(given.get(person.student), out)
+            if page:
+                bundle.write(page, f"{_moodle_folder(person)}/feedback-{exercise}.html")
+    return _scaled(scale)
+
+
+def _for_students(row: Row) -> list[str]:
+    """What a status tells a student; the rest is for the teacher."""
+    told = [p for p in row["status"].split("; ") if p != "graded" and not p.startswith(("note: ", NOTHING))]
+    percent = number(row.get("penalty %", ""))
+    return told + ([f"{percent:g} % taken off, as it was {row['late']} hours late"] if percent else [])
+
+
+def _moodle_folder(person: Person) -> str:
+    """As Moodle names the folders of submissions, and reads those of feedback: it looks at the number."""
+    return re.sub(r"[/\\_]", " ", person.name) + f"_{person.student.rpartition('_')[2]}_assignsubmission_file_"
+
+
+def _page(row: Row | None, out: Path) -> Path | None:
+    page = out / "feedback" / row["student"] / f"{row['exercise']}.html" if row else None
+    return page if page and page.is_file() else None
+
+
+def _points(row: Row, exercise: str, most: float) -> str:
+    return f"{round((number(row['total']) or 0.0) * most / full_marks(exercise), 2):g}"
+
+
+def _scaled(most: dict[str, float]) -> list[str]:
+    here = {name: full_marks(name) for name in most}
+    return [
+        f"{name} has {here[name]:g} points here and {points:g} there: multiplied by {points / here[name]:.3g}"
+        for name, points in most.items()
+        if points != here[name]
+    ]
+
+
+def missing(roster: Roster, rows: Iterable[Row], exercises: Iterable[str]) -> list[tuple[str, str]]:
+    """Student and exercise of everybody in a roster who has no row."""
+    rows = [row for row in rows if not row["status"].startswith(NOTHING)]
+    there = {(person.student, row["exercise"]) for row in rows if (person := roster.find(row["student"]))}
+    return [(p.student, e) for e in exercises for p in roster.people if (p.student, e) not in there and same(p.student)]

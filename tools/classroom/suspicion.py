@@ -1,0 +1,167 @@
+"""What a person should look at before marks count: code that an answer does not need, and answers that are alike.
+
+None of it is a proof, and none of it costs points: it says where, of 120 notebooks, a look is worth the minute.
+"""
+
+import ast
+import builtins
+import io
+import keyword
+import re
+import tokenize
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import combinations
+
+from nbformat import NotebookNode
+
+from tools.classroom.course import ClassroomError
+from tools.classroom.submissions import Submission, read_notebook
+
+# What is found, and how it is named in the table. An answer to an exercise needs none of it.
+SIGNS = {
+    "get_ipython": r"\bget_ipython\b|\bipykernel\b|\bInteractiveShell\b",
+    "_transformers": r"_transformers\b|\binput_transformers",
+    "globals(": r"(?<![\w.])(?:globals|vars|locals)\s*\(",
+    "__main__": r"\b__main__\b|\bsys\.modules\b",
+    "sys._getframe": r"\b_getframe\b|\bf_back\b|\bcurrentframe\b|\binspect\.stack\b|\btb_frame\b",
+    "settrace": r"\bset(?:trace|profile)\b|\baddaudithook\b",
+    "builtins": r"\bbuiltins\b|\b__builtins__\b",
+    "__code__": r"\b__(?:code|globals|closure|defaults|dict|wrapped)__",
+    "gc.": r"\bgc\.get_",
+    "sqlite3": r"\bsqlite3\b|gradebook",
+    "psutil": r"\bpsutil\b|/proc\b",
+    "subprocess": r"\bsubprocess\b|\bos\.(?:system|popen|exec|spawn|fork|kill|_exit)|\bmultiprocessing\b",
+    "ctypes": r"\bctypes\b",
+    "network": r"\b(?:socket|urllib|requests|httpx)\b",
+    "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(",
+    "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(",
+    "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\bimportlib\b",
+    "__file__": r"\.__file__\b|\b__path__\b",
+    "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
+    "%pip": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
+    "!": r"(?m)^\s*!",
+}
+LIARS = ("float", "int", "str", "list", "tuple", "Tensor", "ndarray")  # kinds of numbers, with methods of one's own
+
+# Answers are compared as sequences of tokens without comments and without names that a student chooses.
+GRAM = 4  # tokens in a row
+ALIKE = 0.85  # of what two answers hold in such rows, the share that both hold
+SHORTEST = 60  # tokens: shorter answers are alike by themselves
+
+
+def look_at(submissions: list[Submission]) -> dict[Submission, list[str]]:
+    """For each submission what to look at, in words for the table."""
+    found: dict[Submission, list[str]] = {s: [] for s in submissions}
+    written: dict[str, dict[Submission, dict[str, Counter[tuple[str, ...]]]]] = defaultdict(dict)
+    for submission in submissions:
+        try:
+            notebook = read_notebook(submission.file)
+        except ClassroomError:
+            continue
+        found[submission] += [f"uses {', '.join(names)}"] if (names := signs(notebook)) else []
+        written[submission.exercise][submission] = answers(notebook)
+    for by_submission in written.values():
+        for submission, others in alike(by_submission).items():
+            found[submission].append("alike: " + "; ".join(f"{cell} as {who}" for cell, who in others.items()))
+    return found
+
+
+def signs(notebook: NotebookNode) -> list[str]:
+    """What the student's own code holds that an answer does not need."""
+    own = [c.source for c in notebook.cells if c.cell_type == "code" and not _locked(c)]
+    code = "\n".join(map(_without_comments, own))
+    return [name for name, pattern in SIGNS.items() if re.search(pattern, code)] + sorted(
+        set().union(*map(_replacing, own))
+    )
+
+
+def _replacing(source: str) -> set[str]:
+    """Attributes of modules that a cell sets, and kinds of numbers that it makes up."""
+    try:
+        tree = ast.parse(re.sub(r"(?m)^\s*[%!].*", "", source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            root = ast.unparse(node).split(".")[0]
+            if root in ("torch", "camlib", "np", "numpy", "nn", "F", "functional", "testing", "exercise", "math"):
+                found.add(f"{ast.unparse(node)} =")
+        elif isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+            found |= {f"class {node.name}({base})" for base in bases & set(LIARS)}
+    return found
+
+
+def answers(notebook: NotebookNode) -> dict[str, "Counter[tuple[str, ...]]"]:
+    """The rows of tokens in each answer that is long enough to tell who wrote it."""
+    cells = {c.metadata.nbgrader.grade_id: c.source for c in notebook.cells if _is_answer(c)}
+    return {cell: grams(found) for cell, source in cells.items() if len(found := tokens(source)) >= SHORTEST}
+
+
+def tokens(source: str) -> list[str]:
+    """The tokens of code, as it would be if every name that its author chose were the same."""
+    found: list[str] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING):
+                chosen = token.type == tokenize.NAME and found[-1:] != ["."] and not _fixed(token.string)
+                found.append("name" if chosen else token.string)
+    except (tokenize.TokenError, SyntaxError):
+        pass  # as far as it goes
+    return found
+
+
+def grams(found: list[str]) -> "Counter[tuple[str, ...]]":
+    return Counter(tuple(found[n : n + GRAM]) for n in range(len(found) - GRAM + 1))
+
+
+def likeness(one: "Counter[tuple[str, ...]]", other: "Counter[tuple[str, ...]]") -> float:
+    """The share of rows that both hold, of those that either holds: 1 for the same text, whatever its names."""
+    either = (one | other).total()
+    return (one & other).total() / either if either else 0.0
+
+
+def alike(
+    written: dict[Submission, dict[str, "Counter[tuple[str, ...]]"]],
+) -> dict[Submission, dict[str, str]]:
+    """For each submission the answers that another student has as well, and who."""
+    found: dict[Submission, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for one, other in combinations(written, 2):
+        for cell in written[one].keys() & written[other].keys() if one.student != other.student else ():
+            if likeness(written[one][cell], written[other][cell]) >= ALIKE:
+                found[one][cell].append(other.student)
+                found[other][cell].append(one.student)
+    return {s: {cell: _some(who) for cell, who in sorted(cells.items())} for s, cells in found.items()}
+
+
+def _some(students: Iterable[str]) -> str:
+    first, *more = sorted(students)
+    return ", ".join([first, *more[:4]]) + (f" and {len(more) - 4} more" if len(more) > 4 else "")
+
+
+def _fixed(name: str) -> bool:
+    return keyword.iskeyword(name) or hasattr(builtins, name) or name in ("torch", "np", "nn", "F", "camlib")
+
+
+def _without_comments(source: str) -> str:
+    """A cell without comments, as far as it is Python."""
+    try:
+        comments = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
+    except (tokenize.TokenError, SyntaxError):
+        return source
+    lines = source.split("\n")
+    for token in comments:
+        row, column = token.start
+        lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(lines)
+
+
+def _locked(cell: NotebookNode) -> bool:
+    mark = cell.metadata.get("nbgrader", {})
+    return bool(mark.get("locked")) and not mark.get("solution")
+
+
+def _is_answer(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.metadata.get("nbgrader", {}).get("solution"))

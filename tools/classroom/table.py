@@ -1,0 +1,140 @@
+"""The table of marks: a CSV that a teacher opens in a spreadsheet, edits and saves, and that stays whole."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tools.classroom.course import ClassroomError
+from tools.classroom.grading import COLUMNS as MACHINE
+from tools.classroom.submissions import same
+
+BY_TEACHER = ("given by hand", "comment")  # what a person writes; never overwritten, as no unknown column is
+COLUMNS = (
+    *(name for name in MACHINE if name != "cells"),
+    "given by hand",
+    "in formgrader",
+    "penalty %",
+    "total",
+    "handed in",
+    "late",
+    "comment",
+    "file",
+    "cells",
+)
+NUMBERS = {"points", "of", "by hand", "given by hand", "in formgrader", "penalty %", "total", "late"}
+FORMULA = "=+-@\t\r\n＝＋－＠"  # what spreadsheets take for a formula's beginning
+NOTHING = "nothing handed in"
+
+Row = dict[str, str]
+Key = tuple[str, str, str]
+
+
+def key(row: Row) -> Key:
+    """What a row is about: a student and an exercise, or a file that belongs to none."""
+    return same(row["student"]), row["exercise"], "" if row["exercise"] else row.get("file", "")
+
+
+def number(text: str) -> float | None:
+    """A number as a person writes it, with a point or a comma."""
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        return None
+
+
+def nothing(row: Row) -> bool:
+    """Whether a row has no marks at all: nothing to grade, and no points from the teacher."""
+    return row["status"].startswith(NOTHING) and number(row.get("given by hand", "")) is None
+
+
+def guarded(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(tuple(FORMULA)) else text
+
+
+def unguarded(text: str) -> str:
+    return text[1:] if text[:1] == "'" and text[1:2] and text[1] in FORMULA else text
+
+
+def read_csv(path: Path) -> tuple[list[str], list[list[str]], str]:
+    """Header, rows and delimiter of a CSV as spreadsheets and course sites write it."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")  # Excel's "CSV" on Windows
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+    if not rows:
+        raise ClassroomError(f"{path}: the file is empty.")
+    return rows[0], rows[1:], delimiter
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]], delimiter: str = ",") -> None:
+    """Write it beside the old one and put it in its place: there is always a whole file."""
+    new = path.with_name(f".{path.name}.new")
+    with open(new, "w", newline="", encoding="utf-8-sig") as file:  # without the mark, Excel garbles accents
+        table = csv.writer(file, delimiter=delimiter)
+        table.writerow(header)
+        table.writerows(rows)
+    try:
+        os.replace(new, path)
+    except PermissionError as error:
+        raise ClassroomError(f"{path} cannot be replaced: close it in Excel, then run the same command.") from error
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a table; [] where there is none yet."""
+    if not path.exists():
+        return []
+    header, rows, _ = read_csv(path)
+    if not {"student", "exercise"} <= set(header):
+        raise ClassroomError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
+    blank = dict.fromkeys(COLUMNS, "")
+    found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
+    for row in found:
+        if row.get("given by hand", "").strip() and number(row["given by hand"]) is None:
+            raise ClassroomError(
+                f"{path}: {row['given by hand']!r} is no number, given by hand to {row['student']} for "
+                f"{row['exercise']}. Remarks go into the column 'comment'."
+            )
+    return found
+
+
+def update_table(path: Path, new: Iterable[Row], drop: Callable[[Row], bool] = lambda row: False) -> list[Row]:
+    """Add rows and replace those of the same student and exercise, but for what the teacher wrote.
+
+    The file is read anew, so that what was written into it in the meantime is kept. A row that `drop` picks goes,
+    unless a teacher wrote into it.
+    """
+    old = read_table(path)
+    rows = {key(row): row for row in old if not drop(row) or any(row.get(name) for name in BY_TEACHER)}
+    for row in new:
+        kept = rows.get(key(row), {})
+        rows[key(row)] = {**kept, **row, **{name: kept.get(name, "") for name in BY_TEACHER}}
+    merged = sorted((totalled(row) for row in rows.values()), key=key)
+    extra = dict.fromkeys(name for row in old for name in row if name not in COLUMNS)
+    header = [*COLUMNS, *extra]
+    delimiter = read_csv(path)[2] if path.exists() else ","
+    write_csv(path, header, ([_cell(row, name, delimiter) for name in header] for row in merged), delimiter)
+    return merged
+
+
+def totalled(row: Row) -> Row:
+    """A row with its total: the machine's points and those of people, less what being late costs."""
+    points, given, graded, penalty = (
+        number(row.get(name, "")) or 0.0 for name in ("points", "given by hand", "in formgrader", "penalty %")
+    )
+    total = max(0.0, (points + given + graded) * (1 - penalty / 100))
+    left = "0" if row.get("given by hand", "").strip() else row.get("by hand", "")
+    return {**row, "by hand": left, "total": f"{round(total, 2):g}" if row["exercise"] else ""}
+
+
+def _cell(row: Row, name: str, delimiter: str) -> str:
+    text = row.get(name, "")
+    if name in NUMBERS and number(text) is not None:  # a spreadsheet that separates by semicolons has decimal commas
+        return text.replace(".", ",") if delimiter == ";" else text.replace(",", ".")
+    return guarded(text)

@@ -1,0 +1,77 @@
+"""Packages of npm that a page holds: fetched once by npm itself, checked by the digest that stands here, and kept.
+
+They are kept beside the course's environment, so that all that uses them works without a network from then on.
+"""
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+KEPT = Path(sys.prefix) / "share" / "camlib" / "npm"
+# name -> version, and npm's own digest of the archive (`npm view NAME@VERSION dist.integrity`)
+PINNED = {
+    "reveal.js": (
+        "6.0.2",
+        "sha512-JYIg5D9aoxoaLeb84O+OvAwsKWdIavVgEDScxtYEXFCT6t6TQrhNtSgogcjdCpdLsWglhJn3zyE3fUOwiH5KEg==",
+    ),
+}
+
+
+class NpmError(Exception):
+    """What a person can mend, in one line."""
+
+
+def package(name: str) -> Path:
+    """The folder of a package's files, fetched if it is not there yet.
+
+    Raises NpmError where npm is missing or cannot fetch it, and where what came is not what is pinned.
+    """
+    version, digest = PINNED[name]
+    folder = KEPT / f"{name}-{version}"
+    if folder.is_dir():
+        return folder
+    try:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        with FileLock(KEPT / ".lock"), TemporaryDirectory(dir=KEPT) as temporary:
+            if not folder.is_dir():
+                archive = _fetch(name, version, Path(temporary))
+                if integrity(archive) != digest:
+                    raise NpmError(f"{name} {version}: what npm fetched is not what is expected; nothing was kept.")
+                with tarfile.open(archive) as bundle:
+                    bundle.extractall(temporary, filter="data")
+                os.replace(Path(temporary) / "package", folder)  # whole, or not at all
+    except OSError as error:
+        raise NpmError(f"{name} {version} could not be kept in {KEPT}: {error}.") from error
+    return folder
+
+
+def integrity(archive: Path) -> str:
+    """A file's digest as npm writes it."""
+    return "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+
+
+def _fetch(name: str, version: str, folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NpmError(
+            f"{name} {version} is fetched once, by npm, and there is no npm here. Install Node.js (nodejs.org; on "
+            "Debian and Ubuntu: sudo apt install npm) and run the same command again."
+        )
+    command = [npm, "pack", f"{name}@{version}", "--pack-destination", str(folder), "--silent"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    found = list(folder.glob("*.tgz"))
+    if done.returncode or not found:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise NpmError(
+            f"npm could not fetch {name} {version}, which needs a network this one time"
+            + (f": {said[0]}" if said else ".")
+        )
+    return found[0]
