@@ -200,7 +200,9 @@ WRONG = [
         "one colour channel is no photo",
         (
             "    height, width",
-            '    import PIL.Image\n    assert PIL.Image.open(Path(folder) / entry["photo"]).mode == "RGB"\n    height, width',
+            "    import PIL.Image\n"
+            '    assert PIL.Image.open(Path(folder) / entry["photo"]).mode == "RGB"\n'
+            "    height, width",
         ),
     ),
     energy("nothing returned", ("return", "found =")),
