@@ -142,7 +142,7 @@ WRONG = [
         "the photo as it is stored, not as it is seen",
         (
             'camlib.read_image(Path(folder) / entry["photo"]).shape[:2]',
-            'Image.open(Path(folder) / entry["photo"]).size[::-1]',
+            '__import__("PIL.Image").Image.open(Path(folder) / entry["photo"]).size[::-1]',
         ),
     ),
     album("nothing returned", ("return entries", "entries")),
@@ -198,7 +198,12 @@ WRONG = [
     album("ASCII only", ('(encoding="utf-8")', '(encoding="ascii", errors="replace")')),
     album(
         "one colour channel is no photo",
-        ("    height, width", '    assert Image.open(Path(folder) / entry["photo"]).mode == "RGB"\n    height, width'),
+        (
+            "    height, width",
+            "    import PIL.Image\n"
+            '    assert PIL.Image.open(Path(folder) / entry["photo"]).mode == "RGB"\n'
+            "    height, width",
+        ),
     ),
     energy("nothing returned", ("return", "found =")),
     energy("the photo's minimum as zero", (".clamp(min=0)", "\nheat = heat - heat.min()")),
@@ -286,7 +291,7 @@ RIGHT = [
         "Pillow, turned upright",
         "load_album",
         """
-        from PIL import ImageOps
+        from PIL import Image, ImageOps
         folder = Path(folder)
         found = []
         for line in json.loads((folder / "boxes.json").read_bytes()):
