@@ -33,7 +33,7 @@ def lab(tmp_path_factory):
     """(address, token, folder) of a JupyterLab on a copy of the notebooks, with settings of its own."""
     home = tmp_path_factory.mktemp("lab")
     work = home / "work"
-    for name in ("notebooks", "data"):
+    for name in ("notebooks", "data", "evidence"):
         shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     config = home / "config" / "labconfig" / "page_config.json"
     config.parent.mkdir(parents=True)
@@ -94,13 +94,15 @@ def run_all(page):
     page.click("li.lm-MenuBar-item:has-text('Run') >> nth=0")
     page.click("li.lm-Menu-item[data-command='runmenu:run-all']")
     cells = page.locator(".jp-CodeCell:not(:has(.jp-InputPlaceholder))").count()  # a folded cell shows no number
+    page.wait_for_function("() => document.querySelector('.jp-Notebook').textContent.includes('[*]')")
     page.wait_for_function(
-        """count => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-          .filter(p => /\\[\\d+\\]/.test(p.textContent)).length === count
+        """() => !document.querySelector('.jp-Notebook').textContent.includes('[*]')
           && document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle'""",
-        arg=cells,
         timeout=400_000,  # a chapter takes a minute on a free machine
     )
+    numbers = page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()
+    done = sum(bool(re.search(r"\[\d+\]", number)) for number in numbers)
+    assert done == cells, f"stopped after {done} of {cells} cells"
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
 
