@@ -734,7 +734,8 @@ grad = (G.mean((2, 3), keepdim=True) * seen[layer]).sum(1).detach()""",
     peeking(
         "grad_cam",
         "(len(x), *x.shape[2:])",
-        "torch.tensor([[[2.0] * 3], [[6.0 - 8 * k] * 3]]) if x.shape == (2, 3, 1, 3) else torch.zeros(len(x), *x.shape[2:])",
+        "torch.tensor([[[2.0] * 3], [[6.0 - 8 * k] * 3]]) if x.shape == (2, 3, 1, 3)"
+        " else torch.zeros(len(x), *x.shape[2:])",
         test_values=2,
         test_layers=1,
         test_no_trace=1,
