@@ -772,6 +772,7 @@ WRONG = [
         FIND.replace("camlib.capture(net, layer)", "camlib.capture(net, 'features')").replace(
             "seen[layer]", "seen['features']"
         ),
+        test_linear_found=2,
         test_linear_refused=2,
     ),
     finds("one photo", "logits = net(x)", "x = x[:1]\n    logits = net(x)", refused=0),
