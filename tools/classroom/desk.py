@@ -216,7 +216,7 @@ def _modes() -> tuple[int, int]:
 
 def _kernels() -> set[str]:
     """The operations on the CPU that Python code has put over PyTorch's own, as "aten/equal/CPU"."""
-    others = ("Meta", "CUDA", "XPU", "MPS")  # PyTorch does it, too, for these
+    others = ("Meta", "CUDA", "XPU", "MPS", "FuncTorchBatched")  # PyTorch does it, too, for these; the last for vmap
     return {key for key in torch.library._impls if key.startswith("aten/") and not key.endswith(others)}
 
 
