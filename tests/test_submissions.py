@@ -227,7 +227,7 @@ FULL = course.machine_graded(EX)
 
 def name(text: str) -> Callable[[Notebook], None]:
     def write(notebook: Notebook) -> None:
-        notebook.cells[1].source = f"NAME = {text!r}"
+        notebook.cells[2].source = f"NAME = {text!r}"
 
     return write
 

@@ -26,7 +26,7 @@ from nbgrader.preprocessors import ClearSolutions
 import camlib
 from camlib.models import load_model as load_any
 from camlib.zoo import BUNDLED
-from tools.classroom.course import EXERCISES, machine_graded
+from tools.classroom.course import EXERCISES, is_for_alone, machine_graded
 from tools.classroom.desk import Desk
 from tools.classroom.exam import answers_to, is_given, is_test, points, settled
 
@@ -58,7 +58,10 @@ def right(what: str, cell: str, code: str) -> Answer:
 
 @cache
 def read(exercise: str) -> nbformat.NotebookNode:
-    return nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    """The exercise without the cell for Colab, which is never run here."""
+    notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not is_for_alone(cell)]
+    return notebook
 
 
 def blank(exercise: str) -> dict[str, str]:

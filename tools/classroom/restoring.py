@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from tools.classroom.course import ClassroomError
+from tools.classroom.course import ClassroomError, is_for_alone
 
 
 def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNode, list[str]]:
@@ -46,7 +46,8 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
             bent["had been deleted, put back"].append(n)
     restored.cells = own[-1] + [c for n, cell in enumerate(restored.cells) for c in (cell, *own[n])]
 
-    graded = {n for n, cell in enumerate(ours) if cell.cell_type == "code" or _is_answer(cell)}
+    code = {n for n, cell in enumerate(ours) if cell.cell_type == "code" and not is_for_alone(cell)}
+    graded = code | {n for n, cell in enumerate(ours) if _is_answer(cell)}
     order = [found[n][0] for n in sorted(graded & set(found))]
     repairs = ["the cells stood in another order, put back"] if order != sorted(order) else []
     repairs += [
