@@ -265,6 +265,10 @@ def no_name(notebook):
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("NAME = ")]
 
 
+NO_CELL = (
+    "no points for the answer {}, because its cell is not in the notebook: copy it from the notebook that was handed "
+    "out, and hand in again"
+)
 LOST = "the cell setup, the answer class_map, the test cell test_class_map and 7 more had lost the grade_id, "
 BENT = {
     untouched: "",
@@ -358,7 +362,10 @@ def test_a_report_keeps_its_pictures_and_cells(handed_out):
     restored, remarks = restoring.restore(released, notebook)
     assert restored.cells[at(restored, "report_result")].attachments == pictures
     assert restored.cells[at(restored, "report_question") - 1].source == "my = 'figure'"
-    assert remarks == ["not graded, because no cell for it was found: the answer report_limits"]
+    assert remarks == [NO_CELL.format("report_limits")]
+    del notebook.cells[at(notebook, "report_question")]
+    two = "the answer report_question, the answer report_limits, because their cells are not in the notebook: copy them"
+    assert two in restoring.restore(released, notebook)[1][0]
 
 
 def test_a_notebook_without_an_answer_is_not_graded(handed_out):
@@ -387,7 +394,7 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
     assert found["bent"]["status"].startswith("graded; repaired: ")
     lost = {"test_class_map"}  # and not the test that uses abs, which the student has overwritten
     assert points(found["lacking"]) == {k: 0.0 if k in lost else v for k, v in graded("einsum_cam").items()}
-    assert found["lacking"]["status"] == "graded; not graded, because no cell for it was found: the answer class_map"
+    assert found["lacking"]["status"] == f"graded; {NO_CELL.format('class_map')}"
     assert found["empty"]["status"].startswith("failed: none of the exercise's answers is in the notebook: ")
 
 

@@ -53,7 +53,11 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
     repairs += [
         f"{_labels(told, ours)} {what}" for what, cells in bent.items() if (told := sorted(graded & set(cells)))
     ]
-    remarks = [f"not graded, because no cell for it was found: {_labels(missing, ours)}"] if missing else []
+    remarks = []
+    if missing:
+        cells, them = ("their cells are", "them") if len(missing) > 1 else ("its cell is", "it")
+        again = f"copy {them} from the notebook that was handed out, and hand in again"
+        remarks.append(f"no points for {_labels(missing, ours)}, because {cells} not in the notebook: {again}")
     return restored, remarks + ([f"repaired: {'; '.join(repairs)}"] if repairs else [])
 
 
