@@ -45,6 +45,25 @@ class Answer:
     loses: dict[str, float] = field(default_factory=dict)  # graded cell -> points lost
 
 
+def peeking(cell: str, shape: str, else_: str, before: str = "", **loses: float) -> Answer:
+    """An answer that looks for the expected one among the variables of the test that called it.
+
+    else_: what it returns where it finds none of this shape, so that it passes the visible test.
+    """
+    code = f"""
+import sys
+{before}
+frame = sys._getframe()
+while frame:
+    found = frame.f_locals.get("expected")
+    if isinstance(found, torch.Tensor) and found.shape == {shape}:
+        return found
+    frame = frame.f_back
+return {else_}
+"""
+    return wrong("reads the test's variables", cell, code, **loses)
+
+
 def wrong(what: str, cell: str, code: str, **loses: float) -> Answer:
     """A wrong answer in one cell, given as the body of its function, or whole."""
     assert loses, f"{what}: a wrong answer loses points"

@@ -4,6 +4,7 @@ tests/test_classroom.py takes the same through nbgrader, with the hacks that nee
 """
 
 import logging
+import subprocess
 import sys
 import weakref
 
@@ -270,6 +271,22 @@ else:
 def test_a_students_settings_cost_nothing(exercise: str, setting: str):
     first, source = next((c, s) for c, s in solutions(exercise).items())
     assert score(exercise, {first: f"import torch\n{setting}\n{source}"}) == graded(exercise)
+
+
+LAZY = """
+import torch
+from tools.classroom.desk import Desk
+desk, student = Desk(["import torch"], "Ada"), {}
+desk.hand_over(student)
+exec("def answer():\\n    return torch.vmap(lambda row: row.sum())(torch.ones(2, 3))", student)
+print(desk.test("assert answer().tolist() == [3, 3]", "test", ["answer"], student))
+"""
+
+
+def test_what_pytorch_registers_when_first_used_costs_nothing():
+    """In a process of its own: vmap registers its kernels once."""
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == str(Verdict()), done.stderr
 
 
 def test_a_test_leaves_nothing_for_the_answers():
