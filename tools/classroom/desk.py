@@ -140,7 +140,7 @@ class Watch:
                 if there.get(key, MISSING) is not value and not _by_a_library(there.get(key)):
                     setattr(owner, key, value)
                     found.append(f"{name}.{key}")
-            for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
+            for key in vars(owner).keys() - self.own[id(owner)] if id(owner) in self.own else ():
                 covered = any(callable(vars(base).get(key)) for base in owner.__mro__[1:])
                 if covered and not _by_a_library(vars(owner)[key]):
                     delattr(owner, key)  # a method of a base, covered in this class
