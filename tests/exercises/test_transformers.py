@@ -445,7 +445,6 @@ WRONG = [
     ),
     averaged("live tokens stay live", "scaled = scaled.detach()", "scaled = scaled + 0 * tokens.sum()", 2, 0),
     averaged("the first photo's map for all", "scaled @ row,", "(scaled @ row)[:1].expand(len(scaled), -1),"),
-    averaged("the rest from a number of NumPy's float32", REST, f"__import__('numpy').float32({REST})", 0, 1),
     averaged("a rest for each photo", REST, f"[{REST}] * len(tokens)", 0, 1),
     averaged("the logit for the rest", REST, "head(norm(tokens).mean(1))[0, k].item()", 0, 1),
     averaged("the wrong weight for the norm's bias", REST, "(norm.bias.sum() + head.bias[k]).item()", 0, 1),
@@ -453,6 +452,11 @@ WRONG = [
 ]
 
 RIGHT = [
+    right(
+        "the rest as a number of NumPy's float32",
+        "averaged",
+        but(RIGHT_AVERAGED, REST, f"__import__('numpy').float32({REST})"),
+    ),
     right(
         "permuted and reshaped",
         "feature_map",

@@ -268,6 +268,8 @@ def _plain(value: Any) -> Any:
         if issubclass(kind, base):
             plain = method(value)
             return _plain(plain) if type(plain) in (list, tuple, dict) else plain
+    if callable(value) and (kind is FunctionType or not _of_a_library(kind)):
+        return _honest(value)  # where a function is asked for: its results are looked at in turn
     if _of_a_library(kind):
         return value
     raise AssertionError(
