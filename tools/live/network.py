@@ -111,7 +111,7 @@ def _check_recipe(clf: Classifier) -> None:
         raise ModelError(f"{clf.name} takes {clf.channels} channels; the page gives a network the three of a photo.")
     if clf.interpolation not in FILTERS:
         raise ModelError(
-            f"{clf.name} has photos resized with the filter {clf.interpolation!r}; the page has {' and '.join(FILTERS)}."
+            f"{clf.name} wants photos resized with {clf.interpolation!r}; the page can only do {' and '.join(FILTERS)}."
         )
 
 
@@ -220,5 +220,3 @@ def _half(values: np.ndarray) -> np.ndarray | None:
     """Little-endian float16, or None where the numbers do not fit in."""
     largest = np.finfo(np.float16).max
     return values.astype("<f2") if np.isfinite(values).all() and np.abs(values).max(initial=0) <= largest else None
-
-
