@@ -117,7 +117,7 @@ def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, si
         policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
         style=f"<style>\n{part('explorer.css')}</style>",
         main=markup(),
-        data=_json(_data(several, names, side, start)),
+        data=as_json(_data(several, names, side, start)),
         script=f"<script>\n{part('explorer.js')}\n{part('stored.js')}</script>",
     )
 
@@ -169,7 +169,7 @@ def frame(page: str, height: int = 860) -> str:
     )
 
 
-def _json(data: Any) -> str:
+def as_json(data: Any) -> str:
     """JSON that a <script> element may hold: nothing in it can end the element."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -190,7 +190,7 @@ def _photos(exps: Sequence[Explained], names: Sequence[str], side: int) -> Itera
     size = 0
     for n, (exp, name) in enumerate(zip(exps, names, strict=True)):
         photo = _photo(exp, str(name), side)
-        size += len(_json(photo))
+        size += len(as_json(photo))
         if size > LARGEST:
             raise CamError(
                 f"A page of these {len(exps)} photos would exceed {LARGEST / 1e6:.0f} MB, which not every browser "

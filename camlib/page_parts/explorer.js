@@ -150,11 +150,16 @@ function paintBar() {                    // the scale's colours on a light gray
 
 // ---- what is shown
 
+// Where a page adds a map up bit by bit: photo.part is { k, logit, note }, and of(k) gives the map so far.
+const partOf = k => state.mode === "one" && state.photo.part?.k === k ? state.photo.part : undefined;
+
 function shown() {                       // the maps on screen: which class, against which, and their sums
   const { chosen: [a, b], mode, photo } = state, { logits, bias } = photo;
   if (mode === "contrast")
     return [{ a, b, title: `${nameOf(a)}, against ${nameOf(b)}`, logit: logits[a] - logits[b], bias: bias ? bias[a] - bias[b] : null }];
-  return (mode === "two" ? [a, b] : [a]).map(k => ({ a: k, title: nameOf(k), logit: logits[k], bias: bias ? bias[k] : null }));
+  return (mode === "two" ? [a, b] : [a]).map(k => ({
+    a: k, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
+  }));
 }
 
 function redraw() {                      // new maps: lay them, put them on one scale, paint
@@ -171,14 +176,14 @@ function redraw() {                      // new maps: lay them, put them on one 
     }
     largest = Math.max(largest, view.ends[1], state.positive ? 0 : -view.ends[0]);
   });
-  if (!state.hold) state.limit = largest || 1;
+  if (!state.hold && !partOf(state.chosen[0])) state.limit = largest || 1;   // a part is on the scale of the whole
   $("views").classList.toggle("two", contents.length > 1);
   repaint();
   views.slice(0, contents.length).forEach((view, n) => {
     const [name, note] = view.figure.querySelector("figcaption").children;
     name.textContent = view.title;
     note.textContent = view.b === undefined
-      ? `rank ${1 + photo.order.indexOf(view.a)} \u00b7 ${says(view.a)}`
+      ? partOf(view.a)?.note ?? `rank ${1 + photo.order.indexOf(view.a)} \u00b7 ${says(view.a)}`
       : `${says(view.a)} against ${says(view.b)}`;
     view.canvas.setAttribute("role", "img");
     view.canvas.setAttribute("aria-label", `Evidence for ${view.title} on the photo`);
@@ -187,6 +192,12 @@ function redraw() {                      // new maps: lay them, put them on one 
   });
   read();
   numbers();
+  document.dispatchEvent(new Event("redrawn"));
+}
+
+function redrawAll() {                   // where the maps themselves have changed
+  views.forEach(view => { view.laid = null; });
+  redraw();
 }
 
 function recolour() {                    // another strength, other colours, or another sign

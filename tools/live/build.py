@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from tools import npm, posts
+from tools.live import index
 from tools.live.network import DESCRIPTION, NETWORK, WEIGHTS, Files
 from tools.notebooks import ROOT
 
@@ -44,7 +45,7 @@ def build(network: Files) -> Files:
     """
     said = json.loads(network[DESCRIPTION])
     network = network | {DESCRIPTION: _json({"generator": GENERATOR, **said}, compact=True)}
-    parts = [network, runtime(), pictures(), licences(said["name"], said["network"]), page()]
+    parts = [network, runtime(), pictures(), licences(said["name"], said["network"]), page(), index.files()]
     files: Files = {}
     for part in parts:
         if both := set(files) & set(part):
