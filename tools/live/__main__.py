@@ -26,6 +26,7 @@ def classifier(model: str) -> Classifier:
         return load_model(model)
     if not Path(model).is_file():
         raise build.LiveError(f"{model}: no such file.")
+    sys.path.insert(0, str(Path(model).resolve().parent))  # for what it imports, as when it is run by itself
     try:
         made = runpy.run_path(model).get(NAME)
     except CamError:
@@ -48,7 +49,7 @@ def make(options: argparse.Namespace) -> None:
     files = build.network_in(options.out) if options.page_only else network.exported(classifier(options.model), say)
     say("putting the folder together")
     folder = build.build(files)
-    posts.write(options.out, folder)
+    posts.write(options.out.resolve(), folder)
     print(build.sizes(folder))
     print(f"{options.out} is ready for any web server; python3 run.py live --serve opens it here")
 
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="The network and its maps as a page that runs in the reader's browser. Put the folder on any web "
         "server; nothing has to be installed there or by the reader, and no photo leaves the reader's computer.",
         epilog=f"A file of your own, for --model, is Python code that defines {NAME} = camlib.load_model(...). Its "
-        "network needs an exact head; if it has none, you are told why. The first build fetches ONNX Runtime Web by npm.",
+        "network needs an exact head; if it has none, you are told why. The first build fetches ONNX Runtime Web.",
     )
     parser.add_argument("--out", type=Path, default=Path("live"), help="the folder, replaced as a whole (%(default)s)")
     parser.add_argument(

@@ -21,13 +21,14 @@ PAGE = Path(__file__).parent / "page"
 LICENCES = Path(__file__).parent / "licences"
 PICTURES = ROOT / "data"
 RUNTIME = "onnxruntime-web"
+RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 WORKER = "sw.js"
 VERSION, LIST = '"{version}"', '["{files}"]'  # what build fills in, in sw.js
 GROUPS = {  # the rows of the table of sizes: what a file's path starts with
     "network": (NETWORK, WEIGHTS, DESCRIPTION),
-    "runtime": ("ort",),
-    "pictures": ("photos", "mosaics", "watermarks"),
-    "licences": ("licences",),
+    "runtime": RUNTIME_FILES,
+    "pictures": ("photos/", "mosaics/", "watermarks/"),
+    "licences": ("licences/",),
     "page": ("",),
 }
 APACHE = {"efficientnet_lite0"}  # the networks whose weights are known to be under Apache-2.0
@@ -58,7 +59,7 @@ def build(network: Files) -> Files:
 def runtime() -> Files:
     """ONNX Runtime Web: the smallest of its bundles that runs WebAssembly, and the WebAssembly itself."""
     folder = npm.package(RUNTIME) / "dist"
-    return {name: (folder / name).read_bytes() for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")}
+    return {name: (folder / name).read_bytes() for name in RUNTIME_FILES}
 
 
 def pictures() -> Files:

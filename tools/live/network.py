@@ -52,11 +52,11 @@ def exported(clf: Classifier, step: Callable[[str], object] = lambda what: None)
     """
     _check_recipe(clf)
     step("finding the head")
+    clf = clf.to("cpu")
     head = clf.head
-    weights = _half(head.weight.float().cpu().numpy())
+    weights = _half(head.weight.float().numpy())
     if weights is None:
         raise ModelError(f"The classifier of {clf.name} has weights beyond 65504, which half precision cannot store.")
-    clf = clf.to("cpu")
     features = _Features(clf, head)
     height, width = clf.shape
     sizes = [(height, width)]
@@ -68,7 +68,7 @@ def exported(clf: Classifier, step: Callable[[str], object] = lambda what: None)
         graphs.append(_traced(features, size))
     any_size = len(graphs) > 1 and graphs[0].graph.SerializeToString() == graphs[1].graph.SerializeToString()
     step("storing in half precision")
-    bias = head.bias.float().cpu().numpy()
+    bias = head.bias.float().numpy()
     return {
         NETWORK: _finished(graphs[0], weights, bias, sizes[0], any_size),
         WEIGHTS: weights.tobytes(),
@@ -152,7 +152,7 @@ def _traced(features: _Features, size: tuple[int, int]) -> Any:
             found = torch.onnx.export(program, (), input_names=["x"], output_names=["features"], verbose=False)
     except Exception as e:  # a network may do anything, and the exporter has many errors of its own
         raise ModelError(f"PyTorch cannot export {features.clf.name} to ONNX: {first_line(e)}") from e
-    assert found is not None
+    assert found is not None  # as no file was named
     model = found.model_proto
     del model.graph.value_info[:]
     _clean(model)

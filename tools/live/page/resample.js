@@ -10,6 +10,7 @@ const HALF = 1 << (BITS - 1);
 const FILTERS = {
   bilinear: { reach: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   bicubic: { reach: 2, weight: cubic },
+  lanczos: { reach: 3, weight: (x) => (-3 <= x && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
 };
 
 export const filters = Object.keys(FILTERS);
@@ -20,6 +21,10 @@ function cubic(x) {
   if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
   if (t < 2) return (((t - 5) * t + 8) * t - 4) * a;
   return 0;
+}
+
+function sinc(x) {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
 }
 
 /**
@@ -58,7 +63,7 @@ function weightsOf(side, resized, from, to, filter) {
 /**
  * Resizes a photo whose rows arrive one after the other, so that a large one is never in memory as a whole.
  *
- * size: [height, width] of the photo; resized: of the resized one; filter: "bilinear" or "bicubic". window: the
+ * size: [height, width] of the photo; resized: of the resized one; filter: one of `filters`. window: the
  * { offset: [top, left], size: [height, width] } of the resized photo that is wanted, all of it by default. Parts
  * beyond the photo are black.
  *
