@@ -18,7 +18,7 @@ HANDING_IN = (
 )
 
 
-def tests_of(exercise: str) -> dict[str, str]:
+def visible_tests(exercise: str) -> dict[str, str]:
     cells = grading.read(exercise).cells
     return {c.metadata.nbgrader.grade_id: c.source for c in cells if c.metadata.get("nbgrader", {}).get("grade")}
 
@@ -36,7 +36,7 @@ def names_of_all() -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_hidden_tests_live_in_a_function_and_ask_nobody_by_name(exercise):
     assert HANDING_IN in grading.read(exercise).cells[0].source
-    for cell, source in tests_of(exercise).items():
+    for cell, source in visible_tests(exercise).items():
         (hidden,) = HIDDEN.findall(source)
         assert not re.search(r"\b(mine|NAME)\b", hidden), f"{cell} depends on the student"
         assert "mine.b" not in source, f"{cell}: `names_of_all` goes through the first classes only"
@@ -56,7 +56,7 @@ def part(monkeypatch: pytest.MonkeyPatch, exercise: str, of: Callable[[str], str
 @pytest.mark.slow
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_every_photo_and_class_passes_the_visible_tests(exercise, monkeypatch):
-    own = {cell for cell, source in tests_of(exercise).items() if "mine." in source}
+    own = {cell for cell, source in visible_tests(exercise).items() if "mine." in source}
     part(monkeypatch, exercise, lambda source: HIDDEN.sub("", source))
     for (photo, label), name in names_of_all().items():
         points = grading.score(exercise, {}, name, only=own)
@@ -67,7 +67,7 @@ def test_every_photo_and_class_passes_the_visible_tests(exercise, monkeypatch):
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_hidden_tests_alone_take_the_points(exercise, monkeypatch):
     """Where the visible test uses the student's photo, no point may hang on it."""
-    own = {cell for cell, source in tests_of(exercise).items() if "mine." in source}
+    own = {cell for cell, source in visible_tests(exercise).items() if "mine." in source}
     part(monkeypatch, exercise, lambda source: HIDDEN.search(source)[1])
     for answer in TABLES[exercise].WRONG:
         if lost := own & set(answer.loses):
