@@ -32,7 +32,7 @@ GROUPS = {  # the rows of the table of sizes: what a file's path starts with
     "page": ("",),
 }
 APACHE = {"efficientnet_lite0"}  # the networks whose weights are known to be under Apache-2.0
-WATERMARKS = {"chinese": "“Shortcut” in Chinese, three times", "latin": "The same size in Latin letters: the control"}
+WATERMARKS = {"chinese": "Chinese", "latin": "Latin letters, the control"}
 
 
 class LiveError(Exception):

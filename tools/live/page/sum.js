@@ -112,7 +112,7 @@ function draw() {
   set("text.goal", { x: EDGE, y: up(totals.at(-1)) - 6 });
   curve.querySelector("text.goal").textContent = `logit ${number(totals.at(-1))}`;
   set("text.end", { x: WIDTH - EDGE, y: HEIGHT - 3, "text-anchor": "end" });
-  curve.querySelector("text.end").textContent = `${parts.length} channels added`;
+  curve.querySelector("text.end").textContent = `${parts.length} channels added (on a square-root scale)`;
   curve.setAttribute("aria-label", `The logit of ${nameOf(k)} while channels are added, from the bias ${number(totals[0])} to ${number(totals.at(-1))}.`);
 
   const first = parts.slice(0, SHOWN), [h, w] = photo.cells;
