@@ -38,6 +38,7 @@ COMMANDS = {
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
     "slides": "chapters as slide shows that need no network: slides 07, or slides all (more: slides --help)",
+    "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
@@ -333,6 +334,8 @@ def run(command: str, rest: List[str]) -> int:
         return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
     if command in ("classroom", "grade", "grades-export"):
         return start([str(ROOT / "tools" / "classroom"), command, *rest])
+    if command == "live":
+        return start([str(ROOT / "tools" / "live"), *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
     return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])

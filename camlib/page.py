@@ -112,9 +112,44 @@ def page_of(several: Sequence[Explained], names: Sequence[str] | None = None, si
             f"{len(several)} photos, counted from 0."
         )
     title = ", ".join(names).encode(errors="replace").decode()  # a file name need not be valid text
-    parts = {"title": html.escape(f"{title}: what the network saw"), "data": _json(_data(several, names, side, start))}
-    template = files("camlib").joinpath("page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(title|data)\}\}", lambda match: parts[match[1]], template)  # one pass: names may contain these
+    return assembled(
+        title=html.escape(f"{title}: what the network saw"),
+        policy="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+        style=f"<style>\n{part('explorer.css')}</style>",
+        main=markup(),
+        data=as_json(_data(several, names, side, start)),
+        script=f"<script>\n{part('explorer.js')}\n{part('stored.js')}</script>",
+    )
+
+
+def part(name: str) -> str:
+    """A file of the folder page_parts: the page, and the explorer's markup, style and script."""
+    return files("camlib").joinpath("page_parts", name).read_text(encoding="utf-8")
+
+
+def assembled(**parts: str) -> str:
+    """The whole page. title, policy, style, main, data, script: HTML."""
+    return _filled(part("page.html"), parts)
+
+
+def markup(**more: str) -> str:
+    """The explorer's elements, with more of them, as HTML: in its header, in its panel, or below (more)."""
+    return _filled(part("explorer.html"), {"header": "", "panel": "", "more": ""} | more)
+
+
+def _filled(template: str, parts: dict[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)  # one pass: names may contain these
+
+
+def settings() -> dict[str, Any]:
+    """How the explorer paints: the numbers of camlib.plot."""
+    ends = {name: [plot.full_colour(name, end).round(7).tolist() for end in (0.0, 1.0)] for name in COLOURS}
+    inverse = [np.linalg.inv(np.array(matrix)).tolist() for matrix in (plot.TO_LAB, plot.TO_LMS)]
+    return {
+        "alpha": plot.ALPHA,
+        "paint": {"steps": plot.FULL, "photo": plot.PHOTO, "pale": plot.PALE, "pull": plot.PULL, "inverse": inverse},
+        "colours": [{"name": name, "title": title, "ends": ends[name]} for name, title in COLOURS.items()],
+    }
 
 
 def framed(exp: Explained, side: int = 640) -> str:
@@ -134,19 +169,14 @@ def frame(page: str, height: int = 860) -> str:
     )
 
 
-def _json(data: Any) -> str:
+def as_json(data: Any) -> str:
     """JSON that a <script> element may hold: nothing in it can end the element."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _data(exps: Sequence[Explained], names: Sequence[str], side: int, start: int) -> dict[str, Any]:
     labels = list(dict.fromkeys(exp.classifier.labels for exp in exps))
-    ends = {name: [plot.full_colour(name, end).round(7).tolist() for end in (0.0, 1.0)] for name in COLOURS}
-    inverse = [np.linalg.inv(np.array(matrix)).tolist() for matrix in (plot.TO_LAB, plot.TO_LMS)]
-    return {
-        "alpha": plot.ALPHA,
-        "paint": {"steps": plot.FULL, "photo": plot.PHOTO, "pale": plot.PALE, "pull": plot.PULL, "inverse": inverse},
-        "colours": [{"name": name, "title": title, "ends": ends[name]} for name, title in COLOURS.items()],
+    return settings() | {
         "labels": labels,
         "photos": [
             photo | {"labels": labels.index(exp.classifier.labels)}
@@ -160,7 +190,7 @@ def _photos(exps: Sequence[Explained], names: Sequence[str], side: int) -> Itera
     size = 0
     for n, (exp, name) in enumerate(zip(exps, names, strict=True)):
         photo = _photo(exp, str(name), side)
-        size += len(_json(photo))
+        size += len(as_json(photo))
         if size > LARGEST:
             raise CamError(
                 f"A page of these {len(exps)} photos would exceed {LARGEST / 1e6:.0f} MB, which not every browser "

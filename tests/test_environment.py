@@ -156,7 +156,7 @@ def test_wheel_holds_camlib_only(wheel):
     info = f"camlib-{tomllib.loads(PYPROJECT)['project']['version']}.dist-info"
     assert {name.split("/")[0] for name in wheel.namelist()} == {"camlib", info}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "camlib").rglob("*.py")}
-    assert modules | {"camlib/page.html"} <= set(wheel.namelist())
+    assert modules | {"camlib/page_parts/explorer.js"} <= set(wheel.namelist())
     assert "camlib = camlib.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 

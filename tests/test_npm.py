@@ -1,6 +1,7 @@
 """A package of npm is what is pinned, is kept whole or not at all, and what is missing is told."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -88,5 +89,15 @@ def test_without_a_network_it_says_so(kept, tmp_path, monkeypatch):
 
 
 def test_what_is_pinned_can_be_fetched():
-    for name, file in {"reveal.js": "dist/reveal.js"}.items():
-        assert (npm.package(name) / file).is_file() and (npm.package(name) / "LICENSE").is_file()
+    used = {"reveal.js": ("dist/reveal.js", "LICENSE")} | npm.FILES
+    assert set(used) == set(npm.PINNED)
+    for name, files in used.items():
+        assert all((npm.package(name) / file).is_file() for file in files)
+
+
+def test_of_a_large_package_only_what_is_used_is_kept():
+    folder = npm.package("onnxruntime-web")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == set(npm.FILES["onnxruntime-web"])
+    version, _ = npm.PINNED["onnxruntime-web"]
+    assert json.loads((folder / "package.json").read_text())["version"] == version

@@ -149,6 +149,7 @@ def test_help_lists_every_command(project, arguments):
         "grade",
         "grades-export",
         "slides",
+        "live",
         "posts",
         "new-post",
         "address",

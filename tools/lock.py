@@ -26,6 +26,9 @@ FROM_PIP = {
     "grad-cam",
     "justhtml",
     "math-core",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "playwright",
     "torchcam",
 }

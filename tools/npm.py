@@ -18,11 +18,17 @@ from filelock import FileLock
 KEPT = Path(sys.prefix) / "share" / "camlib" / "npm"
 # name -> version, and npm's own digest of the archive (`npm view NAME@VERSION dist.integrity`)
 PINNED = {
+    "onnxruntime-web": (
+        "1.30.0",
+        "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+    ),
     "reveal.js": (
         "6.0.2",
         "sha512-JYIg5D9aoxoaLeb84O+OvAwsKWdIavVgEDScxtYEXFCT6t6TQrhNtSgogcjdCpdLsWglhJn3zyE3fUOwiH5KEg==",
     ),
 }
+# of a package that is large, what is kept; of every other one, all
+FILES = {"onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")}
 
 
 class NpmError(Exception):
@@ -46,7 +52,8 @@ def package(name: str) -> Path:
                 if integrity(archive) != digest:
                     raise NpmError(f"{name} {version}: what npm fetched is not what is expected; nothing was kept.")
                 with tarfile.open(archive) as bundle:
-                    bundle.extractall(temporary, filter="data")
+                    kept = [bundle.getmember(f"package/{file}") for file in FILES[name]] if name in FILES else None
+                    bundle.extractall(temporary, kept, filter="data")
                 os.replace(Path(temporary) / "package", folder)  # whole, or not at all
     except OSError as error:
         raise NpmError(f"{name} {version} could not be kept in {KEPT}: {error}.") from error

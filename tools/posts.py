@@ -37,6 +37,7 @@ from tools import address, notebooks, pages
 from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
+FIRST = "00_"  # the chapter in which the live page can be tried
 GENERATOR = "camlib posts"
 PUBLISHERS = ("math-core", "nbconvert", "pillow", "torch")  # the last two make explorers anew
 PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
@@ -236,8 +237,8 @@ def credits(names: set[str]) -> list[list[dict[str, str]]]:
 # The site
 
 
-def about(site: list[Post], at: int | None, command: str) -> dict[str, Any]:
-    """What the templates say around a post, or around the contents."""
+def about(site: list[Post], at: int | None, command: str, live: int = 0) -> dict[str, Any]:
+    """What the templates say around a post, or around the contents. live: bytes of the live page, if there is one."""
     title, _ = front_page()
     post = None if at is None else site[at]
     return {
@@ -248,6 +249,7 @@ def about(site: list[Post], at: int | None, command: str) -> dict[str, Any]:
         "author": authors(),
         "style": _template("style.css"),
         "script": _template("page.js" if post else "search.js"),
+        "live": f"{live / 1e6:.0f} MB" if live and (post is None or post.name.startswith(FIRST)) else "",
         "anchors": ("colophon", "content"),
         "ways_in": ways_in(post) if post else [],
         "previous": _neighbour(site, at - 1) if at else None,
@@ -306,10 +308,10 @@ def sections(page: str) -> list[list[str]]:
     return found
 
 
-def contents_page(site: list[Post], made: dict[str, str], command: str) -> str:
+def contents_page(site: list[Post], made: dict[str, str], command: str, live: int = 0) -> str:
     """index.html: the chapters with their questions, and a search over all of them."""
     texts = [{"name": post.name, "title": post.title, "sections": sections(made[post.name])} for post in site]
-    said = about(site, None, command) | {
+    said = about(site, None, command, live) | {
         "posts": site,
         "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -325,10 +327,22 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
     return Links(post.path.resolve().parent, addresses)
 
 
-def build(paths: list[Path], command: str) -> dict[str, bytes]:
-    """Every file of the site, by its path in it; a PostsError names whatever keeps a notebook from being published."""
+def live_page(folder: Path) -> dict[str, bytes]:
+    """The files of the page that `python3 run.py live` wrote into this folder, for html/live/."""
+    if not all((folder / name).is_file() for name in ("index.html", "network.json", "sw.js")):
+        raise PostsError(f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}")
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {f"html/live/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in found}
+
+
+def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str, bytes]:
+    """Every file of the site, by its path in it; a PostsError names whatever keeps a notebook from being published.
+
+    live: the folder of the live page, which then stands in a frame on the contents and in chapter 00.
+    """
     site = [read(path) for path in paths]
-    files: dict[str, bytes] = {}
+    files = live_page(live) if live else {}
+    live_bytes = sum(map(len, files.values()))
     made: dict[str, str] = {}
     in_html = {post.path.resolve(): f"{post.name}.html" for post in site}
     in_text = {post.path.resolve(): f"../{post.name}/index.md" for post in site}
@@ -336,7 +350,7 @@ def build(paths: list[Path], command: str) -> dict[str, bytes]:
         raise PostsError("Two notebooks have the same name, or one is called index; their pages would be one.")
     for at, post in enumerate(tqdm(site, desc="posts", unit="page", disable=None, leave=False)):
         refuse_what_is_stored(post)
-        said = about(site, at, command)
+        said = about(site, at, command, live_bytes)
         made[post.name] = PageExporter(post, _links(post, in_html), said).export()
         files[f"html/{post.name}.html"] = made[post.name].encode()
         text = TextExporter(post, _links(post, in_text), said | {"matter": front_matter(post)})
@@ -344,7 +358,7 @@ def build(paths: list[Path], command: str) -> dict[str, bytes]:
         files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
     if faults := list(dict.fromkeys(fault for post in site for fault in post.faults)):
         raise PostsError("\n".join(faults))
-    files["html/index.html"] = contents_page(site, made, command).encode()
+    files["html/index.html"] = contents_page(site, made, command, live_bytes).encode()
     return files
 
 
@@ -389,7 +403,7 @@ def write(out: Path, files: dict[str, bytes]) -> None:
 def report(out: Path, files: dict[str, bytes]) -> None:
     """The pages with their sizes, and the total."""
     for name, content in sorted(files.items()):
-        if name.startswith("html/"):
+        if name.startswith("html/") and not name.startswith("html/live/"):
             print(f"{out / name}  {len(content) / 1e3:.0f} kB")
     total = {kind: sum(len(c) for name, c in files.items() if name.startswith(kind)) for kind in ("html", "markdown")}
     print(f"total: html {total['html'] / 1e6:.1f} MB, markdown {total['markdown'] / 1e6:.1f} MB, {len(files)} files")
@@ -408,6 +422,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="NOTEBOOK", help="default: every chapter")
     parser.add_argument("--out", type=Path, default=Path("posts"), help="the folder, replaced as a whole (%(default)s)")
+    parser.add_argument(
+        "--live",
+        type=Path,
+        nargs="?",
+        const=Path("live"),
+        metavar="DIR",
+        help="put the page of `run.py live` (%(const)s) on the contents page and into chapter 00",
+    )
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
@@ -415,7 +437,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = shlex.join(["python3", "run.py", "posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)
-        files = build(paths, command)
+        files = build(paths, command, options.live)
         write(options.out, files)
     except (PostsError, notebooks.NotebookError) as error:
         print(f"{error}\nNothing was published.", file=sys.stderr)

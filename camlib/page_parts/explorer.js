@@ -1,216 +1,7 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{{title}}</title>
-<style>
-:root {
-  color-scheme: light dark;
-  --ground: #f7f6f3; --card: #fffefc; --ink: #1d1c1a; --soft: #62605b; --line: #dedbd4; --hover: #efece6;
-  --for: #b40426; --against: #3b4cc0; --chosen: #1d1c1a; --on-chosen: #fffefc; --bar: #e6d9d6;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #131315; --card: #1c1c1f; --ink: #efedea; --soft: #a8a5a0; --line: #35353a; --hover: #28282c;
-    --for: #ff8d80; --against: #9fb1ff; --chosen: #efedea; --on-chosen: #17171a; --bar: #47302f;
-  }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body {
-  margin: 0; padding: clamp(.75rem, 2.2vw, 1.75rem); background: var(--ground); color: var(--ink);
-  font: 1rem/1.45 system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif;
-  font-variant-numeric: tabular-nums;
-}
-main {
-  max-width: 84rem; margin: auto; display: grid; gap: 1.25rem 1.75rem; grid-template: "head" "stage" "panel" "more" / minmax(0, 1fr);
-}
-@media (min-width: 52rem) {
-  main { grid-template: "head head" auto "stage panel" auto "more panel" 1fr / minmax(0, 1fr) minmax(17rem, 21rem); }
-}
-header { grid-area: head; min-width: 0; }
-.stage { grid-area: stage; min-width: 0; }
-h1 { margin: 0; font-size: 1.35rem; line-height: 1.2; font-weight: 650; letter-spacing: -.012em; }
-legend, .legend { margin: 0; padding: 0; font-size: .8125rem; font-weight: 600; color: var(--soft); }
-header p { margin: .2rem 0 0; color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; }
-:focus-visible { outline: 2px solid var(--ink); outline-offset: 2px; }
-.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-
-#photos { display: flex; gap: .6rem; overflow-x: auto; margin: .75rem -.4rem -.4rem; padding: .4rem; }
-#photos label { flex: none; width: 6.2rem; font-size: .75rem; color: var(--soft); cursor: pointer; }
-#photos img {
-  display: block; width: 100%; height: 4.2rem; object-fit: cover; border-radius: .4rem; opacity: .72; margin-bottom: .2rem;
-}
-#photos span { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-#photos input:checked + img { opacity: 1; box-shadow: 0 0 0 2px var(--ground), 0 0 0 4px var(--ink); }
-#photos input:checked ~ span { color: var(--ink); }
-#photos input:focus-visible + img { outline: 2px solid var(--ink); outline-offset: 6px; }
-
-.views { display: grid; gap: 1.25rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 36rem) { .views.two { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-figure { margin: 0; min-width: 0; }
-figcaption { display: flex; align-items: baseline; gap: .15rem .6rem; flex-wrap: wrap; margin-bottom: .5rem; }
-figcaption b { font-size: 1.15rem; font-weight: 650; letter-spacing: -.01em; overflow-wrap: anywhere; }
-figcaption span { color: var(--soft); font-size: .9rem; }
-.frame { position: relative; width: 100%; cursor: crosshair; touch-action: manipulation; border-radius: .5rem; }
-.frame canvas { display: block; width: 100%; height: auto; border-radius: .5rem; }
-.frame svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; border-radius: .5rem; }
-.frame path, .frame rect { fill: none; vector-effect: non-scaling-stroke; }
-.grid { stroke: #fff; stroke-opacity: .5; stroke-width: 1; }
-.halo { stroke: #000; stroke-width: 5; stroke-opacity: .55; }
-.cell { stroke: #fff; stroke-width: 2; }
-.identity { margin: .65rem 0 0; color: var(--soft); }
-.identity span { white-space: nowrap; margin-right: .2rem; }
-.identity b { color: var(--ink); font-size: 1.2rem; font-weight: 600; }
-.reading { margin: .1rem 0 0; min-height: 2.9em; font-size: .9rem; color: var(--soft); }
-.reading b { color: var(--ink); font-weight: 600; }
-.scale { margin-top: .9rem; max-width: 34rem; }
-.scale .bar { position: relative; }
-.scale canvas { display: block; width: 100%; height: .8rem; border-radius: .25rem; }
-#mark { position: absolute; top: -.25rem; bottom: -.25rem; width: 3px; margin-left: -1.5px; background: var(--ink); border-radius: 2px; box-shadow: 0 0 0 1.5px var(--ground); }
-.ticks { display: grid; grid-template-columns: 1fr auto 1fr; font-size: .8125rem; padding-top: .25rem; }
-.ticks span:last-child { text-align: right; }
-.ticks i { font-style: normal; color: var(--soft); }
-.scale > p { margin: .1rem 0 0; font-size: .8125rem; color: var(--soft); }
-
-.panel { grid-area: panel; display: grid; gap: 1.1rem; align-content: start; min-width: 0; }
-fieldset { margin: 0; padding: 0; border: 0; min-width: 0; }
-legend { margin-bottom: .35rem; }
-.choices { display: flex; flex-wrap: wrap; gap: .25rem; padding: .25rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card); }
-.choices label { position: relative; flex: 1 1 auto; cursor: pointer; }
-.choices span {
-  display: block; padding: .3rem .6rem; border-radius: .4rem; text-align: center; font-size: .875rem; overflow-wrap: anywhere;
-}
-.choices label:hover span { background: var(--hover); }
-.choices input:checked + span { background: var(--chosen); color: var(--on-chosen); }
-.choices input:focus-visible + span { outline: 2px solid var(--ink); outline-offset: 2px; }
-#search, select {
-  width: 100%; font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
-  border-radius: .6rem; padding: .5rem .7rem;
-}
-#search { border-radius: .6rem .6rem 0 0; }
-#search:focus-visible { position: relative; z-index: 1; }
-#search::placeholder { color: var(--soft); opacity: 1; }
-#list {
-  list-style: none; margin: -1px 0 0; padding: .25rem; height: 17rem; overflow: auto; background: var(--card);
-  border: 1px solid var(--line); border-radius: 0 0 .6rem .6rem; position: relative;
-}
-#list li {
-  display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .6rem; padding: .22rem .5rem; border-radius: .4rem;
-  cursor: pointer; font-size: .9rem; overflow-wrap: anywhere;
-  background: linear-gradient(var(--bar), var(--bar)) no-repeat 0 0 / var(--p) 100%;
-}
-#list li:hover { background-color: var(--hover); }
-#list li[aria-selected="true"] { background: var(--chosen); color: var(--on-chosen); }
-#count { margin: .3rem 0 0; font-size: .8125rem; color: var(--soft); }
-.row { display: grid; grid-template-columns: 1fr auto; gap: .1rem .6rem; align-items: baseline; font-size: .875rem; }
-.row input[type="range"], .row select { grid-column: 1 / -1; }
-input[type="range"] { width: 100%; margin: .35rem 0 .1rem; accent-color: var(--ink); }
-.ticksboxes { display: grid; gap: .35rem; font-size: .9rem; }
-.ticksboxes label { display: flex; gap: .55rem; align-items: baseline; cursor: pointer; }
-input[type="checkbox"] { accent-color: var(--ink); width: 1rem; height: 1rem; flex: none; position: relative; top: .15rem; margin: 0; }
-.more { grid-area: more; font-size: .9rem; min-width: 0; }
-.more details { margin-bottom: .8rem; }
-summary { cursor: pointer; color: var(--soft); width: fit-content; }
-.scroll { overflow: auto; margin-top: .5rem; display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
-table { border-collapse: collapse; font-size: .8125rem; }
-caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
-th, td { padding: .18rem .5rem; text-align: right; border: 1px solid var(--line); font-weight: 400; }
-th { color: var(--soft); }
-td.most { font-weight: 700; }
-code { font: .8125rem/1.5 ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace; }
-pre { margin: .4rem 0 0; padding: .6rem .8rem; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<main>
-<header>
-  <h1>What the network saw</h1>
-  <p id="about"></p>
-  <noscript><p>This page draws its pictures with JavaScript, which is switched off here.</p></noscript>
-  <fieldset id="photos" hidden><legend class="unseen">Photo</legend></fieldset>
-</header>
-
-<section class="stage" aria-label="Class maps">
-  <div class="views" id="views">
-    <figure>
-      <figcaption><b></b><span></span></figcaption>
-      <div class="frame" tabindex="0" role="application" aria-roledescription="photo with cells">
-        <canvas></canvas>
-        <svg aria-hidden="true" preserveAspectRatio="none">
-          <path class="grid"/><rect class="halo" rx="1"/><rect class="cell" rx="1"/>
-        </svg>
-      </div>
-      <p class="identity"></p>
-      <p class="reading"></p>
-    </figure>
-  </div>
-  <div class="scale">
-    <div class="bar"><canvas id="bar" width="512" height="1" aria-hidden="true"></canvas><span id="mark" hidden></span></div>
-    <div class="ticks"><span id="low"></span><span id="middle"></span><span id="high"></span></div>
-    <p id="unit"></p>
-  </div>
-  <p class="unseen" role="status" id="said"></p>
-</section>
-
-<section class="panel" aria-label="What is shown">
-  <fieldset>
-    <legend>Compare</legend>
-    <div class="choices" id="modes">
-      <label><input class="unseen" type="radio" name="mode" value="one" checked><span>One class</span></label>
-      <label><input class="unseen" type="radio" name="mode" value="two"><span>Two</span></label>
-      <label><input class="unseen" type="radio" name="mode" value="contrast"><span>Contrast</span></label>
-    </div>
-  </fieldset>
-  <fieldset id="sides" hidden>
-    <legend>The list chooses</legend>
-    <div class="choices">
-      <label><input class="unseen" type="radio" name="side" value="0" checked><span id="name0"></span></label>
-      <label><input class="unseen" type="radio" name="side" value="1"><span id="name1"></span></label>
-    </div>
-  </fieldset>
-  <div>
-    <label class="legend" for="search">Class</label>
-    <input id="search" type="text" role="combobox" aria-expanded="true" aria-controls="list" aria-autocomplete="list"
-      autocomplete="off" spellcheck="false" placeholder="Type a name" style="margin-top: .35rem">
-    <ul id="list" role="listbox" aria-label="Classes, highest score first" tabindex="-1"></ul>
-    <p id="count" role="status"></p>
-  </div>
-  <div class="row">
-    <label for="alpha">Colour at full evidence</label><output for="alpha" id="strength"></output>
-    <input id="alpha" type="range" min="0" max="100" step="1">
-  </div>
-  <div class="row"><label for="colours">Colours</label><select id="colours"></select></div>
-  <fieldset>
-    <legend>Evidence</legend>
-    <div class="choices">
-      <label><input class="unseen" type="radio" name="sign" value="signed" checked><span>For and against</span></label>
-      <label><input class="unseen" type="radio" name="sign" value="positive"><span>Only for</span></label>
-    </div>
-  </fieldset>
-  <div class="ticksboxes">
-    <label><input type="checkbox" id="grid"> Show the grid of cells</label>
-    <label><input type="checkbox" id="hold"> Hold the scale while classes change</label>
-    <label><input type="checkbox" id="bare"> Show the bare photo</label>
-  </div>
-</section>
-
-<section class="more" aria-label="More">
-  <details id="numbers"><summary>The cells as numbers</summary><div class="scroll" tabindex="0" role="group" aria-label="Tables"></div></details>
-  <details><summary>The same picture in Python</summary><pre><code id="python"></code></pre></details>
-</section>
-</main>
-<script type="application/json" id="data">{{data}}</script>
-<script>
 "use strict";
 const $ = id => document.getElementById(id);
 const page = JSON.parse($("data").textContent);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer;
-const floats = text => new Float32Array(bytes(text));
 const minus = text => text.replace("-", "\u2212");
 const number = (value, digits = 2) => minus(value.toFixed(digits)).replace(/^\u2212(0\.?0*)$/, "$1");
 const percent = part => part >= 0.01 ? `${(100 * part).toFixed(1)} %` : part > 0 && 100 * part < 0.01 ? "< 0.01 %" : `${(100 * part).toFixed(2)} %`;
@@ -221,41 +12,28 @@ const OPAQUE = 0xff << 24;               // a pixel as one number: alpha, blue, 
 
 const state = {
   photo: null, chosen: [0, 0], side: 0, mode: "one", alpha: page.alpha, colours: page.colours[0], positive: false,
-  hold: false, bare: false, limit: 1, cell: null,
+  keep: false, hold: false, bare: false, limit: 1, cell: null,
 };
-const photos = new Map();   // decoded when first shown
 let views;                  // two figures; the second is hidden unless two classes stand side by side
 
-// ---- a photo and its maps, as camlib laid them down
+// ---- a photo and its maps
 
-async function open(index) {
-  if (photos.has(index)) return photos.get(index);
-  const raw = page.photos[index], image = new Image();
-  image.src = raw.picture;
-  await image.decode();
-  const [width, height] = [image.naturalWidth, image.naturalHeight], canvas = element("canvas", "", { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  const colour = context.getImageData(0, 0, width, height), gray = new Uint8Array(width * height);
-  for (let k = 0, p = colour.data; k < gray.length; k++)     // Rec. 601 in integers, as Pillow's convert("L")
+// What a page hands over: colour (ImageData), logits and probabilities and bias by class, names, classes, and views, each
+// with its resized, offset, size, cells as camlib's View has them, and of(k): the cells of the map of class k.
+function prepared(given) {
+  const { width, height, data: p } = given.colour, gray = new Uint8Array(width * height), { logits, classes } = given;
+  for (let k = 0; k < gray.length; k++)      // Rec. 601 in integers, as Pillow's convert("L")
     gray[k] = (19595 * p[4 * k] + 38470 * p[4 * k + 1] + 7471 * p[4 * k + 2] + 32768) >> 16;
-  const grids = raw.views.map(view => ({
-    ...view, y: weights(view, 0, height), x: weights(view, 1, width),
-    steps: new Uint16Array(bytes(view.steps)), ends: floats(view.ends),
-  }));
+  const grids = given.views.map(view => ({ ...view, y: weights(view, 0, height), x: weights(view, 1, width) }));
   const seen = {
     top: Math.max(...grids.map(l => l.y.first)), bottom: Math.min(...grids.map(l => l.y.last)),
     left: Math.max(...grids.map(l => l.x.first)), right: Math.min(...grids.map(l => l.x.last)),
   };
   const finest = grids.reduce((a, b) => b.cells[1] > a.cells[1] ? b : a);
   const grid = [0, 1].map(axis => Math.max(...grids.map(l => l.cells[axis])));
-  const photo = {
-    ...raw, width, height, colour, gray, grids, seen, finest, grid, logits: floats(raw.logits),
-    probabilities: raw.probabilities && floats(raw.probabilities),
-    bias: raw.bias && floats(raw.bias), names: page.labels[raw.labels],
-  };
-  photos.set(index, photo);
-  return photo;
+  const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+  const twice = [...classes.keys()].filter(k => given.several.includes(classes[k]));
+  return { ...given, width, height, gray, grids, seen, finest, grid, order, twice };
 }
 
 function weights(view, axis, pixels) {   // where each pixel's centre lies among the cells, and which pixels were seen
@@ -271,15 +49,10 @@ function weights(view, axis, pixels) {   // where each pixel's centre lies among
   return last < 0 ? { tap, part, first: 0, last: pixels - 1 } : { tap, part, first, last };
 }
 
-function cellsOf(grid, k) {              // 16 bits between the map's own ends
-  const count = grid.cells[0] * grid.cells[1], low = grid.ends[2 * k], step = (grid.ends[2 * k + 1] - low) / 65535;
-  return Float64Array.from(grid.steps.subarray(k * count, (k + 1) * count), q => low + q * step);
-}
-
 function mapOf(a, b) {                   // of a class, or what speaks for a against b: one array of cells per view of the photo
   return state.photo.grids.map(grid => {
-    const cells = cellsOf(grid, a);
-    if (b !== undefined) cellsOf(grid, b).forEach((value, i) => { cells[i] -= value; });
+    const cells = Float64Array.from(grid.of(a));
+    if (b !== undefined) grid.of(b).forEach((value, i) => { cells[i] -= value; });
     return cells;
   });
 }
@@ -377,11 +150,16 @@ function paintBar() {                    // the scale's colours on a light gray
 
 // ---- what is shown
 
+// Where a page adds a map up bit by bit: photo.part is { k, logit, note }, and of(k) gives the map so far.
+const partOf = k => state.mode === "one" && state.photo.part?.k === k ? state.photo.part : undefined;
+
 function shown() {                       // the maps on screen: which class, against which, and their sums
   const { chosen: [a, b], mode, photo } = state, { logits, bias } = photo;
   if (mode === "contrast")
     return [{ a, b, title: `${nameOf(a)}, against ${nameOf(b)}`, logit: logits[a] - logits[b], bias: bias ? bias[a] - bias[b] : null }];
-  return (mode === "two" ? [a, b] : [a]).map(k => ({ a: k, title: nameOf(k), logit: logits[k], bias: bias ? bias[k] : null }));
+  return (mode === "two" ? [a, b] : [a]).map(k => ({
+    a: k, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
+  }));
 }
 
 function redraw() {                      // new maps: lay them, put them on one scale, paint
@@ -398,14 +176,14 @@ function redraw() {                      // new maps: lay them, put them on one 
     }
     largest = Math.max(largest, view.ends[1], state.positive ? 0 : -view.ends[0]);
   });
-  if (!state.hold) state.limit = largest || 1;
+  if (!state.hold && !partOf(state.chosen[0])) state.limit = largest || 1;   // a part is on the scale of the whole
   $("views").classList.toggle("two", contents.length > 1);
   repaint();
   views.slice(0, contents.length).forEach((view, n) => {
     const [name, note] = view.figure.querySelector("figcaption").children;
     name.textContent = view.title;
     note.textContent = view.b === undefined
-      ? `rank ${1 + photo.order.indexOf(view.a)} \u00b7 ${says(view.a)}`
+      ? partOf(view.a)?.note ?? `rank ${1 + photo.order.indexOf(view.a)} \u00b7 ${says(view.a)}`
       : `${says(view.a)} against ${says(view.b)}`;
     view.canvas.setAttribute("role", "img");
     view.canvas.setAttribute("aria-label", `Evidence for ${view.title} on the photo`);
@@ -414,6 +192,12 @@ function redraw() {                      // new maps: lay them, put them on one 
   });
   read();
   numbers();
+  document.dispatchEvent(new Event("redrawn"));
+}
+
+function redrawAll() {                   // where the maps themselves have changed
+  views.forEach(view => { view.laid = null; });
+  redraw();
 }
 
 function recolour() {                    // another strength, other colours, or another sign
@@ -559,13 +343,10 @@ function choose(k) {
   $("said").textContent = `${nameOf(k)}, ${says(k)}`;
 }
 
-async function show(index) {
-  const photo = await open(index);
-  const before = state.photo && state.photo.labels === photo.labels ? state.chosen.map(k => state.photo.classes[k]) : [];
-  photo.order ??= Array.from(photo.logits.keys()).sort((a, b) => photo.logits[b] - photo.logits[a] || a - b);
-  photo.twice ??= [...photo.classes.keys()].filter(k => photo.several.includes(photo.classes[k]));
+function show(photo, keep = state.keep) {  // keep: the classes stay, if the photo has them
+  const before = state.photo && state.photo.names === photo.names ? state.chosen.map(k => state.photo.classes[k]) : [];
   state.photo = photo;
-  const again = state.mode === "one" ? [] : before.map(k => photo.classes.indexOf(k));   // two classes stay, to be compared
+  const again = keep || state.mode !== "one" ? before.map(k => photo.classes.indexOf(k)) : [];   // two stay, to be compared
   state.chosen = again.length && !again.includes(-1) ? again : [photo.order[0], photo.order[1] ?? photo.order[0]];
   state.cell = null;
   for (const view of views) {
@@ -663,6 +444,7 @@ function listen() {
   $("alpha").oninput = event => { state.alpha = event.target.value / 100; recolour(); repaint(); };
   $("colours").onchange = event => { state.colours = page.colours[event.target.selectedIndex]; recolour(); repaint(); };
   $("hold").onchange = event => { state.hold = event.target.checked; redraw(); };
+  $("keep").onchange = event => { state.keep = event.target.checked; };
   $("bare").onchange = event => { state.bare = event.target.checked; repaint(); };
   $("grid").onchange = event => {
     document.querySelectorAll(".grid").forEach(path => { path.style.display = event.target.checked ? "" : "none"; });
@@ -670,26 +452,23 @@ function listen() {
   $("numbers").ontoggle = numbers;
 }
 
-async function start() {
+function thumbnails(list, chosen, choose) {  // the photos to choose from: each with its name and a picture
+  $("photos").replaceChildren($("photos").firstElementChild, ...list.map(({ name, picture }, index) => {
+    const label = element("label"), input = element("input", "", { type: "radio", name: "photo", className: "unseen", checked: index === chosen });
+    input.onchange = () => choose(index);
+    label.append(input, element("img", "", { src: picture, alt: "" }), element("span", name));
+    return label;
+  }));
+  $("photos").hidden = $("keeping").hidden = list.length < 2;
+}
+
+function begin() {
   const figure = $("views").firstElementChild;
   $("views").append(figure.cloneNode(true));
   views = [...$("views").children].map(makeView);
-  page.photos.forEach((photo, index) => {
-    const label = element("label"), input = element("input", "", { type: "radio", name: "photo", className: "unseen", checked: index === page.start });
-    input.onchange = () => show(index);
-    label.append(input, element("img", "", { src: photo.picture, alt: "" }), element("span", photo.name));
-    $("photos").append(label);
-  });
-  $("photos").hidden = page.photos.length < 2;
   $("colours").append(...page.colours.map(c => element("option", c.title)));
   $("alpha").value = 100 * page.alpha;
   listen();
   $("grid").onchange({ target: $("grid") });
   recolour();
-  await show(page.start);
-  document.documentElement.dataset.ready = "yes";
 }
-start();
-</script>
-</body>
-</html>

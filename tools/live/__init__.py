@@ -1,0 +1,1 @@
+"""The course in a browser: `python3 run.py live`."""

@@ -1,0 +1,52 @@
+"""The page's document: camlib's explorer, with what the live page has beside it."""
+
+from pathlib import Path
+
+from camlib import page
+from tools import address
+from tools.notebooks import ROOT
+
+PARTS = Path(__file__).parent / "parts"
+POLICY = "; ".join([
+    "default-src 'none'",
+    "script-src 'self' 'wasm-unsafe-eval'",
+    "worker-src 'self'",
+    "connect-src 'self'",  # so nothing can leave the computer, whatever the scripts do
+    "img-src 'self' blob: data:",
+    "media-src blob:",
+    "style-src 'self' 'unsafe-inline'",
+    "manifest-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+])  # fmt: skip
+TITLE = "Where did the network see that?"
+STYLE = """\
+<link rel="stylesheet" href="explorer.css">
+<link rel="stylesheet" href="live.css">
+<link rel="manifest" href="manifest.webmanifest">
+<link rel="icon" href="icon.svg">"""
+SCRIPT = """\
+<script src="explorer.js"></script>
+<script type="module" src="live.js"></script>"""
+
+
+def files() -> dict[str, bytes]:
+    """index.html, and the explorer's style and script, which camlib's own pages hold inline."""
+    chapters = {
+        "chapter": address.source(ROOT / "notebooks" / "04_einsum_cam.ipynb"),
+        "first": address.source(ROOT / "notebooks" / "00_first_heat_map.ipynb"),
+    }
+    parts = {path.stem: path.read_text(encoding="utf-8") for path in PARTS.glob("*.html")}
+    for name, link in chapters.items():
+        parts["more"] = parts["more"].replace("{{" + name + "}}", link)
+    document = page.assembled(
+        title=TITLE,
+        policy=POLICY,
+        style=STYLE,
+        main=page.markup(**parts).replace("What the network saw", TITLE),
+        data=page.as_json(page.settings()),
+        script=SCRIPT,
+    ).replace("<body>", '<body class="empty">')
+    return {"index.html": document.encode()} | {
+        name: page.part(name).encode() for name in ("explorer.css", "explorer.js")
+    }
