@@ -143,9 +143,11 @@ async function next() {
     postMessage({ type: "failed", id: message.id, reason: readable(error) });
   } finally {
     message.bitmap.close();
-    running = false;
   }
-  setTimeout(next); // after the messages that came in the meantime, so that only the newest picture is taken
+  setTimeout(() => { // after the messages that came in the meantime, so that only the newest picture is taken
+    running = false;
+    next();
+  });
 }
 
 async function answerTo({ bitmap, view: kind }, { ort, session, network, levels }) {
