@@ -9,13 +9,11 @@ from PIL import Image
 
 from camlib import explain
 from camlib.images import decode
-from tests.browser.live import BLANK, PAGE, numbers, served
-from tests.browser.test_live_arithmetic import PHOTOS, saved
+from tests.browser.live import BLANK, CAT, PHOTOS, numbers, saved, served
 from tools import npm
 from tools.live import build, network
 
 LOGITS, MAPS, IDENTITY = 0.05, 0.01, 1e-3  # how far the page may be off; maps: of their range
-ROOT = PAGE.parents[2]
 
 # The page's side of the worker: `ask(message)` sends it and waits for what answers it.
 ASK = """<script type="module">
@@ -161,8 +159,9 @@ def test_the_answers_for_the_courses_photos_are_camlibs(clf, ready, built, view)
         check(clf, ready, built, path.read_bytes(), path.name, view)
 
 
+@pytest.mark.slow
 def test_turned_transparent_gray_and_large_pictures(clf, ready, built):
-    cat = Image.open(ROOT / "data/photos/cat.jpg")
+    cat = Image.open(CAT)
     exif = Image.Exif()
     exif[274] = 6  # to be turned by 90°
     rgba = cat.convert("RGBA")
@@ -194,7 +193,15 @@ def test_loading_says_how_far_it_is_and_asks_for_its_own_files_only(page, built)
     assert loaded == sorted(loaded) and len(loaded) > 10
     total = sum((built / name).stat().st_size for name in (*build.RUNTIME_FILES[1:], network.NETWORK, network.WEIGHTS))
     assert progress[-1]["loaded"] == progress[-1]["total"] == total
-    assert set(asked) <= {"resample.js", "views.js", "pictures.js", *build.RUNTIME_FILES, network.DESCRIPTION, network.NETWORK, network.WEIGHTS}
+    assert set(asked) <= {
+        "resample.js",
+        "views.js",
+        "pictures.js",
+        *build.RUNTIME_FILES,
+        network.DESCRIPTION,
+        network.NETWORK,
+        network.WEIGHTS,
+    }
     print(f"loaded in {answer['milliseconds']:.0f} ms")
 
 
@@ -247,7 +254,8 @@ def test_what_this_browser_lacks_is_said(page, built):
                 worker.onmessage = ({ data }) => {
                   if (data.type === "failed") done(data.reason);
                   if (data.type === "here") worker.postMessage({ type: "load" });
-                  if (data.type === "ready") worker.postMessage({ type: "explain", id: 1, bitmap, view: "crop" }, [bitmap]);
+                  const explain = { type: "explain", id: 1, bitmap, view: "crop" };
+                  if (data.type === "ready") worker.postMessage(explain, [bitmap]);
                 };
               });
             }"""
