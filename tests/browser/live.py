@@ -1,6 +1,7 @@
 """What the tests of the live page share: a server on the loopback, and modules of the page run in a real browser."""
 
 import base64
+import io
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,10 @@ import numpy as np
 
 from tools.live import server
 
-PAGE = Path(__file__).parents[2] / "tools" / "live" / "page"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "tools" / "live" / "page"
+PHOTOS = sorted([*ROOT.glob("data/photos/*.*"), *ROOT.glob("data/mosaics/*.png")])
+CAT = ROOT / "data" / "photos" / "cat.jpg"
 
 
 @contextmanager
@@ -24,6 +28,13 @@ def served(folder):
 def numbers(text, dtype):
     """The array in what a page's `text(array)` made of it."""
     return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def saved(image, kind, **options):
+    """The content of a Pillow image's file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def put(folder, name, *arrays):
@@ -41,4 +52,3 @@ const text = async (array) => new Promise((done) => {
   reader.readAsDataURL(new Blob([array]));
 });
 </script>"""
-
