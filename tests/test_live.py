@@ -279,11 +279,16 @@ def test_a_network_of_your_own(
     ("arguments", "said"),
     [
         (["--model", "none.py"], "none.py: no such file."),
-        (["--model", "bad.py"], "bad.py ended with ZeroDivisionError: division by zero"),
+        (["--model", "bad.py"], "Running bad.py failed with ZeroDivisionError: division by zero"),
         (["--model", "empty.py"], "empty.py must define clf = camlib.load_model(...)"),
         (["--model", "efficientnet_lite"], "No model 'efficientnet_lite'"),
+        (["--model", "exits.py"], "exits.py called sys.exit(3) before it defined clf."),
+        (["--serve", "99999"], "Port 99999 does not exist; use a number from 1 to 65535."),
         (["--page-only"], "live has no network yet (No such file or directory)"),
-        (["--out", "mine"], "mine contains something else; give another folder with --out, or empty it."),
+        (
+            ["--out", "mine"],
+            "mine contains files that are not a live page; choose another folder with --out, or empty it.",
+        ),
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
@@ -291,7 +296,12 @@ def test_errors_are_one_line_and_write_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    for name, text in {"bad.py": "1 / 0", "empty.py": "", "mine/network.json": "[]"}.items():
+    for name, text in {
+        "bad.py": "1 / 0",
+        "empty.py": "",
+        "exits.py": "raise SystemExit(3)",
+        "mine/network.json": "[]",
+    }.items():
         (tmp_path / name).write_text(text)
     assert live.main(arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("live: ")]

@@ -158,7 +158,7 @@ function shown() {                       // the maps on screen: which class, aga
   if (mode === "contrast")
     return [{ a, b, title: `${nameOf(a)}, against ${nameOf(b)}`, logit: logits[a] - logits[b], bias: bias ? bias[a] - bias[b] : null }];
   return (mode === "two" ? [a, b] : [a]).map(k => ({
-    a: k, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
+    a: k, b: undefined, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
   }));
 }
 
@@ -226,7 +226,8 @@ function identity(view) {                // mean of the cells + bias = logit, wi
   const evidence = view.cells.reduce((sum, v) => sum + v, 0) / view.cells.length;
   const fits = d => (view.bias === 0 || Math.abs(view.bias) >= 0.5 * 10 ** -d) && Math.abs(+evidence.toFixed(d) + +view.bias.toFixed(d) - +view.logit.toFixed(d)) < 0.5 * 10 ** -d;
   const digits = [2, 3, 4].find(fits) ?? 2, write = value => element("b", number(value, digits));
-  const parts = [["evidence ", write(evidence)], [view.bias < 0 ? "\u2212 " : "+ ", between && rest === "bias" ? "biases " : `${rest} `, write(Math.abs(view.bias))],
+  const first = fits(digits) ? evidence : +view.logit.toFixed(digits) - +view.bias.toFixed(digits);   // else the last digit is off
+  const parts = [["evidence ", write(first)], [view.bias < 0 ? "\u2212 " : "+ ", between && rest === "bias" ? "biases " : `${rest} `, write(Math.abs(view.bias))],
     [`= ${logit} `, write(view.logit)]];
   line.replaceChildren(...parts.flatMap(part => {
     const span = element("span");
@@ -247,7 +248,7 @@ function read() {                        // the value under the cursor
     const line = view.figure.querySelector(".reading"), boxes = view.figure.querySelectorAll("rect");
     boxes.forEach(box => { box.style.display = cell ? "" : "none"; });
     if (!cell) {
-      line.textContent = "Point at the photo, or move to it with Tab and then with the arrow keys.";
+      line.textContent = "Point at the photo or tap it to read a cell, or move to it with Tab and then with the arrow keys.";
       return;
     }
     const [top, bottom] = edges(cell[0], 0), [left, right] = edges(cell[1], 1), value = view.cells[cell[0] * columns + cell[1]];

@@ -223,6 +223,29 @@ def test_python_lines_draw_the_same(opened, exp):
             assert np.abs(canvas(page) - drawn.astype(int)).max() <= 1
 
 
+def test_one_class_after_a_contrast_is_as_before(opened, exp):
+    page = opened(exp)
+    before = page.inner_text("figure >> nth=0")
+    assert "difference" not in before
+    page.get_by_label("Contrast", exact=True).check(force=True)
+    assert "difference" in page.inner_text("figure >> nth=0")
+    page.get_by_label("One class", exact=True).check(force=True)
+    assert page.inner_text("figure >> nth=0") == before
+
+
+def test_every_identity_comes_out(opened, exp):
+    """For each class, the numbers as they are written add up."""
+    page = opened(exp)
+    wrong = page.evaluate("""() => state.photo.order.map(k => {
+      choose(k);
+      const line = document.querySelector(".identity").textContent.replaceAll("\u2212", "-");
+      const [, evidence, sign, rest, logit] = line.match(/evidence (\\S+)\\s+([+-]) bias (\\S+)\\s+= logit (\\S+)/);
+      const digits = logit.split(".")[1].length;
+      return [line, (+evidence + (sign === "-" ? -rest : +rest)).toFixed(digits) === (+logit).toFixed(digits)];
+    }).filter(([, right]) => !right)""")
+    assert wrong == []
+
+
 def says(page):
     """What the page says of its classes: the list, the caption, the search and what a screen reader is told."""
     rows = page.locator("#list li").all()

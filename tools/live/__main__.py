@@ -6,6 +6,7 @@ import argparse
 import runpy
 import sys
 import webbrowser
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
@@ -31,8 +32,10 @@ def classifier(model: str) -> Classifier:
         made = runpy.run_path(model).get(NAME)
     except CamError:
         raise
+    except SystemExit as error:
+        raise build.LiveError(f"{model} called sys.exit({error.code!r}) before it defined {NAME}.") from error
     except Exception as error:
-        raise build.LiveError(f"{model} ended with {type(error).__name__}: {first_line(error)}") from error
+        raise build.LiveError(f"Running {model} failed with {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(made, Classifier):
         raise build.LiveError(f"{model} must define {NAME} = camlib.load_model(...), the classifier to explain.")
     return made
@@ -54,14 +57,21 @@ def make(options: argparse.Namespace) -> None:
     print(f"{options.out} is ready for any web server; python3 run.py live --serve opens it here")
 
 
-def serve(folder: Path, port: int, browser: bool) -> None:
-    """Until Ctrl-C."""
+def listening(folder: Path, port: int) -> ThreadingHTTPServer:
+    """The server, before the work begins: a port that cannot be used is told at once."""
+    if not 0 <= port <= 65535:
+        raise build.LiveError(f"Port {port} does not exist; use a number from 1 to 65535.")
     try:
-        running = server.server(folder, port)
+        return server.server(folder, port)
     except OSError as error:
+        other = port + 1 if port < 65535 else PORT
         raise build.LiveError(
-            f"Port {port} cannot be used ({error.strerror}); give another: --serve {port + 1}"
+            f"Port {port} cannot be used ({error.strerror}); give another: --serve {other}"
         ) from error
+
+
+def serve(running: ThreadingHTTPServer, browser: bool) -> None:
+    """Serve the folder until Ctrl-C."""
     with running:
         address = server.address(running)
         print(f"{address} is open to this computer only; Ctrl-C ends it", flush=True)
@@ -77,13 +87,19 @@ def serve(folder: Path, port: int, browser: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """0 when the folder is built, 2 when it is not and nothing was changed."""
     parser = argparse.ArgumentParser(
-        prog="live",
-        description="The network and its maps as a page that runs in the reader's browser. Put the folder on any web "
-        "server; nothing has to be installed there or by the reader, and no photo leaves the reader's computer.",
-        epilog=f"A file of your own, for --model, is Python code that defines {NAME} = camlib.load_model(...). Its "
-        "network needs an exact head; if it has none, you are told why. The first build fetches ONNX Runtime Web.",
+        prog="python3 run.py live",
+        description="Build a web page that runs the network and draws its maps in the reader's browser. Copy the "
+        "folder to any web server. Neither the server nor the reader installs anything, and no photo leaves the "
+        "reader's computer.",
+        epilog=f"For a network of your own, give --model a Python file that defines {NAME} = camlib.load_model(...). "
+        "The network needs an exact head; the error says what is missing. The first build downloads ONNX Runtime Web.",
     )
-    parser.add_argument("--out", type=Path, default=Path("live"), help="the folder, replaced as a whole (%(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("live"),
+        help="folder to write; an earlier build there is replaced (%(default)s)",
+    )
     parser.add_argument(
         "--model", default=BUNDLED, metavar="NAME_OR_FILE", help="a network as camlib names it, or a .py (%(default)s)"
     )
@@ -93,12 +109,15 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="?",
         const=PORT,
         metavar="PORT",
-        help=f"then open it here, on 127.0.0.1 (port {PORT})",
+        help=f"then serve it on {server.HOST} and open it (default port {PORT})",
     )
     parser.add_argument("--no-browser", action="store_true", help="with --serve: only print the address")
-    parser.add_argument("--page-only", action="store_true", help="keep the folder's network, and build the rest anew")
+    parser.add_argument("--page-only", action="store_true", help="rebuild the page, keep the network")
     options = parser.parse_args(arguments)
+    running = None
     try:
+        if options.serve is not None:
+            running = listening(options.out.resolve(), options.serve)
         make(options)
     except (build.LiveError, npm.NpmError, CamError, OSError) as error:
         print(f"{error}\n{options.out} was not written.", file=sys.stderr)
@@ -106,14 +125,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nStopped; {options.out} was not written.", file=sys.stderr)
         return 130
-    if options.serve is None:
+    else:
+        if running is not None:
+            serve(running, not options.no_browser)
+            running = None
         return 0
-    try:
-        serve(options.out.resolve(), options.serve, not options.no_browser)
-    except build.LiveError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    finally:
+        if running is not None:
+            running.server_close()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ WATERMARKS = {"chinese": "Chinese", "latin": "Latin letters, the control"}
 
 
 class LiveError(Exception):
-    """What a person can fix, in one line."""
+    """A problem that the user can fix, in one line."""
 
 
 def build(network: Files) -> Files:
@@ -66,7 +66,7 @@ def runtime() -> Files:
 
 
 def pictures() -> Files:
-    """Photos, mosaics and watermarks byte for byte, and for each kind a list that says what is owed and how it is used.
+    """Photos, mosaics and watermarks byte for byte, and lists that credit each picture and say how it is used.
 
     A watermark is laid on a picture as `camlib.sanity.stamped` does it; watermarks.json has its numbers. The strip is
     white everywhere, so only its alpha counts: resized to the side of the picture's central square with Pillow's
@@ -82,7 +82,7 @@ def pictures() -> Files:
         for name, credit in posts.photo_table().items()
     ]
     mosaics = [
-        {"file": file, "name": f"{_name(file)} photos", "credit": "made of the course's photos"}
+        {"file": file, "name": f"{_name(file)} photos", "credit": "made from the course's photos"}
         for file in files
         if file.startswith("mosaics/")
     ]
@@ -99,9 +99,10 @@ def pictures() -> Files:
 def _name(file: str) -> str:
     """
     >>> _name("photos/grace_hopper.jpg")
-    'Grace hopper'
+    'Grace Hopper'
     """
-    return Path(file).stem.replace("_", " ").capitalize()
+    words = Path(file).stem.replace("_", " ")
+    return "Grace Hopper" if words == "grace hopper" else words.capitalize()
 
 
 def licences(name: str, human_name: str) -> Files:
@@ -109,17 +110,17 @@ def licences(name: str, human_name: str) -> Files:
     version, _ = npm.PINNED[RUNTIME]
     weights = "Apache-2.0 (Apache-2.0.txt); the weights were rounded to half precision and stored as ONNX"
     if name not in APACHE:
-        weights = "as its author says; nothing about it is known here"
+        weights = "see the author's terms; this build does not know them"
     rows = "\n".join(f"photos/{file}: {credit}" for file, credit in posts.photo_table().items())
     text = f"""What this folder holds, and under which licence
 
 network.onnx, classifier.bin, network.json: {human_name}, {weights}.
 ort*: ONNX Runtime Web {version}, MIT (onnxruntime.txt).
-All else but the pictures: the camlib authors, MIT (camlib.txt).
+Everything else, except the pictures: the camlib authors, MIT (camlib.txt).
 
 Pictures
 {rows}
-mosaics/: made of the cat, the coffee, the camera and the rocket above.
+mosaics/: made from the cat, the coffee, the camera and the rocket above.
 watermarks/: drawn for this course, CC0.
 """
     files = {"README.txt": text.encode(), "camlib.txt": (ROOT / "LICENSE").read_bytes()}
@@ -160,7 +161,7 @@ def check_folder(out: Path) -> None:
             return
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise LiveError(f"{out} contains something else; give another folder with --out, or empty it.")
+    raise LiveError(f"{out} contains files that are not a live page; choose another folder with --out, or empty it.")
 
 
 def network_in(out: Path) -> Files:
