@@ -26,7 +26,9 @@ function renew() {
     $("sumtext").textContent = "Choose One class under Compare to see how its map is added up.";
     stop();
     sum = null;
-    return;
+    if (!photo.part) return;
+    photo.part = undefined;
+    return redrawAll(); // with the whole maps
   }
   if (sum?.photo === photo && sum.k === k) return;
   stop();
@@ -34,7 +36,6 @@ function renew() {
   let total = photo.bias[k];
   const totals = [total, ...parts.map(({ value }) => (total += value))];
   sum = { photo, k, parts, totals, steps: stepsTo(parts.length) };
-  photo.map = undefined;
   photo.part = undefined;
   $("sumtext").textContent =
     `Each of the ${parts.length} channels is a map of its own. Weight × mean is what it adds to the logit of ${nameOf(k)}; ` +
@@ -55,13 +56,12 @@ function stepsTo(all) {
 function go(step) {
   const { photo, k, parts, totals, steps } = sum, n = steps[step];
   $("sumstep").value = step;
-  if (n === parts.length) photo.map = photo.part = undefined;
+  if (n === parts.length) photo.part = undefined;
   else {
     const some = new Float32Array(parts.length);
     for (const { channel, weight } of parts.slice(0, n)) some[channel] = weight;
     const map = classMap(some, photo.features, photo.cells);
-    photo.map = (other) => (other === k ? map : undefined);
-    photo.part = { k, logit: totals[n], note: `${n} of ${parts.length} channels` };
+    photo.part = { k, map, logit: totals[n], note: `${n} of ${parts.length} channels` };
   }
   redrawAll();
   tell(n);
@@ -86,7 +86,9 @@ function start() {
   $("sumplay").textContent = "Pause";
   playing = setInterval(() => {
     go(++step);
-    if (step >= last) stop();
+    if (step < last) return;
+    stop();
+    $("said").textContent = $("sumsays").textContent;
   }, PACE);
 }
 
