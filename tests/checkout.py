@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def checkout(folder: Path) -> Path:
     """The folder, with all that makes the package, the notebooks and the posts."""
-    ignored = shutil.ignore_patterns("__pycache__", "exercises")
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in ("camlib", "tools", "notebooks", "data", "docs", "evidence"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("README.md", "LICENSE", "pyproject.toml", "CITATION.cff"):

@@ -16,10 +16,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.checkout import checkout, environment_of
 from tools import address, notebooks
+from tools.classroom.course import is_for_alone
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.chapters()
 CHAPTER = CHAPTERS[0]
+EXERCISES = sorted(address.EXERCISES.glob("*.ipynb"))
 THE_CELL = address.cell(CHAPTER).source
 OTHER = "https://github.com/a-school/cam-course"
 
@@ -36,6 +38,11 @@ def test_what_is_stored_follows_the_setting() -> None:
         second = notebooks.read(path).cells[1]
         assert notebooks.ALONE_TAG in notebooks.tags_of(second)
         assert second.source == address.cell(path).source, "run `python3 run.py address`"
+    assert EXERCISES
+    for path in EXERCISES:
+        second, wanted = notebooks.read(path).cells[1], address.cell(path)
+        assert (second.source, second.metadata) == (wanted.source, wanted.metadata), "run `python3 run.py address`"
+        assert is_for_alone(second)
 
 
 def test_the_readme_leads_to_every_chapter_on_both_services() -> None:
@@ -65,7 +72,8 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_new_address_arrives_everywhere_and_no_notebook_has_to_run_again(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "course")
     assert call(folder, "tools/new_post.py", "TITLE=Kettle").returncode == 0
-    own = ["notebooks/posts/kettle.ipynb", *(path.relative_to(ROOT).as_posix() for path in notebooks.all_notebooks())]
+    course = [path.relative_to(ROOT).as_posix() for path in [*notebooks.all_notebooks(), *EXERCISES]]
+    own = ["notebooks/posts/kettle.ipynb", *course]
     set_address(folder, OTHER)
     done = call(folder, "tools/address.py")
     assert (done.returncode, done.stderr) == (0, "")
@@ -190,6 +198,22 @@ def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, tmp_path: Path
     # Another chapter, or the same one after a restart: neither fetched again nor in the way.
     shutil.rmtree(alone.repository)
     assert alone.run_cells(THE_CELL, "print(Path.cwd().parts[-2:])")[1] == "('cam-course', 'notebooks')\n"
+
+
+@pytest.mark.slow
+def test_an_exercise_alone_fetches_what_it_needs_and_stays_where_it_is(tmp_path: Path) -> None:
+    """After a restart, too; and in a folder as it is handed out, without a network, nothing happens."""
+    alone = Alone(tmp_path, index=False)
+    cell, setup = address.cell(EXERCISES[0]).source, "from exercise import variant; from testing import numbers"
+    told = "import camlib; print(Path(variant('Ada').photo).is_file(), Path.cwd().name)"
+    assert alone.run_cells(cell, setup, told)[-1] == "True content\n"
+    shutil.rmtree(alone.repository)
+    assert alone.run_cells(cell, setup, told)[-1] == "True content\n"
+    shutil.rmtree(alone.course)
+    (alone.folder / "exercise.py").touch()
+    before = sorted(alone.folder.iterdir())
+    assert alone.run_cells(cell, "print(find_spec('exercise').origin, len(sys.path) == len(set(sys.path)))")[0] == ""
+    assert set(alone.folder.iterdir()) - set(before) == set()
 
 
 @pytest.mark.slow

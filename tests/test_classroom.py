@@ -18,6 +18,7 @@ import nbformat
 import pytest
 
 from tests.exercises.grading import SOLUTION, blank, complete, graded, read
+from tools import address
 from tools.classroom import course, restoring
 from tools.classroom.__main__ import main
 
@@ -113,6 +114,10 @@ def test_what_is_handed_out(handed_out, tmp_path):
         assert not any(re.search(b"### (BEGIN|END)", bundle.read(name)) for name in names if name.endswith(".ipynb"))
     for name in NAMES:
         assert {f"{name}/{name}.ipynb", f"{name}/exercise.py", f"{name}/testing.py", f"{name}/photos/cat.jpg"} <= names
+        released = nbformat.read(handed_out / "student" / name / f"{name}.ipynb", as_version=4)
+        first = next(cell for cell in released.cells if cell.cell_type == "code")
+        assert first.source == address.cell(course.EXERCISES / f"{name}.ipynb").source
+        assert first.metadata.editable is first.metadata.deletable is False
         instructor = (handed_out / "instructor" / name / f"{name}.ipynb").read_bytes()
         assert instructor == (course.EXERCISES / f"{name}.ipynb").read_bytes()
     assert main(["classroom", "--only", "einsum_cam", "--out", str(tmp_path)]) == 0
@@ -240,6 +245,16 @@ def edited_test(notebook):
     notebook.cells[at(notebook, "test_class_map")].source = "pass"
 
 
+def no_cell_for_colab(notebook):
+    del notebook.cells[at(notebook, "alone")]
+
+
+def run_on_colab(notebook):
+    cell = notebook.cells[at(notebook, "alone")]
+    cell.source, cell.execution_count = cell.source.replace("cam-course", "course"), 1
+    cell.outputs = [nbformat.v4.new_output("stream", text="env: GIT_TERMINAL_PROMPT=0\n")]
+
+
 def merged_answers(notebook):
     n, m = at(notebook, "class_map"), at(notebook, "all_maps")
     notebook.cells[m].source = f"{notebook.cells[n].source}\n\n\n{notebook.cells[m].source}"
@@ -247,12 +262,18 @@ def merged_answers(notebook):
 
 
 def no_name(notebook):
-    del notebook.cells[1]
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("NAME = ")]
 
 
+NO_CELL = (
+    "no points for the answer {}, because its cell is not in the notebook: copy it from the notebook that was handed "
+    "out, and hand in again"
+)
 LOST = "the cell setup, the answer class_map, the test cell test_class_map and 7 more had lost the grade_id, "
 BENT = {
     untouched: "",
+    no_cell_for_colab: "",
+    run_on_colab: "",
     copied_answer: "the answer class_map stood twice, the last was graded",
     parked_below: "the answer class_map stood twice, number 1 from the top was graded",
     copied_test: "the test cell test_class_map stood twice, counted once",
@@ -341,7 +362,10 @@ def test_a_report_keeps_its_pictures_and_cells(handed_out):
     restored, remarks = restoring.restore(released, notebook)
     assert restored.cells[at(restored, "report_result")].attachments == pictures
     assert restored.cells[at(restored, "report_question") - 1].source == "my = 'figure'"
-    assert remarks == ["not graded, because no cell for it was found: the answer report_limits"]
+    assert remarks == [NO_CELL.format("report_limits")]
+    del notebook.cells[at(notebook, "report_question")]
+    two = "the answer report_question, the answer report_limits, because their cells are not in the notebook: copy them"
+    assert two in restoring.restore(released, notebook)[1][0]
 
 
 def test_a_notebook_without_an_answer_is_not_graded(handed_out):
@@ -359,7 +383,7 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
         bend(bent)
     del lacking.cells[at(lacking, "class_map")]
     lacking.cells.insert(2, code_cell("abs = None"))
-    empty.cells = empty.cells[:3]
+    empty.cells = empty.cells[:4]
     for student, notebook in {"bent": bent, "lacking": lacking, "empty": empty}.items():
         (tmp_path / "in" / student).mkdir(parents=True)
         nbformat.write(notebook, tmp_path / "in" / student / "einsum_cam.ipynb")
@@ -370,7 +394,7 @@ def test_bent_notebooks_are_graded(handed_out, tmp_path):
     assert found["bent"]["status"].startswith("graded; repaired: ")
     lost = {"test_class_map"}  # and not the test that uses abs, which the student has overwritten
     assert points(found["lacking"]) == {k: 0.0 if k in lost else v for k, v in graded("einsum_cam").items()}
-    assert found["lacking"]["status"] == "graded; not graded, because no cell for it was found: the answer class_map"
+    assert found["lacking"]["status"] == f"graded; {NO_CELL.format('class_map')}"
     assert found["empty"]["status"].startswith("failed: none of the exercise's answers is in the notebook: ")
 
 

@@ -96,7 +96,7 @@ def changed(folder: Path, top: str) -> None:
     """The student's notebook with a cell below the setup."""
     file = folder / f"{EXERCISE}.ipynb"
     notebook = nbformat.read(file, as_version=4)
-    notebook.cells.insert(3, nbformat.v4.new_code_cell(top))
+    notebook.cells.insert(4, nbformat.v4.new_code_cell(top))
     notebook.cells.append(nbformat.v4.new_markdown_cell(MARKUP))
     nbformat.write(notebook, file)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 import run
@@ -88,6 +89,10 @@ GRADED_SECTIONS = [
 ]
 
 
+def is_part(cell: NotebookNode) -> bool:
+    return bool(cell.cell_type == "code" and notebooks.ALONE_TAG not in notebooks.tags_of(cell))
+
+
 def texts(sources: list[str]) -> str:
     """All string constants of some code, line ends as spaces; an f-string's parts stand apart."""
     found = [node.value for s in sources for node in ast.walk(ast.parse(s)) if isinstance(node, ast.Constant)]
@@ -122,7 +127,7 @@ def test_a_page_on_a_graded_exercise(page: Path) -> None:
     assert set(re.findall(r"`(test_\w+)`", text)) == {name for name, _ in points if name.startswith("test_")}
     (time,) = re.findall(r"\*Time:\* ([\w ]+)", first)
     assert found["Before you hand it out"].strip().startswith(time), "the minutes"
-    said = texts([cell.source for cell in exercise.cells if cell.cell_type == "code"])
+    said = texts([cell.source for cell in exercise.cells if is_part(cell)])
     quotes = [" ".join(quote.split()) for quote in re.findall(r'\*"([^"]+)"\*', text)]
     assert not [quote for quote in quotes if quote not in said], "no test says this"
 

@@ -1,8 +1,9 @@
 """Where the course is on the web, and everything that follows from it: `python3 run.py address`.
 
 The address stands once, in pyproject.toml under [project.urls]. From it come the badges for Colab and Binder in the
-README, the links of the posts, and the first code cell of each chapter, which fetches the course where a notebook
-stands alone, as on Colab. After the address has changed, this command writes them anew; no notebook has to run again.
+README, the links of the posts, and the first code cell of each chapter and exercise, which fetches the course where a
+notebook stands alone, as on Colab. After the address has changed, this command writes them anew; no notebook has to
+run again.
 """
 
 from __future__ import annotations
@@ -59,6 +60,30 @@ if not Path("{up}/data/photos").is_dir():
     %cd cam-course/{folder}
 if Path("{up}").resolve().name == "cam-course" and not find_spec("camlib"):
     %pip install --quiet '{up}[evaluate]'"""
+EXERCISES = ROOT / "notebooks" / "exercises"
+# An exercise is handed out with all it needs beside it. Alone, it stays in its folder, where a student's photos are.
+EXERCISE_CELL = """\
+# When this notebook runs on its own, as on Colab, this cell fetches the course. Beside exercise.py it does nothing.
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+if not Path("exercise.py").is_file():
+    if not Path("cam-course/camlib").is_dir():
+        %env GIT_TERMINAL_PROMPT=0
+        !git clone --quiet --depth 1 {repository} cam-course
+    if Path("cam-course/camlib").is_dir() and not find_spec("camlib"):
+        %pip install --quiet './cam-course[evaluate]'
+    sys.path.append(str(Path("cam-course/notebooks/exercises").resolve()))"""
+LOCKED = {  # nbgrader's: students cannot change the cell
+    "cell_type": "code",
+    "grade": False,
+    "grade_id": notebooks.ALONE_TAG,
+    "locked": True,
+    "schema_version": 3,
+    "solution": False,
+    "task": False,
+}
 
 
 class AddressError(Exception):
@@ -113,9 +138,13 @@ def inside(path: Path) -> str:
 def cell(path: Path) -> NotebookNode:
     """The first code cell of a notebook that lies at this place of the repository; JupyterLab shows it folded."""
     folder = path.resolve().parent
+    tagged: dict[str, Any] = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
+    if folder == EXERCISES:
+        tagged |= {"nbgrader": dict(LOCKED), "slideshow": {"slide_type": "skip"}}
+        text = EXERCISE_CELL.format(repository=repository())
+        return nbformat.v4.new_code_cell(text, metadata=tagged, id=notebooks.ALONE_TAG)
     up = Path(os.path.relpath(ROOT, folder)).as_posix()
     text = CELL.format(up=up, repository=repository(), folder=inside(folder))
-    tagged = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
     return nbformat.v4.new_code_cell(text, metadata=tagged)
 
 
@@ -145,7 +174,7 @@ def renewed(text: str) -> str:
 
 
 def own_notebooks() -> list[Path]:
-    """The chapters, and every other notebook here that has the cell."""
+    """The chapters, the exercises, and every other notebook here that has the cell."""
     rest = sorted(set((ROOT / "notebooks").rglob("*.ipynb")) - set(notebooks.all_notebooks()))
     here = [path for path in rest if ".ipynb_checkpoints" not in path.parts]
     return notebooks.all_notebooks() + [path for path in here if its_cell(notebooks.read(path)) is not None]
@@ -154,7 +183,9 @@ def own_notebooks() -> list[Path]:
 def renew() -> Iterator[Path]:
     """Write the address where it belongs, and say which files have changed; the cells work with any host."""
     for path in own_notebooks():
-        if notebooks.write(path, notebooks.normalise(with_cell(notebooks.read(path), path))):
+        notebook = with_cell(notebooks.read(path), path)
+        # The cells of an exercise keep their ids: by them the grader knows what students have copied and pasted.
+        if notebooks.write(path, notebook if path.parent == EXERCISES else notebooks.normalise(notebook)):
             yield path
     for path in (ROOT / text for text in TEXTS):
         before = path.read_text(encoding="utf-8")
@@ -167,8 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when everything follows the address, 2 when it cannot."""
     parser = argparse.ArgumentParser(
         prog="address",
-        description="Write the badges and the chapters' first code cells anew, after the repository's address in "
-        "pyproject.toml has changed.",
+        description="Write the badges and the first code cells of chapters and exercises anew, after the repository's "
+        "address in pyproject.toml has changed.",
     )
     parser.parse_args(arguments)
     try:

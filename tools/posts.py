@@ -330,7 +330,9 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
 def live_page(folder: Path) -> dict[str, bytes]:
     """The files of the page that `python3 run.py live` wrote into this folder, for html/live/."""
     if not all((folder / name).is_file() for name in ("index.html", "network.json", "sw.js")):
-        raise PostsError(f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}")
+        raise PostsError(
+            f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}"
+        )
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {f"html/live/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in found}
 

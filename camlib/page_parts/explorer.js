@@ -158,7 +158,7 @@ function shown() {                       // the maps on screen: which class, aga
   if (mode === "contrast")
     return [{ a, b, title: `${nameOf(a)}, against ${nameOf(b)}`, logit: logits[a] - logits[b], bias: bias ? bias[a] - bias[b] : null }];
   return (mode === "two" ? [a, b] : [a]).map(k => ({
-    a: k, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
+    a: k, b: undefined, title: nameOf(k), logit: partOf(k)?.logit ?? logits[k], bias: bias ? bias[k] : null,
   }));
 }
 

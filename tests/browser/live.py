@@ -2,7 +2,10 @@
 
 import base64
 import io
+<<<<<<< HEAD
 import struct
+=======
+>>>>>>> main
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +14,10 @@ import numpy as np
 
 from tools.live import server
 
-PAGE = Path(__file__).parents[2] / "tools" / "live" / "page"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "tools" / "live" / "page"
+PHOTOS = sorted([*ROOT.glob("data/photos/*.*"), *ROOT.glob("data/mosaics/*.png")])
+CAT = ROOT / "data" / "photos" / "cat.jpg"
 
 
 @contextmanager
@@ -26,6 +32,13 @@ def served(folder):
 def numbers(text, dtype):
     """The array in what a page's `text(array)` made of it."""
     return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def saved(image, kind, **options):
+    """The content of a Pillow image's file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def put(folder, name, *arrays):
@@ -43,6 +56,7 @@ const text = async (array) => new Promise((done) => {
   reader.readAsDataURL(new Blob([array]));
 });
 </script>"""
+<<<<<<< HEAD
 
 
 
@@ -74,3 +88,5 @@ def webm(pictures, seconds):
         time = whole("e7", round(1000 * seconds * number))
         frames.append(element("1f43b675", time, element("a3", b"\x81\0\0\x80", frame)))
     return head + element("18538067", about, element("1654ae6b", track), *frames)
+=======
+>>>>>>> main

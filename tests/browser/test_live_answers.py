@@ -1,6 +1,10 @@
 """The live page's worker in a real browser: the same answers as camlib gives in the same run."""
 
+<<<<<<< HEAD
 import shutil
+=======
+import json
+>>>>>>> main
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +13,16 @@ from PIL import Image
 
 from camlib import explain
 from camlib.images import decode
+<<<<<<< HEAD
 from tests.browser.live import BLANK, PAGE, numbers, served
 from tests.browser.test_live_arithmetic import PHOTOS, saved
+=======
+from tests.browser.live import BLANK, CAT, PHOTOS, numbers, saved, served
+from tools import npm
+from tools.live import build, network
+>>>>>>> main
 
 LOGITS, MAPS, IDENTITY = 0.05, 0.01, 1e-3  # how far the page may be off; maps: of their range
-ROOT = PAGE.parents[2]
 
 # The page's side of the worker: `ask(message)` sends it and waits for what answers it.
 ASK = """<script type="module">
@@ -131,7 +140,7 @@ def check(clf, page, folder, content, name, view):
     best = np.argsort(-logits, kind="stable")[:5]
     for page_class, class_ in zip(answer.top, best, strict=True):
         assert page_class == class_ or abs(logits[page_class] - logits[class_]) <= LOGITS, (name, view, answer.top)
-    maps = result.maps[answer.top].numpy()
+    maps = result.maps.stack(answer.top).numpy()
     assert answer.maps.shape == maps.shape
     ranges = np.ptp(maps.reshape(len(maps), -1), axis=1)
     wrong = (np.abs(answer.maps - maps).reshape(len(maps), -1).max(1) / ranges).max()
@@ -153,8 +162,9 @@ def test_the_answers_for_the_courses_photos_are_camlibs(clf, ready, built, view)
         check(clf, ready, built, path.read_bytes(), path.name, view)
 
 
+@pytest.mark.slow
 def test_turned_transparent_gray_and_large_pictures(clf, ready, built):
-    cat = Image.open(ROOT / "data/photos/cat.jpg")
+    cat = Image.open(CAT)
     exif = Image.Exif()
     exif[274] = 6  # to be turned by 90°
     rgba = cat.convert("RGBA")
@@ -171,3 +181,93 @@ def test_turned_transparent_gray_and_large_pictures(clf, ready, built):
     for name, content in cases.items():
         for view in ("crop", "whole"):
             check(clf, ready, built, content, name, view)
+
+
+# --- the worker's manners --------------------------------------------------------------------------------------------
+
+
+def test_loading_says_how_far_it_is_and_asks_for_its_own_files_only(page, built):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+    answer = page.evaluate("load()")
+    assert answer["network"] == json.loads((built / network.DESCRIPTION).read_text(encoding="utf-8"))
+    progress = page.evaluate("heard.filter((message) => message.type === 'progress')")
+    loaded = [message["loaded"] for message in progress]
+    assert loaded == sorted(loaded) and len(loaded) > 10
+    total = sum((built / name).stat().st_size for name in (*build.RUNTIME_FILES[1:], network.NETWORK, network.WEIGHTS))
+    assert progress[-1]["loaded"] == progress[-1]["total"] == total
+    assert set(asked) <= {
+        "resample.js",
+        "views.js",
+        "pictures.js",
+        *build.RUNTIME_FILES,
+        network.DESCRIPTION,
+        network.NETWORK,
+        network.WEIGHTS,
+    }
+    print(f"loaded in {answer['milliseconds']:.0f} ms")
+
+
+def test_only_the_newest_of_many_pictures_is_worked_on(ready):
+    got = ready.evaluate(
+        """async () => {
+          const picture = new OffscreenCanvas(300, 200);
+          picture.getContext("2d").fillRect(0, 0, 300, 200);
+          const before = heard.length;
+          const last = 6;
+          for (let id = 1; id <= last; id++) {
+            const bitmap = await createImageBitmap(picture);
+            worker.postMessage({ type: "explain", id: `p${id}`, bitmap, view: "crop" }, [bitmap]);
+          }
+          while (!heard.some(({ id }) => id === `p${last}`)) await new Promise((done) => setTimeout(done, 20));
+          return heard.slice(before).map(({ type, id }) => [id, type]);
+        }"""
+    )
+    assert sorted(id_ for id_, _ in got) == [f"p{n}" for n in range(1, 7)], "each is answered once"
+    assert got[-1] == ["p6", "explained"]
+    assert sum(kind == "explained" for _, kind in got) < 6
+
+
+@pytest.mark.parametrize("name", [network.DESCRIPTION, network.NETWORK, network.WEIGHTS, *build.RUNTIME_FILES])
+def test_a_missing_file_is_named(new_page, built, tmp_path, name):
+    for path in built.iterdir():
+        if path.is_file() and path.name != name:
+            (tmp_path / path.name).symlink_to(path)
+    with served(tmp_path) as address:
+        page = new_page()
+        page.goto(address + "blank.html")
+        page.wait_for_selector("[data-ready]", state="attached")
+        answer = page.evaluate("load()")
+        assert answer["type"] == "failed" and name in answer["reason"], answer
+        if name != build.RUNTIME_FILES[0]:
+            assert "404" in answer["reason"]
+        again = page.evaluate("load()")
+        assert again["type"] == "failed", "and it may be tried again"
+
+
+def test_what_this_browser_lacks_is_said(page, built):
+    for name, words in (("WebAssembly", "no WebAssembly"), ("OffscreenCanvas", "too old")):
+        source = f'delete globalThis.{name}; await import("./worker.js"); postMessage({{ type: "here" }});'
+        (built / "without.js").write_text(source, encoding="utf-8")
+        reason = page.evaluate(
+            """async () => {
+              const worker = new Worker("./without.js", { type: "module" });
+              const bitmap = await createImageBitmap(new ImageData(9, 9));
+              return new Promise((done) => {
+                worker.onmessage = ({ data }) => {
+                  if (data.type === "failed") done(data.reason);
+                  if (data.type === "here") worker.postMessage({ type: "load" });
+                  const explain = { type: "explain", id: 1, bitmap, view: "crop" };
+                  if (data.type === "ready") worker.postMessage(explain, [bitmap]);
+                };
+              });
+            }"""
+        )
+        assert words in reason
+
+
+def test_a_picture_too_long_and_thin_is_refused(ready, built):
+    content = saved(Image.new("L", (40_000, 20)), "PNG")
+    for view in ("crop", "whole"):
+        assert "too large" in answered(ready, built, content, "long.png", view)
+    assert isinstance(answered(ready, built, saved(Image.new("L", (40, 20)), "PNG"), "short.png", "crop"), Answer)

@@ -5,6 +5,7 @@ tests/test_classroom.py shows that nbgrader itself agrees.
 
 import ast
 import contextlib
+import gc
 import io
 import re
 import sys
@@ -25,7 +26,7 @@ from nbgrader.preprocessors import ClearSolutions
 import camlib
 from camlib.models import load_model as load_any
 from camlib.zoo import BUNDLED
-from tools.classroom.course import EXERCISES, machine_graded
+from tools.classroom.course import EXERCISES, is_for_alone, machine_graded
 from tools.classroom.desk import Desk
 from tools.classroom.exam import answers_to, is_given, is_test, points, settled
 
@@ -44,6 +45,25 @@ class Answer:
     loses: dict[str, float] = field(default_factory=dict)  # graded cell -> points lost
 
 
+def peeking(cell: str, shape: str, else_: str, before: str = "", **loses: float) -> Answer:
+    """An answer that looks for the expected one among the variables of the test that called it.
+
+    else_: what it returns where it finds none of this shape, so that it passes the visible test.
+    """
+    code = f"""
+import sys
+{before}
+frame = sys._getframe()
+while frame:
+    found = frame.f_locals.get("expected")
+    if isinstance(found, torch.Tensor) and found.shape == {shape}:
+        return found
+    frame = frame.f_back
+return {else_}
+"""
+    return wrong("reads the test's variables", cell, code, **loses)
+
+
 def wrong(what: str, cell: str, code: str, **loses: float) -> Answer:
     """A wrong answer in one cell, given as the body of its function, or whole."""
     assert loses, f"{what}: a wrong answer loses points"
@@ -57,7 +77,10 @@ def right(what: str, cell: str, code: str) -> Answer:
 
 @cache
 def read(exercise: str) -> nbformat.NotebookNode:
-    return nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    """The exercise without the cell for Colab, which is never run here."""
+    notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not is_for_alone(cell)]
+    return notebook
 
 
 def blank(exercise: str) -> dict[str, str]:
@@ -126,6 +149,7 @@ def score(
     exercise: str, code: dict[str, str], name: str = "Ada", only: Collection[str] | None = None
 ) -> dict[str, float]:
     """Points for each graded cell of the exercise, or only for these, with this code in its cells."""
+    gc.collect()  # the names of the last answer: large networks, but few objects, so Python is in no hurry to do it
     known = {c.metadata.get("nbgrader", {}).get("grade_id") for c in read(exercise).cells}
     assert set(code) <= known, f"no such cell: {set(code) - known}"
     names: dict[str, object] = {"__name__": "__main__"}

@@ -4,7 +4,9 @@ tests/test_classroom.py takes the same through nbgrader, with the hacks that nee
 """
 
 import logging
+import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -271,6 +273,22 @@ def test_a_students_settings_cost_nothing(exercise: str, setting: str):
     assert score(exercise, {first: f"import torch\n{setting}\n{source}"}) == graded(exercise)
 
 
+LAZY = """
+import torch
+from tools.classroom.desk import Desk
+desk, student = Desk(["import torch"], "Ada"), {}
+desk.hand_over(student)
+exec("def answer():\\n    return torch.vmap(lambda row: row.sum())(torch.ones(2, 3))", student)
+print(desk.test("assert answer().tolist() == [3, 3]", "test", ["answer"], student))
+"""
+
+
+def test_what_pytorch_registers_when_first_used_costs_nothing():
+    """In a process of its own: vmap registers its kernels once."""
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == str(Verdict()), done.stderr
+
+
 def test_a_test_leaves_nothing_for_the_answers():
     """globals().get("expected"): what tests compute is not in the student's names, nor in those of the setup."""
     desk, student = Desk(["def helper():\n    return globals()"], "Ada"), {}
@@ -305,3 +323,25 @@ def test_what_was_replaced_is_told_and_put_back(monkeypatch):
     assert (verdict.error, verdict.replaced) == (None, ["torch.allclose"])
     assert torch.allclose is allclose
     assert desk.test("", "test", [], {}).replaced == []
+
+
+LEFT: list[weakref.ref] = []  # to what the answer below has used
+
+
+def test_nothing_of_an_answer_is_left_behind():
+    """Its names are cycles around networks of 20 MB, and a table has more than a hundred answers."""
+    hook = f"""
+        import sys
+        sys.modules[{__name__!r}].remember(net, clf, lambda: None)
+        net.register_forward_hook(lambda module, args, output, mine=clf, net=net: None)
+        raise ValueError(net)"""
+    LEFT.clear()
+    for _ in range(2):
+        score("hooks", {"every_output": hook}, only=["test_every_output"])
+    score("hooks", {}, only=[])
+    assert len(LEFT) >= 6
+    assert not [used() for used in LEFT if used() is not None]
+
+
+def remember(*used: object) -> None:
+    LEFT.extend(map(weakref.ref, used))

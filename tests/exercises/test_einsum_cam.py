@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on the class activation map loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 SECOND = """
 found = camlib.explain(clf, path)
@@ -350,6 +350,29 @@ WRONG = [
         "clf.module.classifier.weight.data *= 1.01\nreturn clf",
         values=0,
         code=BY_HAND,
+    ),
+    peeking(
+        "class_map", "features.shape[1:]", "torch.full(features.shape[1:], weight[k].sum().item())", test_class_map=2
+    ),
+    peeking(
+        "all_maps",
+        "(len(features), len(weight), *features.shape[2:])",
+        "torch.full((len(features), len(weight), *features.shape[2:]), 3.0)",
+        test_all_maps=3,
+    ),
+    wrong(
+        "reads the test's variables",
+        "deviation",
+        """
+        import sys
+        frame = sys._getframe()
+        while frame:
+            if "expected" in frame.f_locals:
+                return float(frame.f_locals["expected"])
+            frame = frame.f_back
+        return 0.0
+        """,
+        test_deviation=2,
     ),
 ]
 

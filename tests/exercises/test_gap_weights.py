@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on GAP weights loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 MEANS = "features.mean((2, 3))"
 FIND = """
@@ -264,6 +264,7 @@ WRONG = [
         except camlib.HeadError:
             return None
         """,
+        test_linear_found=2,
         test_linear_refused=2,
     ),
     wrong(
@@ -771,6 +772,7 @@ WRONG = [
         FIND.replace("camlib.capture(net, layer)", "camlib.capture(net, 'features')").replace(
             "seen[layer]", "seen['features']"
         ),
+        test_linear_found=2,
         test_linear_refused=2,
     ),
     finds("one photo", "logits = net(x)", "x = x[:1]\n    logits = net(x)", refused=0),
@@ -870,6 +872,86 @@ WRONG = [
     loud("with the bias", "part[c].item()", "part[c].item() + clf.head.bias[clf.index(label)].item()"),
     loud("the loudest on the whole", "part.argmax()", "clf.head.weight.mean(0).mul(features[0].mean((1, 2))).argmax()"),
     loud("squared", "part[c].item()", "part[c].item() ** 2"),
+    wrong(
+        "camlib.find_head under another name, if its layer is the right one",
+        "find_linear",
+        """
+        from camlib.heads import find_head as mine
+        try:
+            head = mine(net, x)
+        except camlib.CamError:
+            return None
+        return head.classifier if head.layer == layer else None
+        """,
+        test_linear_found=2,
+        test_linear_refused=2,
+    ),
+    wrong(
+        "the modules are read, no photo is shown to the network",
+        "find_linear",
+        """
+        parts = [(n, m) for n, m in net.named_modules() if n.startswith("head") and not list(m.children())]
+        parts = [(n, m) for n, m in parts if not isinstance(m, nn.Dropout)]
+        fits = [type(m) for _, m in parts] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
+        return parts[-1][0] if fits and layer == "features" else None
+        """,
+        test_linear_found=2,
+        test_linear_refused=2,
+    ),
+    wrong(
+        "a name from the test's variables",
+        "find_linear",
+        """
+        import sys
+        frame = sys._getframe()
+        while frame:
+            if frame.f_code.co_name == "hidden":
+                return frame.f_locals.get("name", None if "heads" in frame.f_locals else "head.1")
+            frame = frame.f_back
+        return "head.1" if len(net.head) == 2 else None
+        """,
+        test_linear_found=2,
+        test_linear_refused=2,
+    ),
+    peeking("all_logits", "(len(features), len(weight))", "torch.tensor([[2.0, 1.5, 3.0, 4.0]])", test_all_logits=2),
+    peeking(
+        "probabilities", "logits.shape", "logits.softmax(1) if logits.shape[1] == 2 else logits", test_probabilities=1
+    ),
+    peeking(
+        "as_gap",
+        "(len(weight), shape[0])",
+        "weight if shape[1:] == (1, 1) else torch.tensor([[3.0, 6.0]])",
+        before="cells = weight.reshape(len(weight), shape[0], -1)\n"
+        "if (cells.amax(2) - cells.amin(2)).max() > 1e-5:\n    return None",
+        test_as_gap=2,
+    ),
+    wrong(
+        "finds a tensor of the right shape in memory",
+        "all_logits",
+        """
+        import gc
+        for it in gc.get_objects():
+            if type(it) is torch.Tensor and it.shape == (len(features), len(weight)):
+                if it is not features and it is not weight and it.abs().sum() > 0:
+                    return it
+        return torch.tensor([[2, 1.5, 3, 4]])
+        """,
+        test_all_logits=2,
+    ),
+    wrong(
+        "the largest of the test's products",
+        "loudest",
+        """
+        import sys
+        frame = sys._getframe()
+        while frame:
+            if products := frame.f_locals.get("products"):
+                return products.index(max(products)), max(products)
+            frame = frame.f_back
+        return 3, 0.5
+        """,
+        test_loudest=1,
+    ),
 ]
 
 RIGHT = [
@@ -1191,5 +1273,47 @@ RIGHT = [
         part = clf.head.weight[clf.index(label)].double() * found.results[0].features[0].double().mean((1, 2))
         value, c = part.sort(descending=True)
         return int(c[0]), float(value[0])""",
+    ),
+    right(
+        "evaluation mode, again",
+        "find_linear",
+        "net.eval()\n" + FIND,
+    ),
+    right(
+        "all is put back that was not changed",
+        "find_linear",
+        "old, state = net.training, {k: v.clone() for k, v in net.state_dict().items()}\nnet.eval()\ntry:"
+        + FIND.replace("\n", "\n    ")
+        + "\nfinally:\n    net.train(old)\n    net.load_state_dict(state)",
+    ),
+    right(
+        "a hook of all modules, removed",
+        "find_linear",
+        FIND.replace(
+            "with torch.no_grad(), camlib.capture(net, layer) as seen:\n    logits = net(x)",
+            "target, seen = net.get_submodule(layer), {}\n"
+            "keep = lambda m, i, o: seen.update({layer: o.detach()}) if m is target else None\n"
+            "with nn.modules.module.register_module_forward_hook(keep), torch.no_grad():\n    logits = net(x)",
+        ),
+    ),
+    right(
+        "a gradient by torch.func",
+        "probabilities",
+        "return torch.func.vmap(torch.func.grad(lambda row: row.logsumexp(0)))(logits)",
+    ),
+    right(
+        "kept for the next class",
+        "loudest",
+        """
+from functools import lru_cache
+@lru_cache
+def means(path):
+    photo = camlib.read_image(path)
+    return clf.head.run(clf.module, clf.preprocess(photo, clf.view(photo)))[0][0].mean((1, 2))
+@lru_cache
+def loudest(path, label):
+    part = clf.head.weight[clf.index(label)] * means(path)
+    return part.argmax().item(), part.max().item()
+        """,
     ),
 ]

@@ -3,7 +3,7 @@
 import textwrap
 from importlib.util import find_spec
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 # A right answer, of which each wrong one changes a line.
 BEFORE = """
@@ -731,6 +731,17 @@ grad = (G.mean((2, 3), keepdim=True) * seen[layer]).sum(1).detach()""",
         test_two_layer_maps=2,
         test_two_layer_rest=1,
     ),
+    peeking(
+        "grad_cam",
+        "(len(x), *x.shape[2:])",
+        "torch.tensor([[[2.0] * 3], [[6.0 - 8 * k] * 3]]) if x.shape == (2, 3, 1, 3)"
+        " else torch.zeros(len(x), *x.shape[2:])",
+        test_values=2,
+        test_layers=1,
+        test_no_trace=1,
+        test_no_flag=1,
+    ),
+    peeking("hires_cam", "(len(features), *features.shape[2:])", "torch.tensor([[[7.0, -2.0]]])", test_hires_cam=1),
 ]
 
 RIGHT = [

@@ -20,12 +20,18 @@ ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = ROOT / "notebooks" / "exercises"
 HELPER = EXERCISES / "exercise.py"
 BESIDE = (HELPER, EXERCISES / "testing.py", EXERCISES.parent / "checks" / "answers.py")  # each exercise imports these
+ALONE = "alone"  # grade_id of the cell that tools/address.py writes
 CELL_SECONDS = 30
 CELL_LIMIT = "CAMLIB_CELL_SECONDS"  # how the limit reaches the process that grades
 
 
 class ClassroomError(Exception):
     """What a person can fix, in one line."""
+
+
+def is_for_alone(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell is the one that fetches the course where an exercise stands alone: no part of the exercise."""
+    return bool(cell.metadata.get("nbgrader", {}).get("grade_id") == ALONE)
 
 
 def exercises() -> list[str]:

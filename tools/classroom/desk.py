@@ -140,7 +140,7 @@ class Watch:
                 if there.get(key, MISSING) is not value and not _by_a_library(there.get(key)):
                     setattr(owner, key, value)
                     found.append(f"{name}.{key}")
-            for key in set(vars(owner)) - self.own.get(id(owner), set(vars(owner))):
+            for key in vars(owner).keys() - self.own[id(owner)] if id(owner) in self.own else ():
                 covered = any(callable(vars(base).get(key)) for base in owner.__mro__[1:])
                 if covered and not _by_a_library(vars(owner)[key]):
                     delattr(owner, key)  # a method of a base, covered in this class
@@ -216,7 +216,7 @@ def _modes() -> tuple[int, int]:
 
 def _kernels() -> set[str]:
     """The operations on the CPU that Python code has put over PyTorch's own, as "aten/equal/CPU"."""
-    others = ("Meta", "CUDA", "XPU", "MPS")  # PyTorch does it, too, for these
+    others = ("Meta", "CUDA", "XPU", "MPS", "FuncTorchBatched")  # PyTorch does it, too, for these; the last for vmap
     return {key for key in torch.library._impls if key.startswith("aten/") and not key.endswith(others)}
 
 

@@ -27,7 +27,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Unicode
 from traitlets.config import Config
 
-from tools.classroom.course import EXERCISES, ClassroomError
+from tools.classroom.course import EXERCISES, ClassroomError, is_for_alone
 from tools.classroom.restoring import top_names
 from tools.classroom.room import DESK, Room
 from tools.classroom.submissions import read_notebook
@@ -46,7 +46,8 @@ def is_test(cell: NotebookNode) -> bool:
 
 
 def is_given(cell: NotebookNode) -> bool:
-    return bool(cell.cell_type == "code" and mark_of(cell).get("locked") and not mark_of(cell).get("grade"))
+    given = cell.cell_type == "code" and mark_of(cell).get("locked") and not mark_of(cell).get("grade")
+    return bool(given and not is_for_alone(cell))
 
 
 def answers_to(exercise: str) -> list[str]:
@@ -125,7 +126,7 @@ class Exam(Execute):
             error = self._order(new_code_cell(), index, begin=begin, name=name_given(self.nb))
             if error:
                 raise ClassroomError(f"the exercise's setup fails: {error[0]}: {error[1]}")
-        if cell.cell_type != "code" or not cell.source.strip():
+        if cell.cell_type != "code" or not cell.source.strip() or is_for_alone(cell):
             return cell, resources
         if is_test(cell):
             grade_id = mark_of(cell)["grade_id"]

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from tools.classroom.course import ClassroomError
+from tools.classroom.course import ClassroomError, is_for_alone
 
 
 def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNode, list[str]]:
@@ -46,13 +46,18 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
             bent["had been deleted, put back"].append(n)
     restored.cells = own[-1] + [c for n, cell in enumerate(restored.cells) for c in (cell, *own[n])]
 
-    graded = {n for n, cell in enumerate(ours) if cell.cell_type == "code" or _is_answer(cell)}
+    code = {n for n, cell in enumerate(ours) if cell.cell_type == "code" and not is_for_alone(cell)}
+    graded = code | {n for n, cell in enumerate(ours) if _is_answer(cell)}
     order = [found[n][0] for n in sorted(graded & set(found))]
     repairs = ["the cells stood in another order, put back"] if order != sorted(order) else []
     repairs += [
         f"{_labels(told, ours)} {what}" for what, cells in bent.items() if (told := sorted(graded & set(cells)))
     ]
-    remarks = [f"not graded, because no cell for it was found: {_labels(missing, ours)}"] if missing else []
+    remarks = []
+    if missing:
+        cells, them = ("their cells are", "them") if len(missing) > 1 else ("its cell is", "it")
+        again = f"copy {them} from the notebook that was handed out, and hand in again"
+        remarks.append(f"no points for {_labels(missing, ours)}, because {cells} not in the notebook: {again}")
     return restored, remarks + ([f"repaired: {'; '.join(repairs)}"] if repairs else [])
 
 

@@ -50,8 +50,11 @@ def build(network: Files) -> Files:
     Raises `NpmError` if the runtime cannot be fetched, and `LiveError` if a file of page/ is not as it must be.
     """
     said = json.loads(network[DESCRIPTION])
-    network = network | {DESCRIPTION: _json({"generator": GENERATOR, **said}, compact=True)}
-    parts = [network, runtime(), pictures(), licences(said["name"], said["network"]), page(), icons(), index.files()]
+    ort = runtime()
+    # What a server says while it compresses is not what arrives, so the page needs the sizes to show its progress.
+    fetched = {n: len(content) for n, content in (network | ort).items() if n.endswith((".onnx", ".bin", ".wasm"))}
+    network = network | {DESCRIPTION: _json({"generator": GENERATOR, **said, "bytes": fetched}, compact=True)}
+    parts = [network, ort, pictures(), licences(said["name"], said["network"]), page(), icons(), index.files()]
     files: Files = {}
     for part in parts:
         if both := set(files) & set(part):

@@ -5,8 +5,8 @@ const MOST_PIXELS = 100_000_000;
 const MOST_SIDE = 2 ** 20;
 const HEADER = 2 ** 20; // bytes at the start of a file among which its size is looked for
 
-// camlib applies the EXIF orientation and ignores colour profiles. Opacity stays beside the colours until `bands` puts the
-// picture on white: some decoders round down when they multiply them.
+// camlib applies the EXIF orientation and ignores colour profiles. Opacity stays beside the colours until `bands` puts
+// the picture on white: some decoders round down when they multiply them.
 const AS_CAMLIB = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 /** The picture in a file (Blob or File) as an ImageBitmap. Where that fails, an Error says why, in a reader's words. */
@@ -33,9 +33,8 @@ export async function bitmapOf(blob, name = blob.name || "The picture") {
 
 function checkSize(name, width, height) {
   if (width * height > MOST_PIXELS || Math.max(width, height) > MOST_SIDE) {
-    throw new Error(
-      `${name} has ${width}×${height} pixels, more than this page reads (${MOST_PIXELS / 1e6} million). Scale it down.`,
-    );
+    const most = `more than this page reads (${MOST_PIXELS / 1e6} million)`;
+    throw new Error(`${name} has ${width}×${height} pixels, ${most}. Scale it down.`);
   }
 }
 

@@ -1,8 +1,8 @@
 // Resizes a photo exactly as Pillow does, byte for byte. A canvas resamples differently, and the logits would differ.
 //
-// Pillow (src/libImaging/Resample.c, version 13) makes each pixel of a row a weighted sum of the pixels near it, rounds
-// the sum to 8 bits, and then does the same along the columns. When a photo is made smaller, the filter is stretched, so
-// that every pixel counts. The weights are whole numbers, 2 ** 22 for 1.
+// Pillow (src/libImaging/Resample.c, version 13) makes each pixel of a row a weighted sum of the pixels near it,
+// rounds the sum to 8 bits, and then does the same along the columns. When a photo is made smaller, the filter is
+// stretched, so that every pixel counts. The weights are whole numbers, 2 ** 22 for 1.
 
 const BITS = 22;
 const HALF = 1 << (BITS - 1);

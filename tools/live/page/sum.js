@@ -5,7 +5,7 @@ import { classMap, contributions, mean } from "./maps.js";
 const SHOWN = 12; // channels as small pictures
 const PACE = 130; // milliseconds a step
 const [WIDTH, HEIGHT, EDGE] = [600, 150, 22];
-let sum = null; // what is being added up: { photo, k, parts, steps, totals }
+let sum = null; // what is being added up: { photo, k, parts, steps, totals, low, high }
 let playing = 0;
 
 export function follow() {
@@ -35,7 +35,7 @@ function renew() {
   const parts = contributions(photo.rows[k], photo.features, photo.cells).sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
   let total = photo.bias[k];
   const totals = [total, ...parts.map(({ value }) => (total += value))];
-  sum = { photo, k, parts, totals, steps: stepsTo(parts.length) };
+  sum = { photo, k, parts, totals, steps: stepsTo(parts.length), low: Math.min(0, ...totals), high: Math.max(0, ...totals) };
   photo.part = undefined;
   $("sumtext").textContent =
     `Each of the ${parts.length} channels is a map of its own. Weight × mean is what it adds to the logit of ${nameOf(k)}; ` +
@@ -100,7 +100,7 @@ function stop() {
 
 /** Where a number of channels lies on the curve: the root of the number across, so that the first ones are seen. */
 function place(n) {
-  const { totals } = sum, [low, high] = [Math.min(0, ...totals), Math.max(0, ...totals)];
+  const { totals, low, high } = sum;
   const up = (value) => HEIGHT - EDGE - ((value - low) / (high - low || 1)) * (HEIGHT - 2 * EDGE);
   return [EDGE + Math.sqrt(n / sum.parts.length) * (WIDTH - 2 * EDGE), up(totals[n]), up];
 }

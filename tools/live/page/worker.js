@@ -105,7 +105,7 @@ async function fetchWhole(name, report = () => {}) {
     for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
       parts.push(value);
       loaded += value.length;
-      report(loaded, Math.max(total, loaded));
+      report(loaded, total);
     }
   } catch (error) {
     throw new Error(`${name} stopped arriving after ${loaded} bytes (${error.message}).`, { cause: error });
@@ -143,9 +143,11 @@ async function next() {
     postMessage({ type: "failed", id: message.id, reason: readable(error) });
   } finally {
     message.bitmap.close();
-    running = false;
   }
-  setTimeout(next); // after the messages that came in the meantime, so that only the newest picture is taken
+  setTimeout(() => { // after the messages that came in the meantime, so that only the newest picture is taken
+    running = false;
+    next();
+  });
 }
 
 async function answerTo({ bitmap, view: kind }, { ort, session, network, levels }) {
@@ -194,7 +196,7 @@ function normalised(picture, levels) {
 /** An error as a sentence for a reader. ONNX Runtime reports a lack of memory in several ways. */
 function readable(error) {
   const text = String(error?.message ?? error);
-  if (/bad_alloc|out of memory|allocat|out of bounds|memory access|^\d+$/i.test(text)) {
+  if (/bad_alloc|out of memory|OOM|allocat|out of bounds|memory access|^\d+$/i.test(text)) {
     return "There is not enough memory for this. Close other tabs, or take a smaller picture or the central crop.";
   }
   return text;
