@@ -2,10 +2,7 @@
 
 import base64
 import io
-<<<<<<< HEAD
 import struct
-=======
->>>>>>> main
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +53,6 @@ const text = async (array) => new Promise((done) => {
   reader.readAsDataURL(new Blob([array]));
 });
 </script>"""
-<<<<<<< HEAD
-
 
 
 def webm(pictures, seconds):
@@ -88,5 +83,3 @@ def webm(pictures, seconds):
         time = whole("e7", round(1000 * seconds * number))
         frames.append(element("1f43b675", time, element("a3", b"\x81\0\0\x80", frame)))
     return head + element("18538067", about, element("1654ae6b", track), *frames)
-=======
->>>>>>> main

@@ -13,8 +13,7 @@ from PIL import Image
 
 from camlib import contrast, explain, overlay, place, read_image, sanity
 from tests.browser.conftest import barriers, pixels
-from tests.browser.live import served, webm
-from tests.browser.test_live_arithmetic import saved
+from tests.browser.live import saved, served, webm
 
 WIDE = {"width": 1280, "height": 900}
 PHOTOS = Path("data/photos")
@@ -340,6 +339,8 @@ def test_the_explorer_shows_camlibs_maps(opened, exps, shots):
     assert np.abs(canvas(page) - overlay(picture, place(maps, exp.view)).astype(int)).max() <= 6
     said = float(page.inner_text(".identity >> nth=0").split("logit difference ")[1].replace("\u2212", "-"))
     assert said == pytest.approx((exp.logits[282] - exp.logits[287]).item(), abs=2 * LOGIT)
+    page.get_by_label("One class").check(force=True)
+    shows(page, exp, "tiger cat")
 
 
 def test_the_whole_view(opened, exps, shots):
@@ -737,7 +738,7 @@ def test_what_happens_is_said(opened):
     }  # fmt: skip
     for name, role in regions.items():
         assert page.locator(f"#{name}").evaluate("e => e.closest('[role]').getAttribute('role')") == role
-    heard = page.evaluate("""() => {
+    page.evaluate("""() => {
       window.heard = [];
       new MutationObserver(() => heard.push(document.getElementById("doing").textContent))
         .observe(document.getElementById("doing"), { childList: true, characterData: true, subtree: true });
@@ -754,7 +755,7 @@ def test_what_happens_is_said(opened):
 
 
 def test_the_page_answers_while_a_large_photo_is_explained(opened, exps, tmp_path):
-    """Asserted is the longest task as a multiple of a fixed piece of work in the same page; the times are printed."""
+    """The times are printed. Asserted is the work: so many times filling as many pixels as the photo has."""
     large = saved(Image.open(PHOTOS / "coffee.png").convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC), "JPEG", quality=90)
     (tmp_path / "12 megapixels.jpg").write_bytes(large)
     page = opened()
@@ -764,38 +765,36 @@ def test_the_page_answers_while_a_large_photo_is_explained(opened, exps, tmp_pat
       new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
     }""")
     times = {}
-    for name, act in {
-        "a small photo": lambda: page.locator("#photos label", has_text="Coffee").click(),
-        "12 megapixels": lambda: page.set_input_files("#file", tmp_path / "12 megapixels.jpg"),
-        "12 megapixels, marked": lambda: page.locator("#marks label", has_text="Chinese").click(),
+    large = lambda: page.set_input_files("#file", tmp_path / "12 megapixels.jpg")  # noqa: E731
+    for name, acts in {
+        "a small photo": [page.locator("#photos label", has_text=name).click for name in ("Coffee", "Moose", "Cat")],
+        "12 megapixels": [large] * 3,
+        "12 megapixels, marked": [page.locator("#marks label", has_text=name).click for name in ("Chinese", "Latin", "Chinese")],
     }.items():
-        page.evaluate("tasks.length = 0")
-        after(page, act)
-        page.wait_for_timeout(300)
-        whole, alone = page.evaluate("[+document.documentElement.dataset.whole, +document.documentElement.dataset.network]")
-        times[name] = (whole, alone, page.evaluate("Math.max(0, ...tasks)"))
-    calibration = page.evaluate("""() => {
-      const context = new OffscreenCanvas(1024, 1024).getContext("2d"), filled = context.createImageData(1024, 1024);
-      const all = [];
-      for (let n = 0; n < 12; n++) {
-        const start = performance.now();
-        for (let i = 0; i < filled.data.length; i++) filled.data[i] = (i * n) & 255;
-        context.putImageData(filled, 0, 0);
-        all.push(performance.now() - start);
-      }
-      return all.sort((a, b) => a - b)[6];
-    }""")
-    redraw = page.evaluate("""() => {
-      const all = [];
-      for (let n = 0; n < 12; n++) { const start = performance.now(); choose(n); all.push(performance.now() - start); }
-      return all.sort((a, b) => a - b)[6];
+        tries = []
+        for act in acts:
+            page.evaluate("tasks.length = 0")
+            after(page, act)
+            page.wait_for_timeout(100)
+            said = "Math.max(0, ...tasks), +document.documentElement.dataset.whole, +document.documentElement.dataset.network"
+            tries.append(page.evaluate(f"[{said}]"))
+        times[name] = min(tries)  # where the processor is ours
+    fill, redraw = page.evaluate("""() => {
+      const time = (work, n = 16) => {
+        const all = [];
+        for (let i = 0; i < n; i++) { const start = performance.now(); work(i); all.push(performance.now() - start); }
+        return all.sort((a, b) => a - b)[n >> 1];
+      };
+      const pixels = new Uint8ClampedArray(4 * 4000 * 3000);
+      const fill = time((n) => { for (let i = 0; i < pixels.length; i++) pixels[i] = (i * n) & 255; }, 4);
+      return [fill, time(choose)];
     }""")
     print(f"first map {first[0]:.0f} ms after opening; from picture to map {first[1]:.0f}, the network alone {first[2]:.0f}")
-    for name, (whole, alone, longest) in times.items():
+    for name, (longest, whole, alone) in times.items():
         print(f"{name}: {whole:.0f} ms to its map, the network alone {alone:.0f}, longest task {longest:.0f}")
-    print(f"another class: {redraw:.0f} ms; filling 1024 × 1024 pixels: {calibration:.0f} ms")
-    assert max(longest for *_, longest in times.values()) < 8 * max(calibration, 10)
-    assert redraw < 8 * max(calibration, 10)
+    print(f"another class: {redraw:.0f} ms; filling 12 megapixels: {fill:.0f} ms")
+    assert max(longest for longest, *_ in times.values()) < 6 * fill
+    assert redraw < fill
 
 
 # In the site

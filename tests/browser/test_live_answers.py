@@ -1,10 +1,7 @@
 """The live page's worker in a real browser: the same answers as camlib gives in the same run."""
 
-<<<<<<< HEAD
-import shutil
-=======
 import json
->>>>>>> main
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +10,8 @@ from PIL import Image
 
 from camlib import explain
 from camlib.images import decode
-<<<<<<< HEAD
-from tests.browser.live import BLANK, PAGE, numbers, served
-from tests.browser.test_live_arithmetic import PHOTOS, saved
-=======
 from tests.browser.live import BLANK, CAT, PHOTOS, numbers, saved, served
-from tools import npm
 from tools.live import build, network
->>>>>>> main
 
 LOGITS, MAPS, IDENTITY = 0.05, 0.01, 1e-3  # how far the page may be off; maps: of their range
 

@@ -15,6 +15,11 @@ export function follow() {
     go(Number($("sumstep").value));
   };
   $("sumplay").onclick = () => (playing ? stop() : start());
+  document.querySelector(".panel").addEventListener("change", () => { // of colours or their strength, perhaps
+    if (!sum) return;
+    draw();
+    tell(sum.steps[Number($("sumstep").value)]);
+  });
 }
 
 /** After another picture or class: everything is added, as the explorer shows it. */
@@ -74,9 +79,18 @@ function tell(n) {
   $("sumstep").setAttribute("aria-valuetext", `${n} channels, logit ${number(totals[n])}`);
   [...$("channels").children].forEach((item, i) => item.classList.toggle("added", i < n));
   const [x, y] = place(n);
+  copy();
   const dot = $("sumcurve").querySelector("circle");
   dot.setAttribute("cx", x);
   dot.setAttribute("cy", y);
+}
+
+/** The map that grows, in small, because the large one may be out of sight. */
+function copy() {
+  const { canvas } = views[0], small = $("sumpicture");
+  small.width = 480;
+  small.height = Math.max(1, Math.round((small.width * canvas.height) / canvas.width));
+  small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height);
 }
 
 function start() {
