@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--force-color-profile=srgb",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test picture, to pages that are allowed one
 ]
 ALLOWED = ("file:", "data:", "blob:", "about:", "http://127.0.0.1:", "ws://127.0.0.1:")
 
@@ -47,6 +48,21 @@ def shots(request):
     """The folder for screenshots: .pytest_cache/d/screenshots."""
     cache = request.config.cache
     return Path(tempfile.mkdtemp(prefix="screenshots-")) if cache is None else cache.mkdir("screenshots")
+
+
+@pytest.fixture(scope="session")
+def live_folder(clf, tmp_path_factory):
+    """What `python3 run.py live` builds, written once: its export takes a while."""
+    from tools import npm, posts
+    from tools.live import build, network
+
+    try:
+        files = build.build(network.exported(clf))
+    except npm.NpmError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("built") / "live"
+    posts.write(folder, files)
+    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,3 +53,33 @@ const text = async (array) => new Promise((done) => {
   reader.readAsDataURL(new Blob([array]));
 });
 </script>"""
+
+
+def webm(pictures, seconds):
+    """A WebM video of PIL images of one size, each shown for that long.
+
+    What a lossy WebP holds is a frame of VP8, so only the frames' envelope is written here (EBML, as in Matroska).
+    """
+
+    def element(kind, *content):
+        inside = b"".join(content)
+        return bytes.fromhex(kind) + (len(inside) | 1 << 56).to_bytes(8) + inside
+
+    def whole(kind, value):
+        return element(kind, value.to_bytes(4))
+
+    width, height = pictures[0].size
+    head = element("1a45dfa3", element("4282", b"webm"), whole("4287", 2), whole("4285", 2))
+    about = element("1549a966", whole("2ad7b1", 1_000_000), element("4489", struct.pack(">f", 1000 * seconds * len(pictures))))
+    size = element("e0", whole("b0", width), whole("ba", height))
+    track = element("ae", whole("d7", 1), whole("73c5", 1), whole("83", 1), element("86", b"V_VP8"), size)
+    frames = []
+    for number, picture in enumerate(pictures):
+        file = io.BytesIO()
+        picture.save(file, "WEBP", quality=95)
+        at = file.getvalue().index(b"VP8 ")
+        length = int.from_bytes(file.getvalue()[at + 4 : at + 8], "little")
+        frame = file.getvalue()[at + 8 : at + 8 + length]
+        time = whole("e7", round(1000 * seconds * number))
+        frames.append(element("1f43b675", time, element("a3", b"\x81\0\0\x80", frame)))
+    return head + element("18538067", about, element("1654ae6b", track), *frames)

@@ -1,6 +1,7 @@
 """The explorer's page in a real browser, from file://: its pixels are camlib's, by mouse and by keyboard."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +135,9 @@ def test_contrast_is_the_difference(opened, exp):
     assert off(page, exp, place(maps[0], exp.view)) <= 1
     a, b = (exp.logits[k].item() for k in (282, 287))
     assert f"= logit difference {a - b:.2f}" in page.inner_text(".identity")
+    page.get_by_label("One class").check(force=True)
+    assert re.search(r"= logit ([\d.]+)$", page.inner_text(".identity").strip()), "nothing of the contrast is left"
+    assert page.inner_text("figcaption span").startswith("rank 1 ·")
 
 
 def test_identity_and_cells_say_the_numbers(opened, exp):

@@ -1,6 +1,7 @@
 """The live page's worker in a real browser: the same answers as camlib gives in the same run."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from PIL import Image
 from camlib import explain
 from camlib.images import decode
 from tests.browser.live import BLANK, CAT, PHOTOS, numbers, saved, served
-from tools import npm
 from tools.live import build, network
 
 LOGITS, MAPS, IDENTITY = 0.05, 0.01, 1e-3  # how far the page may be off; maps: of their range
@@ -50,16 +50,10 @@ document.documentElement.dataset.ready = "";
 
 
 @pytest.fixture(scope="module")
-def built(clf, tmp_path_factory):
-    """The folder as the build makes it, as far as the worker needs it."""
-    try:
-        files = build.runtime() | network.exported(clf) | build.page()
-    except npm.NpmError as error:
-        pytest.skip(str(error))
+def built(live_folder, tmp_path_factory):
+    """A copy of the folder that the build makes, with a page for these tests."""
     folder = tmp_path_factory.mktemp("live")
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    shutil.copytree(live_folder, folder, dirs_exist_ok=True)
     (folder / "blank.html").write_text(BLANK + ASK, encoding="utf-8")
     return folder
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
+
+from PIL import Image, ImageDraw
 
 from tools import npm, posts
 from tools.live import index
@@ -31,6 +35,7 @@ GROUPS = {  # the rows of the table of sizes: what a file's path starts with
     "licences": ("licences/",),
     "page": ("",),
 }
+ICONS = (180, 192, 512)  # pixels
 APACHE = {"efficientnet_lite0"}  # the networks whose weights are known to be under Apache-2.0
 WATERMARKS = {"chinese": "Chinese", "latin": "Latin letters, the control"}
 
@@ -49,7 +54,7 @@ def build(network: Files) -> Files:
     # What a server says while it compresses is not what arrives, so the page needs the sizes to show its progress.
     fetched = {n: len(content) for n, content in (network | ort).items() if n.endswith((".onnx", ".bin", ".wasm"))}
     network = network | {DESCRIPTION: _json({"generator": GENERATOR, **said, "bytes": fetched}, compact=True)}
-    parts = [network, ort, pictures(), licences(said["name"], said["network"]), page(), index.files()]
+    parts = [network, ort, pictures(), licences(said["name"], said["network"]), page(), icons(), index.files()]
     files: Files = {}
     for part in parts:
         if both := set(files) & set(part):
@@ -138,6 +143,24 @@ def page() -> Files:
         for relative, path in found.items()
         if not any(part.startswith((".", "__")) for part in relative.parts)
     }
+
+
+def icons() -> Files:
+    """icon.svg, which consists of rectangles on a field of 512 × 512, as the PNGs that phones want for an installed app."""
+    drawing = (PAGE / "icon.svg").read_text(encoding="utf-8")
+    scale = 4
+    image = Image.new("RGB", (512 * scale, 512 * scale))
+    draw = ImageDraw.Draw(image)
+    for tag in re.findall(r"<rect [^>]*>", drawing):
+        said = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        left, top, width, height, radius = (scale * int(said.get(name, 0)) for name in ("x", "y", "width", "height", "rx"))
+        draw.rounded_rectangle((left, top, left + width - 1, top + height - 1), radius, fill=said["fill"])
+    files: Files = {}
+    for side in ICONS:
+        packed = io.BytesIO()
+        image.resize((side, side), Image.Resampling.BOX).save(packed, "PNG", optimize=True)
+        files[f"icon-{side}.png"] = packed.getvalue()
+    return files
 
 
 def filled(files: Files) -> bytes:

@@ -24,7 +24,10 @@ STYLE = """\
 <link rel="stylesheet" href="explorer.css">
 <link rel="stylesheet" href="live.css">
 <link rel="manifest" href="manifest.webmanifest">
-<link rel="icon" href="icon.svg">"""
+<link rel="icon" href="icon.svg">
+<link rel="apple-touch-icon" href="icon-180.png">
+<meta name="theme-color" content="#f7f6f3" media="(prefers-color-scheme: light)">
+<meta name="theme-color" content="#131315" media="(prefers-color-scheme: dark)">"""
 SCRIPT = """\
 <script src="explorer.js"></script>
 <script type="module" src="live.js"></script>"""

@@ -7,7 +7,7 @@ import { bands } from "./pictures.js";
 import { listen as listenForSaving } from "./saving.js";
 import { listen as listenForPictures } from "./sources.js";
 import { follow as followSum } from "./sum.js";
-import { follow as followMark, marked } from "./watermark.js";
+import { follow as followMark, mark as markNow, marked } from "./watermark.js";
 
 const SIDE = 1024; // pixels: the explorer shows larger photos scaled down to this
 const asked = new Map(); // what was sent to the worker, by its id
@@ -45,6 +45,7 @@ async function ready(message) {
   says("");
   followMark(network, ask);
   if (current) ask();
+  navigator.serviceWorker?.register("sw.js").catch(() => {}); // now, as it fetches what has just come; works without, too
 }
 
 function failed({ id, reason }) {
@@ -66,14 +67,17 @@ export async function ask() {
   if (!current || !rows) return;
   const id = ++last;
   const { name, bitmap, moving } = current;
-  const view = document.querySelector("[name=view]:checked").value;
+  const kind = document.querySelector("[name=view]:checked").value, mark = markNow();
   if (!moving) says("The network is looking …");
   try {
-    const picture = await marked(bitmap);
-    asked.set(id, { name, moving, view, bitmap, colour: await shownPixels(picture), start: performance.now() });
-    worker.postMessage({ type: "explain", id, bitmap: picture, view }, [picture]);
+    const start = performance.now();
+    const picture = await marked(bitmap, mark);
+    const colour = await shownPixels(picture);
+    if (id !== last) return picture.close(); // another one was asked for meanwhile
+    asked.set(id, { name, moving, kind, mark, bitmap, colour, start });
+    worker.postMessage({ type: "explain", id, bitmap: picture, view: kind }, [picture]);
   } catch (error) {
-    failed({ id, reason: error.message });
+    if (id === last) failed({ id, reason: error.message }); // else its bitmap was closed for the next one
   }
 }
 
@@ -93,7 +97,7 @@ async function shownPixels(bitmap) {
 }
 
 function explained({ id, view, cells, features, logits, milliseconds }) {
-  const { name, moving, colour, bitmap, start } = asked.get(id);
+  const { name, moving, kind, mark, colour, bitmap, start } = asked.get(id);
   asked.delete(id);
   if (id !== last && !moving) return; // another picture was chosen meanwhile
   const { labels } = network;
@@ -102,10 +106,11 @@ function explained({ id, view, cells, features, logits, milliseconds }) {
     classes: network.classes ??= labels.map((_, k) => k),
     several: network.several ??= repeated(labels),
     names: labels, logits, probabilities: probabilitiesOf(logits), bias: Float32Array.from(network.bias),
-    colour, views: [{ ...view, cells, of: (k) => photo.map?.(k) ?? classMap(rows[k], features, cells) }],
-    features, cells, rows, bitmap,
+    colour, views: [{ ...view, cells, of: (k) => (partOf(k) ? photo.part.map : classMap(rows[k], features, cells)) }],
+    features, cells, rows, bitmap, kind, mark,
   });
   document.body.classList.remove("empty");
+  for (const part of ["wait", "shortcut"]) $(part).ariaLive = moving ? "off" : "polite"; // no reader speaks as fast as a camera
   trouble("");
   show(photo, state.keep || Boolean(moving && state.chosenByHand));
   const whole = performance.now() - start;
@@ -152,4 +157,3 @@ listenForMotion({ take, trouble });
 says("Fetching the network …", 0);
 worker.postMessage({ type: "load" });
 listenForPictures({ take, trouble });
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // works online all the same

@@ -37,7 +37,9 @@ async function camera() {
   if (!navigator.mediaDevices?.getUserMedia)
     return say("This browser gives a camera only to pages that come over https, or from this computer.");
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "environment" } });
+    const started = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "environment" } });
+    still(); // what was started while the reader was asked
+    stream = started;
   } catch (error) {
     return say(reasons[error.name] ?? `The camera could not be started (${error.name}).`);
   }
@@ -121,8 +123,13 @@ async function frame() {
   if (!stream && !address) return;
   tell();
   if (video.readyState < 2) return running && setTimeout(frame, 30);
-  const bitmap = await createImageBitmap(video);
-  show(name, bitmap, () => running && requestAnimationFrame(frame));
+  const source = stream ?? address, bitmap = await createImageBitmap(video);
+  if ((stream ?? address) !== source) return bitmap.close(); // it was ended meanwhile
+  let first = true; // a frame may be shown twice, as when another view of it is chosen
+  show(name, bitmap, () => {
+    if (first && running) requestAnimationFrame(frame);
+    first = false;
+  });
 }
 
 function tell() {

@@ -7,8 +7,8 @@ import { bitmapOf } from "./pictures.js";
 export async function listen({ take, trouble }) {
   let newest = 0;
 
-  async function file(blob, name = blob.name || "pasted picture") {
-    const turn = ++newest;
+  async function file(blob, name = blob.name || "pasted picture", turn = ++newest) {
+    if (turn !== newest) return;
     if (blob.type.startsWith("video/")) return play(blob, name);
     still();
     try {
@@ -52,11 +52,17 @@ export async function listen({ take, trouble }) {
   try {
     const photos = await (await fetch("photos/photos.json")).json();
     const start = Math.max(0, photos.findIndex((photo) => photo.file === `photos/${location.hash.slice(1)}`));
-    const choose = async (index) => file(await (await fetch(photos[index].file)).blob(), photos[index].name);
-    thumbnails(photos.map((photo) => ({ name: photo.name, picture: photo.file })), start, (index) =>
-      choose(index).catch((error) => trouble(`${photos[index].file} could not be fetched (${error.message}).`)),
-    );
-    await choose(start);
+    const choose = async (index) => {
+      const turn = ++newest; // before it is fetched: what was chosen last counts, not what arrives last
+      const { file: path, name } = photos[index];
+      try {
+        await file(await (await fetch(path)).blob(), name, turn);
+      } catch (error) {
+        if (turn === newest) trouble(`${path} could not be fetched (${error.message}).`);
+      }
+    };
+    thumbnails(photos.map((photo) => ({ name: photo.name, picture: photo.file })), start, choose);
+    choose(start);
   } catch (error) {
     trouble(`The course's photos could not be fetched (${error.message}). Choose a picture of your own.`);
   }

@@ -5,7 +5,7 @@ import { classMap, contributions, mean } from "./maps.js";
 const SHOWN = 12; // channels as small pictures
 const PACE = 130; // milliseconds a step
 const [WIDTH, HEIGHT, EDGE] = [600, 150, 22];
-let sum = null; // what is being added up: { photo, k, parts, steps, totals }
+let sum = null; // what is being added up: { photo, k, parts, steps, totals, low, high }
 let playing = 0;
 
 export function follow() {
@@ -15,6 +15,11 @@ export function follow() {
     go(Number($("sumstep").value));
   };
   $("sumplay").onclick = () => (playing ? stop() : start());
+  document.querySelector(".panel").addEventListener("change", () => { // of colours or their strength, perhaps
+    if (!sum) return;
+    draw();
+    tell(sum.steps[Number($("sumstep").value)]);
+  });
 }
 
 /** After another picture or class: everything is added, as the explorer shows it. */
@@ -26,15 +31,16 @@ function renew() {
     $("sumtext").textContent = "Choose One class under Compare to see how its map is added up.";
     stop();
     sum = null;
-    return;
+    if (!photo.part) return;
+    photo.part = undefined;
+    return redrawAll(); // with the whole maps
   }
   if (sum?.photo === photo && sum.k === k) return;
   stop();
   const parts = contributions(photo.rows[k], photo.features, photo.cells).sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
   let total = photo.bias[k];
   const totals = [total, ...parts.map(({ value }) => (total += value))];
-  sum = { photo, k, parts, totals, steps: stepsTo(parts.length) };
-  photo.map = undefined;
+  sum = { photo, k, parts, totals, steps: stepsTo(parts.length), low: Math.min(0, ...totals), high: Math.max(0, ...totals) };
   photo.part = undefined;
   $("sumtext").textContent =
     `Each of the ${parts.length} channels is a map of its own. Weight × mean is what it adds to the logit of ${nameOf(k)}; ` +
@@ -55,13 +61,12 @@ function stepsTo(all) {
 function go(step) {
   const { photo, k, parts, totals, steps } = sum, n = steps[step];
   $("sumstep").value = step;
-  if (n === parts.length) photo.map = photo.part = undefined;
+  if (n === parts.length) photo.part = undefined;
   else {
     const some = new Float32Array(parts.length);
     for (const { channel, weight } of parts.slice(0, n)) some[channel] = weight;
     const map = classMap(some, photo.features, photo.cells);
-    photo.map = (other) => (other === k ? map : undefined);
-    photo.part = { k, logit: totals[n], note: `${n} of ${parts.length} channels` };
+    photo.part = { k, map, logit: totals[n], note: `${n} of ${parts.length} channels` };
   }
   redrawAll();
   tell(n);
@@ -74,9 +79,18 @@ function tell(n) {
   $("sumstep").setAttribute("aria-valuetext", `${n} channels, logit ${number(totals[n])}`);
   [...$("channels").children].forEach((item, i) => item.classList.toggle("added", i < n));
   const [x, y] = place(n);
+  copy();
   const dot = $("sumcurve").querySelector("circle");
   dot.setAttribute("cx", x);
   dot.setAttribute("cy", y);
+}
+
+/** The map that grows, in small, because the large one may be out of sight. */
+function copy() {
+  const { canvas } = views[0], small = $("sumpicture");
+  small.width = 480;
+  small.height = Math.max(1, Math.round((small.width * canvas.height) / canvas.width));
+  small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height);
 }
 
 function start() {
@@ -86,7 +100,9 @@ function start() {
   $("sumplay").textContent = "Pause";
   playing = setInterval(() => {
     go(++step);
-    if (step >= last) stop();
+    if (step < last) return;
+    stop();
+    $("said").textContent = $("sumsays").textContent;
   }, PACE);
 }
 
@@ -98,7 +114,7 @@ function stop() {
 
 /** Where a number of channels lies on the curve: the root of the number across, so that the first ones are seen. */
 function place(n) {
-  const { totals } = sum, [low, high] = [Math.min(0, ...totals), Math.max(0, ...totals)];
+  const { totals, low, high } = sum;
   const up = (value) => HEIGHT - EDGE - ((value - low) / (high - low || 1)) * (HEIGHT - 2 * EDGE);
   return [EDGE + Math.sqrt(n / sum.parts.length) * (WIDTH - 2 * EDGE), up(totals[n]), up];
 }

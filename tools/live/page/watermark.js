@@ -6,9 +6,10 @@ const SHORTCUT = "carton"; // the class that the watermark raises
 let recipe = null;
 let strips = {}; // name -> { width, height, alpha }
 let shortcut = -1; // the index of the class
-const before = new WeakMap(); // bitmap -> its logits without a watermark
+const before = new WeakMap(); // bitmap -> for each view, what the shortcut's class gets without a watermark
 
-const chosen = () => document.querySelector("[name=mark]:checked")?.value ?? "";
+/** The chosen watermark's file, "" for none. */
+export const mark = () => document.querySelector("[name=mark]:checked")?.value ?? "";
 
 /** Adds the choices; renewed is called after another one is chosen. */
 export async function follow(network, renewed) {
@@ -25,7 +26,7 @@ export async function follow(network, renewed) {
     choices.append(label);
   }
   choices.onchange = async () => {
-    const found = shortcut >= 0 && chosen() && state.mode === "one";
+    const found = shortcut >= 0 && mark() && state.mode === "one";
     if (found && !state.keep) $("keep").click(); // the same class before and after, also on the next picture
     if (found && state.chosen[0] !== shortcut) choose(shortcut);
     renewed();
@@ -34,10 +35,10 @@ export async function follow(network, renewed) {
   document.addEventListener("redrawn", tell);
 }
 
-/** A copy of the picture with the chosen watermark, laid as camlib.sanity.stamped lays it. */
-export async function marked(bitmap) {
-  if (!chosen()) return createImageBitmap(bitmap);
-  const strip = (strips[chosen()] ??= await read(chosen()));
+/** A copy of the picture with a watermark (a file, or "" for none), laid as camlib.sanity.stamped lays it. */
+export async function marked(bitmap, file) {
+  if (!file) return createImageBitmap(bitmap, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+  const strip = (strips[file] ??= await read(file));
   const { width, height } = bitmap, side = Math.min(width, height);
   const tall = even((side * strip.height) / strip.width);
   const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { alpha: false });
@@ -76,12 +77,13 @@ function tell() {
   const { photo } = state;
   if (shortcut < 0 || !photo.features) return;
   const now = [photo.logits[shortcut], 1 + photo.order.indexOf(shortcut)];
-  if (!chosen()) {
-    before.set(photo.bitmap, now);
+  const known = before.get(photo.bitmap) ?? {};
+  if (!photo.mark) {
+    before.set(photo.bitmap, { ...known, [photo.kind]: now });
     $("shortcut").replaceChildren();
     return;
   }
-  const was = before.get(photo.bitmap);
+  const was = known[photo.kind];
   const pair = ([logit, rank]) => [element("b", number(logit)), ` (rank ${rank})`];
   $("shortcut").replaceChildren(`${SHORTCUT}: logit `, ...(was ? [...pair(was), " without, "] : []), ...pair(now), was ? " with it" : "");
 }
