@@ -70,7 +70,9 @@ def webm(pictures, seconds):
 
     width, height = pictures[0].size
     head = element("1a45dfa3", element("4282", b"webm"), whole("4287", 2), whole("4285", 2))
-    about = element("1549a966", whole("2ad7b1", 1_000_000), element("4489", struct.pack(">f", 1000 * seconds * len(pictures))))
+    about = element(
+        "1549a966", whole("2ad7b1", 1_000_000), element("4489", struct.pack(">f", 1000 * seconds * len(pictures)))
+    )
     size = element("e0", whole("b0", width), whole("ba", height))
     track = element("ae", whole("d7", 1), whole("73c5", 1), whole("83", 1), element("86", b"V_VP8"), size)
     frames = []

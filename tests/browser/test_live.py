@@ -1,5 +1,7 @@
 """The live page in a real browser, as its readers use it; camlib computes in the same run what it has to show."""
 
+# ruff: noqa: B023, each function is called within the turn of the loop that makes it
+
 import base64
 import csv
 import io
@@ -102,7 +104,9 @@ def shows(page, exp, target=None, **style):
     evidence, bias, logit = identity(page)
     assert evidence == pytest.approx(exp.map(k).mean().item(), abs=LOGIT)
     assert logit == pytest.approx(exp.logits[k].item(), abs=LOGIT)
-    assert evidence + bias == pytest.approx(logit, abs=0.0101), "the sum comes out, but for the rounding of the last digit"
+    assert evidence + bias == pytest.approx(logit, abs=0.0101), (
+        "the sum comes out, but for the rounding of the last digit"
+    )
     expected = overlay(picture.astype(np.uint8), exp.heatmap(k), **style).astype(int)
     off = np.abs(canvas(page) - expected).max()
     assert off <= 6, f"{off} of 255 from camlib's overlay"
@@ -119,7 +123,12 @@ def hand_over(page, event, name, content, kind=None):
           const kind = event === "paste" ? ClipboardEvent : DragEvent;
           return document.body.dispatchEvent(new kind(event, options));
         }""",
-        [event, name, base64.b64encode(content).decode() if name else content, kind or mimetypes.guess_type(name or "")[0]],
+        [
+            event,
+            name,
+            base64.b64encode(content).decode() if name else content,
+            kind or mimetypes.guess_type(name or "")[0],
+        ],
     )
 
 
@@ -191,7 +200,11 @@ def test_what_is_no_picture_is_told_and_the_old_one_stays(opened, exps):
         ("huge.png", png_of(20_000, 20_000), "image/png"): "huge.png has 20000×20000 pixels, more than this page reads",
         ("cut.jpg", cat[:300], "image/jpeg"): "cut.jpg cannot be decoded: it is damaged or cut off",
         ("paper.pdf", b"%PDF-1.7", "application/pdf"): "paper.pdf is a PDF, which this browser does not read",
-        ("broken.webm", b"\x1a\x45\xdf\xa3 nothing follows", "video/webm"): "broken.webm is not a video that this browser",
+        (
+            "broken.webm",
+            b"\x1a\x45\xdf\xa3 nothing follows",
+            "video/webm",
+        ): "broken.webm is not a video that this browser",
     }
     for (name, content, kind), said in cases.items():
         assert trouble(page, lambda: upload(page, name, content, kind)).startswith(said)
@@ -199,10 +212,13 @@ def test_what_is_no_picture_is_told_and_the_old_one_stays(opened, exps):
         assert np.array_equal(canvas(page), before) and named(page) == "tiger cat", name
     for event in ("paste", "drop"):
         text = trouble(page, lambda: hand_over(page, event, None, "https://example.org/cat.jpg"))
-        assert text == {
-            "paste": "There is no picture in the clipboard. Copy a picture first, not its address.",
-            "drop": "That was no file. Save the picture first, then drop the file.",
-        }[event]
+        assert (
+            text
+            == {
+                "paste": "There is no picture in the clipboard. Copy a picture first, not its address.",
+                "drop": "That was no file. Save the picture first, then drop the file.",
+            }[event]
+        )
     assert page.get_attribute("#trouble", "role") == "alert"
     thin = saved(Image.new("RGB", (40_000, 1)), "PNG")
     assert "too large" in trouble(page, lambda: upload(page, "thin.png", thin))
@@ -234,7 +250,9 @@ def test_only_the_newest_of_several_pictures_stays(opened, exps):
 
 def test_a_video_frame_by_frame(opened, clf, shots):
     page = opened()
-    frames = [Image.open(PHOTOS / name).convert("RGB").resize((320, 240)) for name in ("cat.jpg", "coffee.png", "moose.webp")]
+    frames = [
+        Image.open(PHOTOS / name).convert("RGB").resize((320, 240)) for name in ("cat.jpg", "coffee.png", "moose.webp")
+    ]
     after(page, lambda: upload(page, "three.webm", webm(frames, 0.4), "video/webm"))
     page.wait_for_selector("#player:not([hidden])")
     page.wait_for_function("() => document.getElementById('play').textContent === 'Go on'")  # at its end
@@ -272,7 +290,8 @@ def test_the_camera(opened, clf, shots):
     page.evaluate("""() => {
       const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
       window.streams = [];
-      navigator.mediaDevices.getUserMedia = async (what) => (window.asked = what, window.streams.push(await ask(what)), window.streams.at(-1));
+      navigator.mediaDevices.getUserMedia = async (what) =>
+        (window.asked = what, window.streams.push(await ask(what)), window.streams.at(-1));
     }""")
     after(page, lambda: page.click("#camera"))
     assert not page.evaluate("asked.audio ?? false")
@@ -292,7 +311,9 @@ def test_the_camera(opened, clf, shots):
     assert np.array_equal(photo(page), last), "the last picture stays"
 
     page.evaluate("document.getElementById('camera').click(), document.getElementById('camera').click()")
-    page.wait_for_function("() => streams.length === 3 && streams.filter((s) => s.active).length === 1")  # twice pressed, once on
+    page.wait_for_function(
+        "() => streams.length === 3 && streams.filter((s) => s.active).length === 1"
+    )  # twice pressed, once on
     after(page, lambda: page.locator("#photos label", has_text="Panda").click())
     page.wait_for_function("() => document.getElementById('about').textContent.startsWith('Panda')")
     page.wait_for_timeout(500)
@@ -355,7 +376,9 @@ def test_the_whole_view(opened, exps, shots):
     after(page, lambda: page.get_by_label("The whole photo").check(force=True))
     shows(page, exps("china.jpg", view="whole"))
     page.screenshot(path=shots / "live_whole.png", full_page=True)
-    assert re.search(r"Checked here, for .*: the mean of the 70 cells .* to within 0\.0000", page.inner_text("#checked"))
+    assert re.search(
+        r"Checked here, for .*: the mean of the 70 cells .* to within 0\.0000", page.inner_text("#checked")
+    )
     assert float(page.get_attribute("html", "data-error")) < 1e-3
     after(page, lambda: page.locator("#photos label", has_text="Panda").click())
     shows(page, exps("panda.webp", view="whole"))
@@ -381,7 +404,10 @@ def test_the_sum_is_that_of_the_channels(opened, exps, shots):
         order = np.argsort(-np.abs(parts), kind="stable")
         items = page.locator("#channels li").all_inner_texts()
         assert len(items) == 12
-        said = [[float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", item.replace("\u2212", "-").replace("+", ""))] for item in items]
+        said = [
+            [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", item.replace("\u2212", "-").replace("+", ""))]
+            for item in items
+        ]
         for channel, weight, mean, value in said:
             channel = int(channel)
             assert weight == pytest.approx(weights[channel], abs=0.001)
@@ -435,7 +461,9 @@ def test_the_sum_is_played_and_reset(opened, exps):
     shows(page, exp, "lynx")
     step(page, int(page.get_attribute("#sumstep", "max")) - 4)
     page.click("#sumplay")
-    page.wait_for_function("() => document.getElementById('sumplay').textContent.startsWith('Add') && +document.getElementById('sumstep').value == document.getElementById('sumstep').max")
+    page.wait_for_function(
+        "() => $('sumplay').textContent.startsWith('Add') && $('sumstep').value === $('sumstep').max"
+    )
     shows(page, exp, "lynx")
     assert page.inner_text("#said").startswith("1280 of 1280 channels"), "said once, at the end"
     step(page, 5)
@@ -461,14 +489,19 @@ def test_the_watermark_raises_carton_as_in_camlib(opened, clf, exps, shots):
             after(page, lambda: page.locator("#marks label", has_text=mark).click())
             strip = np.asarray(Image.open(f"data/watermarks/{file}").convert("RGBA"))
             exp = explain(clf, sanity.stamped(plain.photo, strip)[0])
-            assert np.abs(photo(page) - exp.photo).max() <= 2 + np.abs(plain.photo.astype(int) - read_image(PHOTOS / name)).max()
+            assert (
+                np.abs(photo(page) - exp.photo).max()
+                <= 2 + np.abs(plain.photo.astype(int) - read_image(PHOTOS / name)).max()
+            )
             said = page.inner_text("#shortcut").replace("\u2212", "-")
             numbers = re.fullmatch(r"carton: logit (\S+) \(rank (\d+)\) without, (\S+) \(rank (\d+)\) with it", said)
             assert numbers, said
             was, rank_was, now, rank_now = map(float, numbers.groups())
             assert was == pytest.approx(plain.logits[k].item(), abs=LOGIT)
             assert now == pytest.approx(exp.logits[k].item(), abs=LOGIT)
-            assert abs(rank_was - rank(plain, k)) <= 0.1 * rank_was and abs(rank_now - rank(exp, k)) <= 1 + 0.1 * rank_now
+            assert (
+                abs(rank_was - rank(plain, k)) <= 0.1 * rank_was and abs(rank_now - rank(exp, k)) <= 1 + 0.1 * rank_now
+            )
             print(f"{name} {mark}: {said}; camlib {plain.logits[k]:.2f} and {exp.logits[k]:.2f}")
             shows(page, exp, "carton")
             if mark == "Chinese":
@@ -597,7 +630,9 @@ def test_offline_and_as_an_app_after_the_first_visit(browser, live_folder, shots
         told = tools.send("Page.getAppManifest")
         assert told["url"] == address + "manifest.webmanifest" and not told["errors"]
         faults_of_app = {e["errorId"] for e in tools.send("Page.getInstallabilityErrors")["installabilityErrors"]}
-        assert not faults_of_app - {"in-incognito"}, "a window of its own kind is all that keeps it from being installed"
+        assert not faults_of_app - {"in-incognito"}, (
+            "a window of its own kind is all that keeps it from being installed"
+        )
         kept = page.evaluate("""async () => {
           const [name] = await caches.keys();
           return (await (await caches.open(name)).keys()).map(({ url }) => url);
@@ -642,7 +677,9 @@ def test_without_javascript_and_without_webassembly(new_page, address, opened, s
     page = new_page(viewport=WIDE, java_script_enabled=False)
     page.goto(address)
     assert page.locator("noscript").is_visible() and "switched off here" in page.inner_text("noscript")
-    assert not page.get_by_role("button").count() and not page.locator(".stage").is_visible(), "nothing that does nothing"
+    assert not page.get_by_role("button").count() and not page.locator(".stage").is_visible(), (
+        "nothing that does nothing"
+    )
     page.screenshot(path=shots / "live_no_script.png")
 
     def prepare(page, replaced):
@@ -699,7 +736,8 @@ def test_it_reflows_at_400_percent(opened, shots):
     step(page, 5)
     page.screenshot(path=shots / "live_320_full.png", full_page=True)
     cut = page.evaluate("""() => [...document.querySelectorAll("button, .button, legend, p, li, output")]
-      .filter((e) => e.offsetParent && !e.closest(".unseen, #list, #photos") && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline")
+      .filter((e) => e.offsetParent && !e.closest(".unseen, #list, #photos"))
+      .filter((e) => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline")
       .map((e) => e.textContent.slice(0, 40))""")
     assert not cut
 
@@ -716,7 +754,8 @@ def test_everything_by_keyboard_with_a_focus_that_is_seen(opened):
           const shown = e.matches(".unseen") ? e.closest("label") ?? document.querySelector(`label[for=${e.id}]`) : e;
           shown.scrollIntoView({ block: "center" });
           const { x, y, width, height } = shown.getBoundingClientRect();
-          return { name: e.id || e.name || e.className || e.textContent, clip: { x: x - 8, y: y - 8, width: width + 16, height: height + 16 } };
+          const clip = { x: x - 8, y: y - 8, width: width + 16, height: height + 16 };
+          return { name: e.id || e.name || e.className || e.textContent, clip };
         }""")
         if found is None:
             break
@@ -726,13 +765,29 @@ def test_everything_by_keyboard_with_a_focus_that_is_seen(opened):
         page.evaluate("window.was = document.activeElement; was.blur()")
         plain = page.screenshot(clip=clip)
         page.evaluate("was.focus({ preventScroll: true })")
-        changed = np.abs(np.subtract(*(np.asarray(Image.open(io.BytesIO(s)).convert("RGB")).astype(int) for s in (focused, plain)))).max(2)
+        changed = np.abs(
+            np.subtract(*(np.asarray(Image.open(io.BytesIO(s)).convert("RGB")).astype(int) for s in (focused, plain)))
+        ).max(2)
         if (changed > 60).sum() < 40:
             unseen.append(found["name"])
         reached.append(found["name"])
     print(len(reached), "stops:", ", ".join(reached))
     assert not unseen
-    wanted = ["photo", "file", "camera", "frame", "mode", "search", "alpha", "colours", "sign", "grid", "keep", "hold", "bare"]
+    wanted = [
+        "photo",
+        "file",
+        "camera",
+        "frame",
+        "mode",
+        "search",
+        "alpha",
+        "colours",
+        "sign",
+        "grid",
+        "keep",
+        "hold",
+        "bare",
+    ]
     wanted += ["view", "mark", "picture", "values", "sumplay", "sumstep"]
     assert not set(wanted) - set(reached)
     assert [name for name in reached if name in wanted] == wanted, "in the order in which they are read"
@@ -763,27 +818,37 @@ def test_what_happens_is_said(opened):
 
 def test_the_page_answers_while_a_large_photo_is_explained(opened, exps, tmp_path):
     """The times are printed. Asserted is the work: so many times filling as many pixels as the photo has."""
-    large = saved(Image.open(PHOTOS / "coffee.png").convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC), "JPEG", quality=90)
+    large = saved(
+        Image.open(PHOTOS / "coffee.png").convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC),
+        "JPEG",
+        quality=90,
+    )
     (tmp_path / "12 megapixels.jpg").write_bytes(large)
     page = opened()
-    first = page.evaluate("[performance.now(), +document.documentElement.dataset.whole, +document.documentElement.dataset.network]")
+    first = page.evaluate(
+        "[performance.now(), +document.documentElement.dataset.whole, +document.documentElement.dataset.network]"
+    )
     page.evaluate("""() => {
       window.tasks = [];
-      new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+      new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration)))
+        .observe({ type: "longtask" });
     }""")
     times = {}
     large = lambda: page.set_input_files("#file", tmp_path / "12 megapixels.jpg")  # noqa: E731
     for name, acts in {
         "a small photo": [page.locator("#photos label", has_text=name).click for name in ("Coffee", "Moose", "Cat")],
         "12 megapixels": [large] * 3,
-        "12 megapixels, marked": [page.locator("#marks label", has_text=name).click for name in ("Chinese", "Latin", "Chinese")],
+        "12 megapixels, marked": [
+            page.locator("#marks label", has_text=name).click for name in ("Chinese", "Latin", "Chinese")
+        ],
     }.items():
         tries = []
         for act in acts:
             page.evaluate("tasks.length = 0")
             after(page, act)
             page.wait_for_timeout(100)
-            said = "Math.max(0, ...tasks), +document.documentElement.dataset.whole, +document.documentElement.dataset.network"
+            data = "document.documentElement.dataset"
+            said = f"Math.max(0, ...tasks), +{data}.whole, +{data}.network"
             tries.append(page.evaluate(f"[{said}]"))
         times[name] = min(tries)  # where the processor is ours
     fill, redraw = page.evaluate("""() => {
@@ -796,7 +861,10 @@ def test_the_page_answers_while_a_large_photo_is_explained(opened, exps, tmp_pat
       const fill = time((n) => { for (let i = 0; i < pixels.length; i++) pixels[i] = (i * n) & 255; }, 4);
       return [fill, time(choose)];
     }""")
-    print(f"first map {first[0]:.0f} ms after opening; from picture to map {first[1]:.0f}, the network alone {first[2]:.0f}")
+    print(
+        f"first map {first[0]:.0f} ms after opening; "
+        f"from picture to map {first[1]:.0f}, the network alone {first[2]:.0f}"
+    )
     for name, (longest, whole, alone) in times.items():
         print(f"{name}: {whole:.0f} ms to its map, the network alone {alone:.0f}, longest task {longest:.0f}")
     print(f"another class: {redraw:.0f} ms; filling 12 megapixels: {fill:.0f} ms")

@@ -146,14 +146,16 @@ def page() -> Files:
 
 
 def icons() -> Files:
-    """icon.svg, which consists of rectangles on a field of 512 × 512, as the PNGs that phones want for an installed app."""
+    """icon.svg, rectangles on a field of 512 × 512, as the PNGs that phones want for an installed app."""
     drawing = (PAGE / "icon.svg").read_text(encoding="utf-8")
     scale = 4
     image = Image.new("RGB", (512 * scale, 512 * scale))
     draw = ImageDraw.Draw(image)
     for tag in re.findall(r"<rect [^>]*>", drawing):
         said = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        left, top, width, height, radius = (scale * int(said.get(name, 0)) for name in ("x", "y", "width", "height", "rx"))
+        left, top, width, height, radius = (
+            scale * int(said.get(name, 0)) for name in ("x", "y", "width", "height", "rx")
+        )
         draw.rounded_rectangle((left, top, left + width - 1, top + height - 1), radius, fill=said["fill"])
     files: Files = {}
     for side in ICONS:
