@@ -202,7 +202,7 @@ def test_everything_has_its_licence(folder: Path) -> None:
     assert "EfficientNet-Lite0, Apache-2.0" in texts["README.txt"]
     assert all(path.name in texts["README.txt"] for path in PHOTOS)
     other = build.licences("net", "net")
-    assert "licences/Apache-2.0.txt" not in other and b"nothing about it is known" in other["licences/README.txt"]
+    assert "licences/Apache-2.0.txt" not in other and b"this build does not know them" in other["licences/README.txt"]
 
 
 def test_pictures_are_the_courses(folder: Path) -> None:
