@@ -40,7 +40,9 @@ function progress({ loaded, total }) {
 
 async function ready(message) {
   network = message.network;
-  rows = classifierRows(await (await fetch("classifier.bin")).arrayBuffer(), network.channels);
+  const weights = await fetch("classifier.bin").catch(() => null);
+  if (!weights?.ok) return failed({ reason: "classifier.bin could not be fetched. Reload the page to try again." });
+  rows = classifierRows(await weights.arrayBuffer(), network.channels);
   $("whole").hidden = !network.multiple;
   says("");
   followMark(network, ask);

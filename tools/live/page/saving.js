@@ -12,7 +12,10 @@ const shownViews = () => views.filter((view) => !view.figure.hidden);
 function lines(view) {
   const { photo, limit } = state;
   const sum = view.figure.querySelector(".identity").textContent.trim();
-  return [`${view.title} — ${sum}`, `${photo.name}, ${photo.network}. Colours from −${number(limit, 1)} to +${number(limit, 1)}, ${state.colours.title.toLowerCase()}.`];
+  const part = partOf(view.a)?.note; // while channels are added, the picture is not the whole map
+  const end = number(limit, 1), from = state.positive ? "0" : `−${end}`;
+  const colours = state.bare ? "Without colours." : `Colours from ${from} to +${end}, ${state.colours.title.toLowerCase()}.`;
+  return [`${view.title}${part ? `, ${part}` : ""} — ${sum}`, `${photo.name}, ${photo.network}. ${colours}`];
 }
 
 async function savePicture() {
@@ -37,7 +40,7 @@ function table() {
   const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
   const head = [["photo", quoted(photo.name)], ["network", quoted(photo.network)], ["unit", quoted(photo.unit)]];
   const parts = shownViews().flatMap((view) => [
-    [], ["class", quoted(view.title)], ["logit", view.logit], ["bias", view.bias],
+    [], ["class", quoted(view.title)], ...(partOf(view.a) ? [["added so far", quoted(partOf(view.a).note)]] : []), ["logit", view.logit], ["bias", view.bias],
     ["mean of the cells", view.cells.reduce((a, b) => a + b, 0) / view.cells.length],
     ["cells", ...Array.from({ length: columns }, (_, j) => j + 1)],
     ...Array.from({ length: rows }, (_, i) => [i + 1, ...view.cells.subarray(i * columns, (i + 1) * columns)]),
