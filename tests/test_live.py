@@ -368,6 +368,7 @@ def test_ctrl_c_ends_it(folder: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     ) as running:
         assert running.stdout
         line = next(line for line in running.stdout if line.startswith("http://127.0.0.1:"))
