@@ -120,6 +120,7 @@ def test_the_speaker_has_the_notes(opened):
         page.keyboard.press("s")
     speaker = popup.value
     speaker.locator(".speaker-controls-notes .value", has_text="You need").wait_for()
+    assert "camlib.load_model()" not in speaker.inner_text(".speaker-controls-notes .value")
     page.keyboard.press("Space")
     page.keyboard.press("Space")
     page.keyboard.press("Space")

@@ -702,7 +702,7 @@ return out
     *[
         wrong(what, "proof", f"return {code}", test_proof=1)
         for what, code in {
-            "all the same sign": "torch.tensor([[1.0, 0.1]]), 1, 9",
+            "cells of one sign only": "torch.tensor([[1.0, 0.1]]), 1, 9",
             "a small difference": "torch.tensor([[0.2, -0.2]]), 1, 4",
             "NaN": "torch.tensor([[1.0, float('nan')]]), 1, 4",
             "a picture of half a pixel": "torch.tensor([[1.0, -1.0]]), 1, 3.5",

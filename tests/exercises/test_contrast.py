@@ -236,7 +236,7 @@ WRONG = [
         test_log_odds_large=1,
     ),
     wrong(
-        "against all others, whoever is asked for",
+        "against all others, not against the class that was asked for",
         "log_odds",
         """
         p = logits.double().softmax(0)
@@ -754,7 +754,9 @@ WRONG = [
     contrast("features get a flag", "rows =", "features.requires_grad_()\nrows ="),
     contrast("features are centred in place", "rows =", "features -= features.mean() * 1e-2\nrows ="),
     contrast(
-        "the better class first, whoever is asked", "weight[a] - weight[b]", "weight[max(a, b)] - weight[min(a, b)]"
+        "the better class first, in whatever order they were given",
+        "weight[a] - weight[b]",
+        "weight[max(a, b)] - weight[min(a, b)]",
     ),
     contrast(
         "rows of length 1", "weight[a] - weight[b]", "torch.nn.functional.normalize(weight[a] - weight[b], dim=0)"
