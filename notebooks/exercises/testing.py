@@ -51,7 +51,7 @@ def agrees(answer: Any, expected: Any, what: str, rtol: float = 1e-3, atol: floa
 
 
 class Refusing(TorchDispatchMode):
-    """Inside, torch operations with one of these words in their name raise AssertionError, also from within a library."""
+    """Inside, torch operations with one of these words in their name raise AssertionError, also within a library."""
 
     def __init__(self, words: Sequence[str], says: str):
         super().__init__()
