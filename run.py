@@ -33,7 +33,7 @@ COMMANDS = {
     "test": "run every test, doctest and notebook; options of pytest may follow, such as -k cam",
     "test-browser": "the tests in a real browser; installs chromium on Debian",
     "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
-    "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
+    "notebooks": "run all notebooks, or those named, and store their outputs (notebooks clean, check: --help)",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
@@ -41,8 +41,12 @@ COMMANDS = {
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
-    "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
+    "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
+    "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
+    "minutes": "how long each chapter takes, and what its minutes consist of",
+    "footprint": "what running each chapter costs the machine: CPU seconds and memory",
+    "mosaic": "make the mosaics in data/mosaics and their boxes anew",
     "bench": "what an explanation costs, as a ratio to the bare network",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
@@ -330,15 +334,10 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
-    if command == "notebooks":
-        return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
-    if command in ("classroom", "grade", "grades-export"):
-        return start([str(ROOT / "tools" / "classroom"), command, *rest])
-    if command == "live":
-        return start([str(ROOT / "tools" / "live"), *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
-    return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
+    threads = {"OMP_NUM_THREADS": "2"} if command == "notebooks" else {}
+    return start([str(ROOT / "tools"), command, *rest], **threads)
 
 
 def check_command(command: str) -> None:

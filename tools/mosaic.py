@@ -13,7 +13,7 @@ from camlib.images import read_image
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 TILE = 224  # pixels: what the bundled network sees of a photo
-CAT, COFFEE, TRIPOD, ROCKET = (
+TILES = CAT, COFFEE, TRIPOD, ROCKET = (
     ("photos/cat.jpg", "tiger cat"),
     ("photos/coffee.png", "espresso"),
     ("photos/camera.png", "tripod"),

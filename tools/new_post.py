@@ -14,8 +14,6 @@ from pathlib import Path
 
 import nbformat
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
 from tools import address, notebooks, pages
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"

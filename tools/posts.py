@@ -18,7 +18,6 @@ import re
 import shlex
 import shutil
 import sys
-from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -31,9 +30,7 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
-from tools import address, notebooks, pages
+from tools import address, catalogue, mosaic, notebooks, pages
 from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
@@ -108,7 +105,7 @@ def refuse_what_is_stored(post: Post) -> None:
     if alone is not None and not (_is_here(post.path) and alone.source == address.cell(post.path).source):
         post.refuse(
             alone,
-            "is not what the repository's address makes of it; write it anew: python3 run.py address (in a notebook "
+            "is out of date; regenerate it: python3 run.py update (in a notebook "
             "that does not lie under notebooks/, leave it out)",
         )
     for cell in cells:
@@ -151,8 +148,8 @@ def inside(path: Path) -> str:
 
 def colophon(post: Post | None, command: str) -> list[Row]:
     """Where a page comes from, and how to make it again; without a post, of the contents."""
-    course = address.project()
-    rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository()}])]
+    course = catalogue.project()
+    rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository() or ""}])]
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
@@ -161,7 +158,8 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     rows.append(row("Published with", [{"text": listed({name: version(name) for name in PUBLISHERS})}]))
     if post and (network := network_of(post)):
         rows.append(network)
-    if photos := photos_of(post) if post else credits({name for name in photo_table() if name in front_page()[1]}):
+    photos = photos_of(post) if post else credits({name for name in catalogue.photos() if name in front_page()[1]})
+    if photos:
         rows.append(row("Photos", *photos))
     rows.append(row("Licence", [{"text": f"{citation()['license']}, {authors()}"}]))
     rows.append(row("Rebuild", [{"code": command}]))
@@ -188,17 +186,6 @@ def network_of(post: Post) -> Row | None:
 
 
 @cache
-def photo_table() -> dict[str, str]:
-    """What data/README.md says of each photo: file name -> source, author and licence."""
-    found = {}
-    for line in (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines():
-        columns = [column.strip().replace("`", "") for column in line.strip("| ").split(" | ")]
-        if line.startswith("| `") and len(columns) == 5:
-            found[columns[0]] = f"{columns[3]}; {columns[2]}"
-    return found
-
-
-@cache
 def _boxed() -> set[str]:
     boxes = json.loads((ROOT / "data" / "boxes.json").read_text(encoding="utf-8"))
     return {Path(entry["photo"]).name for entry in boxes}
@@ -210,28 +197,29 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
     outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
     sources = (cell.source for cell in post.notebook.cells)
     named = "\n".join([*sources, *(text for output in outputs for text in notebooks.texts(output))])
-    used = {name for name in photo_table() if re.search(rf"(?<![\w.-]){re.escape(name)}", named)}
+    used = {name for name in catalogue.photos() if re.search(rf"(?<![\w.-]){re.escape(name)}", named)}
     if re.search(r"photos/?[\"']\)?\.(iterdir|glob)", code):
-        used = set(photo_table())
+        used = set(catalogue.photos())
     if "boxes.json" in code:
         used |= _boxed()
     if "mosaic" in code or "mosaics/" in code:
-        used |= {"cat.jpg", "coffee.png", "camera.png", "rocket.jpg"}
+        used |= {Path(photo).name for photo, _ in mosaic.TILES}
     return credits(used) + [[{"code": name}, {"text": " no source given"}] for name in own_photos(post)]
 
 
 def own_photos(post: Post) -> list[str]:
-    """The names of picture files that a notebook names literally, and of which data/README.md says nothing."""
+    """The names of picture files that a notebook names literally, and that course.toml does not list."""
     named = {unquote(name) for cell in post.notebook.cells for name in PICTURE_FILE.findall(cell.source)}
     files = [(post.path.parent / name).resolve() for name in sorted(named)]
-    of_the_course = {(PHOTOS / name).resolve() for name in photo_table()}
+    of_the_course = {(PHOTOS / name).resolve() for name in catalogue.photos()}
     made_of_them = (ROOT / "data", ROOT / "data" / "mosaics")
     return [f.name for f in files if f.is_file() and f not in of_the_course and f.parent not in made_of_them]
 
 
 def credits(names: set[str]) -> list[list[dict[str, str]]]:
-    """An entry for each of these photos, in the order of data/README.md."""
-    return [[{"code": name}, {"text": f" {credit}"}] for name, credit in photo_table().items() if name in names]
+    """An entry for each of these photos, in the order of course.toml."""
+    listed = catalogue.photos().items()
+    return [[{"code": name}, {"text": f" {photo.credit}"}] for name, photo in listed if name in names]
 
 
 # The site
@@ -262,13 +250,13 @@ def ways_in(post: Post) -> list[dict[str, str]]:
     """Where the notebook of a page can be run without installing anything, and read."""
     if not _is_here(post.path):
         return []
-    ways = []
-    with suppress(address.AddressError):  # a host that these two do not know
-        if address.its_cell(post.notebook) is not None:
-            ways.append({"text": "Run on Colab", "url": address.colab(post.path)})
-        if post.name not in address.TOO_LARGE_FOR_BINDER:
-            ways.append({"text": "Run on Binder", "url": address.binder(post.path)})
-    return [*ways, {"text": "Notebook", "url": address.source(post.path)}]
+    alone = address.its_cell(post.notebook) is not None
+    ways = {
+        "Run on Colab": address.colab(post.path) if alone else None,
+        "Run on Binder": address.binder(post.path),
+        "Notebook": address.source(post.path),
+    }
+    return [{"text": text, "url": url} for text, url in ways.items() if url]
 
 
 def _template(name: str) -> str:
@@ -409,8 +397,8 @@ def report(out: Path, files: dict[str, bytes]) -> None:
             print(f"{out / name}  {len(content) / 1e3:.0f} kB")
     total = {kind: sum(len(c) for name, c in files.items() if name.startswith(kind)) for kind in ("html", "markdown")}
     print(f"total: html {total['html'] / 1e6:.1f} MB, markdown {total['markdown'] / 1e6:.1f} MB, {len(files)} files")
-    if address.repository() == address.PLACEHOLDER:
-        print(f"links lead to the placeholder {address.PLACEHOLDER}; pyproject.toml holds the address")
+    if not address.repository():
+        print("nothing links to the repository, whose address is not set; set it with python3 run.py address")
     print(f"open {out / 'html' / 'index.html'}")
 
 

@@ -26,8 +26,6 @@ from pathlib import Path
 from bs4 import BeautifulSoup, NavigableString
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
 from tools import notebooks, npm, posts
 from tools.pages import Links, Post
 from tools.slide_blocks import HIGH, PROSE, WIDE, Block, Break, Heading, Item, Note, SlideExporter, classes, joined

@@ -19,8 +19,6 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
-
 from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, full_marks, hand_out
 from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
 from tools.classroom.gradebook import open_course, set_due

@@ -9,8 +9,6 @@ import webbrowser
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
-
 from camlib.errors import CamError, first_line
 from camlib.models import Classifier, load_model
 from camlib.zoo import BUNDLED

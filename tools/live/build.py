@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from tools import npm, posts
+from tools import catalogue, npm
 from tools.live import index
 from tools.live.network import DESCRIPTION, NETWORK, WEIGHTS, Files
 from tools.notebooks import ROOT
@@ -83,8 +83,8 @@ def pictures() -> Files:
         for path in sorted((PICTURES / folder).iterdir()):
             files[f"{folder}/{path.name}"] = path.read_bytes()
     photos = [
-        {"file": f"photos/{name}", "name": _name(name), "credit": credit}
-        for name, credit in posts.photo_table().items()
+        {"file": f"photos/{name}", "name": _name(name), "credit": photo.credit}
+        for name, photo in catalogue.photos().items()
     ]
     mosaics = [
         {"file": file, "name": f"{_name(file)} photos", "credit": "made from the course's photos"}
@@ -92,7 +92,7 @@ def pictures() -> Files:
         if file.startswith("mosaics/")
     ]
     if missing := {photo["file"] for photo in photos} ^ {file for file in files if file.startswith("photos/")}:
-        raise LiveError(f"{', '.join(sorted(missing))}: data/README.md and data/photos do not name the same photos.")
+        raise LiveError(f"{', '.join(sorted(missing))}: course.toml and data/photos do not name the same photos.")
     marks = [{"file": f"watermarks/{name}.png", "name": said} for name, said in WATERMARKS.items()]
     files["photos/photos.json"] = _json(photos + mosaics)
     files["watermarks/watermarks.json"] = _json(
@@ -116,7 +116,7 @@ def licences(name: str, human_name: str) -> Files:
     weights = "Apache-2.0 (Apache-2.0.txt); the weights were rounded to half precision and stored as ONNX"
     if name not in APACHE:
         weights = "see the author's terms; this build does not know them"
-    rows = "\n".join(f"photos/{file}: {credit}" for file, credit in posts.photo_table().items())
+    rows = "\n".join(f"photos/{file}: {photo.credit}" for file, photo in catalogue.photos().items())
     text = f"""What this folder holds, and under which licence
 
 network.onnx, classifier.bin, network.json: {human_name}, {weights}.
