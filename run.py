@@ -44,6 +44,7 @@ COMMANDS = {
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
     "bench": "what an explanation costs, as a ratio to the bare network",
+    "release": "check the version everywhere and build the package into dist/ (more: release --help)",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
 NETWORK = (
