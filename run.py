@@ -48,6 +48,7 @@ COMMANDS = {
     "footprint": "what running each chapter costs the machine: CPU seconds and memory",
     "mosaic": "make the mosaics in data/mosaics and their boxes anew",
     "bench": "what an explanation costs, as a ratio to the bare network",
+    "release": "check the version everywhere and build the package into dist/ (more: release --help)",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
 NETWORK = (
@@ -254,7 +255,10 @@ def failed_install() -> Stop:
 def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
     """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
     command = [str(PYTHON), *arguments]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads sleep: other jobs on the same cores get their time
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: other jobs on the same cores get their time
+        "PYTHONUTF8": "1",  # text is UTF-8 on Windows, too: files, pipes, and what notebooks read
+    }
     environment.update(settings)
     environment.update(os.environ)  # the caller's own settings win
     environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
@@ -292,7 +296,10 @@ def lab(rest: List[str]) -> int:
     no_news_question()
     no_teachers_tools()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
-    notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    try:
+        notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    except ValueError:  # another drive of Windows, which JupyterLab would not show
+        raise Stop(f"{named[0]} is not in this folder. Copy it to {ROOT / 'notebooks'}, then open the copy.") from None
     options = [
         f"--LabApp.default_url=/lab/tree/{quote(Path(notebook).as_posix())}",
         f"--ServerApp.root_dir={ROOT}",
@@ -336,8 +343,8 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "camlib", *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
-    threads = {"OMP_NUM_THREADS": "2"} if command == "notebooks" else {}
-    return start([str(ROOT / "tools"), command, *rest], **threads)
+    tool = [str(ROOT / "tools"), command, *rest]
+    return start(tool, OMP_NUM_THREADS="2") if command == "notebooks" else start(tool)
 
 
 def check_command(command: str) -> None:
@@ -368,7 +375,7 @@ def main(arguments: List[str]) -> int:
     except Stop as reason:
         say(str(reason))
     except OSError as error:
-        say(f"{error}. Mend that, or remove {VENV} by hand, then run the same command again.")
+        say(f"{error}. Fix that, or remove {VENV} by hand, then run the same command again.")
     except KeyboardInterrupt:
         say("stopped; the same command starts over.")
         return 130

@@ -7,7 +7,6 @@ what is missing where the notebook stands alone, as on Colab.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -138,7 +137,7 @@ def cell(path: Path) -> NotebookNode:
     """The first code cell of a notebook that lies at this place of the repository; JupyterLab shows it folded."""
     folder = path.resolve().parent
     tagged: dict[str, Any] = {"tags": [notebooks.ALONE_TAG], "jupyter": {"source_hidden": True}}
-    up = Path(os.path.relpath(ROOT, folder)).as_posix()
+    up = notebooks.from_here(ROOT, folder).as_posix()
     if folder == EXERCISES:
         tagged |= {"nbgrader": dict(LOCKED), "slideshow": {"slide_type": "skip"}}
         text, without, given = EXERCISE_CELL, ("exercise.py", "is_file"), {"id": notebooks.ALONE_TAG}

@@ -149,7 +149,7 @@ class Links:
         """The file or folder of the repository, or a page that is published along; a Fault where there is none."""
         target = Path(os.path.normpath(self.folder / unquote(path)))
         if not target.exists():
-            raise Fault(f"{what}, which is not there; mend the link")
+            raise Fault(f"{what}, which is not there; fix the link")
         if target not in self.pages and not target.is_relative_to(ROOT):
             raise Fault(f"{what}, which lies outside the repository and would lead nowhere on a page")
         return target

@@ -1,4 +1,4 @@
-"""Publishes executed notebooks: `python3 run.py posts`, or `python tools/posts.py NOTEBOOK ...`.
+"""Publishes executed notebooks: `python3 run.py posts [NOTEBOOK ...]`.
 
     posts/html/        a page for each notebook that needs nothing else, and index.html with contents and search
     posts/markdown/    the same as NAME/index.md with pictures, for Quarto, Jekyll, Hugo or MyST
@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
 from datetime import date
 from functools import cache
@@ -31,6 +29,8 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from tools import address, catalogue, mosaic, notebooks, pages
+from tools.errors import ToolError
+from tools.files import write_folder
 from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
@@ -41,10 +41,6 @@ PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
 SECTION = re.compile(r'(?=<h2 id=")')
 Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
-
-
-class PostsError(Exception):
-    """What a person can mend, said in one line or a few."""
 
 
 # What is said about the course in one place
@@ -119,14 +115,14 @@ def refuse_what_is_stored(post: Post) -> None:
                     cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text"
                 )
             if any(HERE.search(text) for text in notebooks.texts(output)):
-                post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
+                post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.RERUN}")
     stale = notebooks.stale_cell(post.notebook)
     if stale is not None and stale < len(cells):
-        post.refuse(cells[stale], f"is not the code that was run; run it again: {notebooks.MEND}")
+        post.refuse(cells[stale], f"is not the code that was run; run it again: {notebooks.RERUN}")
     elif stale is not None:
-        post.refuse(cells[-1], f"was followed by another cell when it was run; run it again: {notebooks.MEND}")
+        post.refuse(cells[-1], f"was followed by another cell when it was run; run it again: {notebooks.RERUN}")
     elif cells and not notebooks.executed(post.notebook):
-        post.refuse(cells[0], f"was not run by this project's command, so it may be stale; run it: {notebooks.MEND}")
+        post.refuse(cells[0], f"was not run by this project's command, so it may be stale; run it: {notebooks.RERUN}")
 
 
 # The colophon
@@ -307,7 +303,7 @@ def contents_page(site: list[Post], made: dict[str, str], command: str, live: in
     try:
         said["intro"] = page.prose(NotebookNode(), front_page()[1])
     except pages.Fault as fault:
-        raise PostsError(f"README.md {fault}") from None
+        raise ToolError(f"README.md {fault}") from None
     return page.environment.get_template("contents.html.j2").render(about=said)
 
 
@@ -318,7 +314,7 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
 def live_page(folder: Path) -> dict[str, bytes]:
     """The files of the page that `python3 run.py live` wrote into this folder, for html/live/."""
     if not all((folder / name).is_file() for name in ("index.html", "network.json", "sw.js")):
-        raise PostsError(
+        raise ToolError(
             f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}"
         )
     found = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -326,7 +322,7 @@ def live_page(folder: Path) -> dict[str, bytes]:
 
 
 def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str, bytes]:
-    """Every file of the site, by its path in it; a PostsError names whatever keeps a notebook from being published.
+    """Every file of the site, by its path in it; a ToolError names whatever keeps a notebook from being published.
 
     live: the folder of the live page, which then stands in a frame on the contents and in chapter 00.
     """
@@ -337,7 +333,7 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
     in_html = {post.path.resolve(): f"{post.name}.html" for post in site}
     in_text = {post.path.resolve(): f"../{post.name}/index.md" for post in site}
     if len({post.name.lower() for post in site} | {"index"}) <= len(site):
-        raise PostsError("Two notebooks have the same name, or one is called index; their pages would be one.")
+        raise ToolError("Two notebooks have the same name, or one is called index; their pages would be one.")
     for at, post in enumerate(tqdm(site, desc="posts", unit="page", disable=None, leave=False)):
         refuse_what_is_stored(post)
         said = about(site, at, command, live_bytes)
@@ -347,7 +343,7 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
         files[f"markdown/{post.name}/index.md"] = tidy(text.export()).encode()
         files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
     if faults := list(dict.fromkeys(fault for post in site for fault in post.faults)):
-        raise PostsError("\n".join(faults))
+        raise ToolError("\n".join(faults))
     files["html/index.html"] = contents_page(site, made, command, live_bytes).encode()
     return files
 
@@ -365,26 +361,7 @@ def check_folder(out: Path) -> None:
         return
     index = out / "html" / "index.html"
     if not index.is_file() or f'content="{GENERATOR}"' not in index.read_text(encoding="utf-8", errors="replace"):
-        raise PostsError(f"{out} contains something other than posts; give another folder with --out, or empty it.")
-
-
-def write(out: Path, files: dict[str, bytes]) -> None:
-    """Replace the folder as a whole or not at all."""
-    part, old = (out.with_name(f".{out.name}.{kind}") for kind in ("part", "old"))
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        for name, content in sorted(files.items()):
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
-        if out.exists():
-            os.replace(out, old)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if not out.exists() and old.exists():
-            os.replace(old, out)
-        shutil.rmtree(old, ignore_errors=True)
+        raise ToolError(f"{out} contains something other than posts; give another folder with --out, or empty it.")
 
 
 # The command
@@ -423,13 +400,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    paths = options.files or [Path(os.path.relpath(path)) for path in notebooks.all_notebooks()]
+    paths = options.files or [notebooks.from_here(path) for path in notebooks.all_notebooks()]
     command = shlex.join(["python3", "run.py", "posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)
         files = build(paths, command, options.live)
-        write(options.out, files)
-    except (PostsError, notebooks.NotebookError) as error:
+        write_folder(options.out, files)
+    except ToolError as error:
         print(f"{error}\nNothing was published.", file=sys.stderr)
         return 2
     except OSError as error:

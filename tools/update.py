@@ -24,8 +24,7 @@ from urllib.parse import quote
 
 from nbformat import NotebookNode
 
-from camlib.files import write_whole
-from tools import address, catalogue, notebooks
+from tools import address, catalogue, files, notebooks
 from tools.catalogue import Lesson
 from tools.errors import ToolError
 from tools.minutes import reading
@@ -63,8 +62,8 @@ def try_it() -> str:
     return f"""To try it without installing anything:
 [![Run chapter 00 on Colab](data/run_on_colab.svg)]({address.colab(first)})
 [![Run chapter 00 on Binder](data/run_on_binder.svg)]({address.binder(first)})
-On Colab, the first code cell of a chapter (folded in JupyterLab) fetches the course and installs what is missing. Public
-Binder gives you 2 GB of memory, which is too little for chapters {_too_large()}."""
+On Colab, the first code cell of a chapter (folded in JupyterLab) fetches the course and installs what is missing.
+Public Binder gives you 2 GB of memory, which is too little for chapters {_too_large()}."""
 
 
 def _too_large() -> str:
@@ -105,8 +104,8 @@ def photo_table() -> str:
 
 def photo_digests() -> str:
     """The photographs' sha256, as `sha256sum --check` reads it in the folder data/."""
-    files = [ROOT / "data" / "photos" / name for name in sorted(catalogue.photos())]
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  photos/{path.name}" for path in files]
+    photos = [ROOT / "data" / "photos" / name for name in sorted(catalogue.photos())]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  photos/{path.name}" for path in photos]
     return "\n".join(["```", *lines, "```"])
 
 
@@ -116,8 +115,8 @@ def bibtex() -> str:
     fields = {
         "author": "{" + " and ".join(said["authors"]) + "}",
         "title": said["title"],
-        "year": str(said["released"].year),
         "version": project["version"],
+        "year": str(said["released"].year),
     }
     if repository := address.repository():
         fields["url"] = repository
@@ -339,7 +338,7 @@ def set_address(url: str) -> None:
     head, section, rest = re.split(r"(?m)^(\[project\.urls\][^\n]*\n)", text)
     rest = re.sub(r"\ARepository = [^\n]*\n", "", rest)
     new = f'{head}{section}Repository = "{address.of_remote(url)}"\n{rest}'
-    write_whole(PYPROJECT, lambda file: file.write(new.encode()))
+    files.write(PYPROJECT, new.encode())
     catalogue.project.cache_clear()
 
 
@@ -357,10 +356,10 @@ def main(arguments: list[str] | None = None) -> int:
         changed = 0
         for path, content in out_of_date():
             changed += 1
-            print(f"{os.path.relpath(path)}: {'out of date' if options.check else 'changed'}")
+            print(f"{notebooks.from_here(path)}: {'out of date' if options.check else 'changed'}")
             if not options.check:
-                write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    except (ToolError, notebooks.NotebookError, OSError) as error:
+                files.write(path, content)
+    except (ToolError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     if options.check and changed:

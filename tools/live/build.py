@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from tools import catalogue, npm
+from tools.errors import ToolError
 from tools.live import index
 from tools.live.network import DESCRIPTION, NETWORK, WEIGHTS, Files
 from tools.notebooks import ROOT
@@ -40,14 +41,10 @@ APACHE = {"efficientnet_lite0"}  # the networks whose weights are known to be un
 WATERMARKS = {"chinese": "Chinese", "latin": "Latin letters, the control"}
 
 
-class LiveError(Exception):
-    """A problem that the user can fix, in one line."""
-
-
 def build(network: Files) -> Files:
     """Every file of the folder by its path, from those of the network.
 
-    Raises `NpmError` if the runtime cannot be fetched, and `LiveError` if a file of page/ is not as it must be.
+    Raises `ToolError` if the runtime cannot be fetched, and `ToolError` if a file of page/ is not as it must be.
     """
     said = json.loads(network[DESCRIPTION])
     ort = runtime()
@@ -58,7 +55,7 @@ def build(network: Files) -> Files:
     files: Files = {}
     for part in parts:
         if both := set(files) & set(part):
-            raise LiveError(f"{', '.join(sorted(both))}: page/ has a file that the build makes; rename it.")
+            raise ToolError(f"{', '.join(sorted(both))}: page/ has a file that the build makes; rename it.")
         files |= part
     files[WORKER] = filled(files)
     return dict(sorted(files.items()))
@@ -92,7 +89,7 @@ def pictures() -> Files:
         if file.startswith("mosaics/")
     ]
     if missing := {photo["file"] for photo in photos} ^ {file for file in files if file.startswith("photos/")}:
-        raise LiveError(f"{', '.join(sorted(missing))}: course.toml and data/photos do not name the same photos.")
+        raise ToolError(f"{', '.join(sorted(missing))}: course.toml and data/photos do not name the same photos.")
     marks = [{"file": f"watermarks/{name}.png", "name": said} for name, said in WATERMARKS.items()]
     files["photos/photos.json"] = _json(photos + mosaics)
     files["watermarks/watermarks.json"] = _json(
@@ -172,7 +169,7 @@ def filled(files: Files) -> bytes:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     text = files.get(WORKER, b"").decode()
     if text.count(VERSION) != 1 or text.count(LIST) != 1:
-        raise LiveError(f"page/{WORKER} must contain {VERSION} and {LIST}, once each; the build fills them in.")
+        raise ToolError(f"page/{WORKER} must contain {VERSION} and {LIST}, once each; the build fills them in.")
     names = sorted(set(files) - {WORKER})
     return text.replace(VERSION, json.dumps(digest.hexdigest()[:16])).replace(LIST, json.dumps(names)).encode()
 
@@ -186,7 +183,7 @@ def check_folder(out: Path) -> None:
             return
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise LiveError(f"{out} contains files that are not a live page; choose another folder with --out, or empty it.")
+    raise ToolError(f"{out} contains files that are not a live page; choose another folder with --out, or empty it.")
 
 
 def network_in(out: Path) -> Files:
@@ -195,7 +192,7 @@ def network_in(out: Path) -> Files:
     try:
         return {name: (out / name).read_bytes() for name in (NETWORK, WEIGHTS, DESCRIPTION)}
     except OSError as error:
-        raise LiveError(f"{out} has no network yet ({error.strerror}); build it once without --page-only.") from error
+        raise ToolError(f"{out} has no network yet ({error.strerror}); build it once without --page-only.") from error
 
 
 def sizes(files: Files) -> str:
