@@ -10,6 +10,7 @@ The rules themselves are in tools/notebooks.py and tools/figures.py, shared with
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Generator, Iterator
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.compare_outputs = partial(item.compare_outputs, skip_compare=skipped)
             if reason := notebooks.why_not_here(item.cell):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """What collecting has made stays to the end, so that garbage collections need not walk through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -44,6 +44,7 @@ COMMANDS = {
     "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
     "bench": "what an explanation costs, as a ratio to the bare network",
+    "release": "check the version everywhere and build the package into dist/ (more: release --help)",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
 NETWORK = (
@@ -250,7 +251,10 @@ def failed_install() -> Stop:
 def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
     """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
     command = [str(PYTHON), *arguments]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads sleep: other jobs on the same cores get their time
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: other jobs on the same cores get their time
+        "PYTHONUTF8": "1",  # text is UTF-8 on Windows, too: files, pipes, and what notebooks read
+    }
     environment.update(settings)
     environment.update(os.environ)  # the caller's own settings win
     environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
@@ -288,7 +292,10 @@ def lab(rest: List[str]) -> int:
     no_news_question()
     no_teachers_tools()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
-    notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    try:
+        notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    except ValueError:  # another drive of Windows, which JupyterLab would not show
+        raise Stop(f"{named[0]} is not in this folder. Copy it to {ROOT / 'notebooks'}, then open the copy.") from None
     options = [
         f"--LabApp.default_url=/lab/tree/{quote(Path(notebook).as_posix())}",
         f"--ServerApp.root_dir={ROOT}",

@@ -155,6 +155,7 @@ def test_help_lists_every_command(project, arguments):
         "address",
         "evidence",
         "bench",
+        "release",
         "lock",
     ]
     assert not (project.folder / ".venv").exists()

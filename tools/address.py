@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     try:
         for path in renew():
-            print(f"{os.path.relpath(path)}: changed")
+            print(f"{notebooks.from_here(path)}: changed")
     except (AddressError, notebooks.NotebookError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

