@@ -334,13 +334,13 @@ def chromium() -> None:
 def run(command: str, rest: List[str]) -> int:
     if command == "lab":
         return lab(rest)
-    if command == "test":
+    if command in ("test", "test-browser"):
         # Two at a time, a file's tests together, as they share kernels and servers; -n 0 in `rest` switches it off.
-        side_by_side = ["-n", "2", "--dist", "loadfile"]
-        return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
-    if command == "test-browser":
-        chromium()
-        return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
+        options = ["-n", "2", "--dist", "loadfile"]
+        if command == "test-browser":
+            chromium()
+            options += ["-m", "browser", "tests/browser"]
+        return start(["-m", "pytest", *options, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
     if command == "evidence":

@@ -24,7 +24,7 @@ def value(argument: str) -> str:
 def module_name(title: str) -> str:
     """The name of the files that belong to a title: a Python module can have it."""
     name = pages.slug(title).replace("-", "_")
-    if not name.isidentifier():
+    if not title[:1].isalpha() or not name.isidentifier():
         raise ToolError(f"{title!r}: begin the title with a letter; Python files are named after it.")
     return name
 
