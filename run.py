@@ -48,6 +48,8 @@ COMMANDS = {
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
+    "new-chapter": 'a chapter with its checks, tests and page for teachers: new-chapter TITLE="…" QUESTION="…?"',
+    "new-exercise": 'a graded exercise with its answers and page for teachers: new-exercise TITLE="…"',
     "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
     "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
@@ -422,13 +424,13 @@ def run(command: str, rest: List[str]) -> int:
         return 0
     if command == "lab":
         return lab(rest)
-    if command == "test":
+    if command in ("test", "test-browser"):
         # Two at a time, a file's tests together, as they share kernels and servers; -n 0 in `rest` switches it off.
-        side_by_side = ["-n", "2", "--dist", "loadfile"]
-        return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
-    if command == "test-browser":
-        chromium()
-        return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
+        options = ["-n", "2", "--dist", "loadfile"]
+        if command == "test-browser":
+            chromium()
+            options += ["-m", "browser", "tests/browser"]
+        return start(["-m", "pytest", *options, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
     if command == "evidence":

@@ -321,7 +321,7 @@ def out_of_date() -> Iterator[tuple[Path, bytes]]:
 def remote() -> str:
     """The address of the remote that this copy was cloned from."""
     try:
-        names = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+        names = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, encoding="utf-8").stdout.split()
     except OSError:
         names = []
     if "origin" not in names and len(names) != 1:
@@ -330,7 +330,9 @@ def remote() -> str:
             "python3 run.py address https://github.com/OWNER/NAME"
         )
     name = "origin" if "origin" in names else names[0]
-    url = subprocess.run(["git", "remote", "get-url", name], cwd=ROOT, capture_output=True, text=True, check=True)
+    url = subprocess.run(
+        ["git", "remote", "get-url", name], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     return url.stdout.strip()
 
 
