@@ -67,7 +67,7 @@ export async function listen({ take, trouble }) {
 
   window.onhashchange = () => {
     const index = named();
-    if (index < 0) return;
+    if (index < 0) return location.hash && trouble(`This page has no photo with the name ${location.hash.slice(1)}.`);
     document.querySelectorAll("[name=photo]")[index].checked = true;
     choose(index);
   };
