@@ -1025,7 +1025,7 @@ def test_what_happens_is_said(shared):
 # It never stands still
 
 
-def test_the_page_answers_while_a_large_photo_is_explained(shared, exps, tmp_path):
+def test_the_page_answers_while_a_large_photo_is_explained(opened, tmp_path):
     """The times are printed. Asserted is the work: so many times filling as many pixels as the photo has."""
     large = saved(
         Image.open(PHOTOS / "coffee.png").convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC),
@@ -1033,7 +1033,7 @@ def test_the_page_answers_while_a_large_photo_is_explained(shared, exps, tmp_pat
         quality=90,
     )
     (tmp_path / "12 megapixels.jpg").write_bytes(large)
-    page = shared()
+    page = opened()
     first = page.evaluate(
         "[performance.now(), +document.documentElement.dataset.whole, +document.documentElement.dataset.network]"
     )
