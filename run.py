@@ -33,7 +33,7 @@ COMMANDS = {
     "test": "run every test, doctest and notebook; options of pytest may follow, such as -k cam",
     "test-browser": "the tests in a real browser; installs chromium on Debian",
     "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
-    "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
+    "notebooks": "run all notebooks, or those named, and store their outputs (notebooks clean, check: --help)",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
@@ -41,9 +41,14 @@ COMMANDS = {
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
-    "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
+    "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
+    "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
+    "minutes": "how long each chapter takes, and what its minutes consist of",
+    "footprint": "what running each chapter costs the machine: CPU seconds and memory",
+    "mosaic": "make the mosaics in data/mosaics and their boxes anew",
     "bench": "what an explanation costs, as a ratio to the bare network",
+    "release": "check the version everywhere and build the package into dist/ (more: release --help)",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
 NETWORK = (
@@ -250,7 +255,10 @@ def failed_install() -> Stop:
 def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
     """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
     command = [str(PYTHON), *arguments]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads sleep: other jobs on the same cores get their time
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: other jobs on the same cores get their time
+        "PYTHONUTF8": "1",  # text is UTF-8 on Windows, too: files, pipes, and what notebooks read
+    }
     environment.update(settings)
     environment.update(os.environ)  # the caller's own settings win
     environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
@@ -288,7 +296,10 @@ def lab(rest: List[str]) -> int:
     no_news_question()
     no_teachers_tools()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
-    notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    try:
+        notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    except ValueError:  # another drive of Windows, which JupyterLab would not show
+        raise Stop(f"{named[0]} is not in this folder. Copy it to {ROOT / 'notebooks'}, then open the copy.") from None
     options = [
         f"--LabApp.default_url=/lab/tree/{quote(Path(notebook).as_posix())}",
         f"--ServerApp.root_dir={ROOT}",
@@ -330,15 +341,10 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
-    if command == "notebooks":
-        return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
-    if command in ("classroom", "grade", "grades-export"):
-        return start([str(ROOT / "tools" / "classroom"), command, *rest])
-    if command == "live":
-        return start([str(ROOT / "tools" / "live"), *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
-    return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
+    tool = [str(ROOT / "tools"), command, *rest]
+    return start(tool, OMP_NUM_THREADS="2") if command == "notebooks" else start(tool)
 
 
 def check_command(command: str) -> None:
@@ -369,7 +375,7 @@ def main(arguments: List[str]) -> int:
     except Stop as reason:
         say(str(reason))
     except OSError as error:
-        say(f"{error}. Mend that, or remove {VENV} by hand, then run the same command again.")
+        say(f"{error}. Fix that, or remove {VENV} by hand, then run the same command again.")
     except KeyboardInterrupt:
         say("stopped; the same command starts over.")
         return 130

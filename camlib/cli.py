@@ -149,7 +149,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the program that started this one has closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names may contain what this terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args(argv)
     if not args.photos and args.method != "list":
         parser().error("the following arguments are required: PHOTO|CLIP|FOLDER")
@@ -161,9 +164,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option in ("figure", "raw", "html"):
         if getattr(args, option) and any(map(is_clip, args.photos)):
             parser().error(f"--{option} is for photos; explain clips without it")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may contain unprintable characters
     try:
         return _list_methods() if args.method == "list" else _run(args)
     except CamError as e:

@@ -46,8 +46,7 @@ def test_the_citation_is_the_one_for_machines():
         "title": cff["title"],
         "year": cff["date-released"][:4],
         "version": str(cff["version"]),
-        "url": cff["repository-code"],
-    }
+    } | ({"url": cff["repository-code"]} if "repository-code" in cff else {})
     assert cff["version"] == __version__ and len(cff["authors"]) == 1
 
 

@@ -153,8 +153,13 @@ def test_help_lists_every_command(project, arguments):
         "posts",
         "new-post",
         "address",
+        "update",
         "evidence",
+        "minutes",
+        "footprint",
+        "mosaic",
         "bench",
+        "release",
         "lock",
     ]
     assert not (project.folder / ".venv").exists()

@@ -126,8 +126,11 @@ class Links:
     folder: Path  # the notebook's own
     pages: dict[Path, str]  # what is published together: notebook -> address
 
-    def __call__(self, address: str) -> str:
-        """The address in the page: another page, an anchor, or a file of the repository on the web."""
+    def __call__(self, address: str) -> str | None:
+        """The address in the page: another page, an anchor, or a file of the repository on the web.
+
+        None for a file as long as the repository's own address is not set: there is nothing to lead to.
+        """
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             if parts.scheme not in SCHEMES:
@@ -139,13 +142,14 @@ class Links:
         target = self.file(parts.path, f"links to {address!r}")
         if target in self.pages:
             return self.pages[target] + anchor
-        return web.source(target) + (f"#{parts.fragment}" if parts.fragment else "")
+        on_the_web = web.source(target)
+        return on_the_web and on_the_web + (f"#{parts.fragment}" if parts.fragment else "")
 
     def file(self, path: str, what: str) -> Path:
         """The file or folder of the repository, or a page that is published along; a Fault where there is none."""
         target = Path(os.path.normpath(self.folder / unquote(path)))
         if not target.exists():
-            raise Fault(f"{what}, which is not there; mend the link")
+            raise Fault(f"{what}, which is not there; fix the link")
         if target not in self.pages and not target.is_relative_to(ROOT):
             raise Fault(f"{what}, which lies outside the repository and would lead nowhere on a page")
         return target
@@ -230,7 +234,8 @@ class _Prose(IPythonRenderer):
         return f'<h{level} id="{anchor}">{text} {mark}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, self.links(url), title)
+        target = self.links(url)
+        return text if target is None else super().link(text, target, title)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         mime, content = self.links.picture(url, text, self.attachments)
@@ -451,7 +456,8 @@ class TextExporter(_Exporter):
     def _link(self, cell: NotebookNode, found: re.Match[str]) -> str:
         picture, text, address = found.groups()
         if not picture:
-            return f"[{text}]({self.links(address)})"
+            target = self.links(address)
+            return text if target is None else f"[{text}]({target})"
         mime, content = self.links.picture(address, text, cell.get("attachments", {}))
         return f"![{text}]({self.store(content, ending(mime))})"
 
