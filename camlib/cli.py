@@ -186,7 +186,6 @@ def _run(args: argparse.Namespace) -> int:
     found, left = find_photos(args.photos)
     if left:
         print(f"camlib: left out: {left}", file=sys.stderr)
-    from camlib.clips import run_clips
     from camlib.hooks import find_layer  # importing torch takes seconds: report usage errors first
     from camlib.job import run
     from camlib.methods import find_method
@@ -229,6 +228,8 @@ def _run(args: argparse.Namespace) -> int:
     clips = [photo for photo in photos if is_clip(photo)]
     results = run(clf, [photo for photo in photos if not is_clip(photo)], settings, journal, resume)
     if clips:
+        from camlib.clips import run_clips
+
         options = settings.options | {"gif": args.gif}
         clip_journal = Journal(args.out, options, settings.recipe, part)
         results = chain(results, run_clips(clf, clips, settings, clip_journal, args.gif, args.redo))
