@@ -680,6 +680,10 @@ class Explanation:
         """
         return Path(page.to_html(self, path, names=None if name is None else [name]))
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What the output is, beside the text and the page, which IPython adds."""
+        return {page.EXPLANATION_TYPE: {"network": self.classifier.name, "method": self.method}}
+
     def _repr_html_(self) -> str:
         """The same page as a notebook's output."""
         return page.framed(self)

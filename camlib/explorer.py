@@ -14,7 +14,7 @@ from camlib.explanation import Explanation
 from camlib.images import decode
 from camlib.methods import METHODS
 from camlib.models import Classifier
-from camlib.page import FEW, frame, page_of
+from camlib.page import EXPLORER_TYPE, FEW, frame, page_of
 from camlib.pipeline import explain
 
 NETWORKS = ("efficientnet_lite0", "resnet50", "mobilenet_v3_large", "convnext_tiny", "timm/mobilenetv4_conv_small")
@@ -109,7 +109,13 @@ class Explorer:
         figure = self._shown[0].plot()
         view = self.widget._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
         picture, width = sharp(figure)
-        data = {"text/plain": repr(self), "image/jpeg": picture, "application/vnd.jupyter.widget-view+json": view}
+        network, method = self._now
+        data = {
+            "text/plain": repr(self),
+            "image/jpeg": picture,
+            "application/vnd.jupyter.widget-view+json": view,
+            EXPLORER_TYPE: {"photos": self.names, "network": network, "method": method},
+        }
         return data, {"image/jpeg": {"alt": figure.get_label(), "width": width}}
 
     # --- close -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ from camlib.evidence import Evidence, ViewResult
 from camlib.files import write_whole
 from camlib.models import Classifier
 
+# What a notebook's output is, for programs that read notebooks; JupyterLab shows the output's other types
+EXPLANATION_TYPE = "application/vnd.camlib.explanation+json"
+EXPLORER_TYPE = "application/vnd.camlib.explorer+json"
 LARGEST = 250_000_000  # bytes of a page: Chromium shows nothing beyond 512 MiB, and phones have little memory
 SIDE = 1024  # pixels: larger photos are scaled down to this
 PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, the rest is below 75 kB

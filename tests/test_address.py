@@ -29,7 +29,7 @@ EXERCISES = sorted(address.EXERCISES.glob("*.ipynb"))
 
 
 def test_everything_that_follows_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    """course.toml, pyproject.toml and the notebooks decide; whoever changes them runs `python3 run.py update`."""
+    """course.toml, pyproject.toml and the notebooks decide; after a change: `python3 run.py update`."""
     assert update.main(["--check"]) == 0, capsys.readouterr().out
 
 

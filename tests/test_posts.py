@@ -390,6 +390,9 @@ def _alt_with_a_path(notebook: NotebookNode) -> None:
     notebook.cells[2].outputs[0].metadata["image/png"]["alt"] = "the photo /home/me/cat.jpg"
 
 
+NO_SUCH_PHOTO = {"photos": ["mine.jpg"], "network": "efficientnet_lite0", "method": "cam"}
+
+
 @pytest.mark.parametrize(
     ("plant", "cell", "reason"),
     [
@@ -409,7 +412,7 @@ def _alt_with_a_path(notebook: NotebookNode) -> None:
         (_no_alt, "Cell 1 ('draw()')", "has a figure without alt text"),
         (_never_run, "Cell 1", "was never executed"),
         (_stale, "Cell 1 ('draw(2)')", "is not the code that was run"),
-        (_not_its_cell, "Cell 1 ('draw(2)')", "is not what the repository's address makes of it"),
+        (_not_its_cell, "Cell 1 ('draw(2)')", "is out of date; regenerate it: python3 run.py update"),
         (source(1, "print('hello', '/home/jane/x')"), "Cell 0", "holds '/home/jane/x', a path of one machine"),
         (source(3, "See /Users/jane/notes."), "Markdown cell 1", "holds '/Users/jane/notes.', a path of one machine"),
         (source(3, f"See {ROOT}."), "Markdown cell 1", "a path of one machine"),
@@ -417,7 +420,7 @@ def _alt_with_a_path(notebook: NotebookNode) -> None:
         (_cell_gone, "Cell 0", "was followed by another cell when it was run"),
         (printed({"text/html": "<img src='https://example.org/a.png' alt='a picture'>"}), "Cell 0", "fetches"),
         (printed({"text/html": "<script>1</script>"}), "Cell 0", "holds <script>"),
-        (printed({"text/plain": "Explorer(mine.jpg by efficientnet_lite0, cam)"} | {"image/png": picture()}, **ALT),
+        (printed({pages.EXPLORER_TYPE: NO_SUCH_PHOTO, "text/plain": "Explorer"} | {"image/png": picture()}, **ALT),
          "Cell 0", "an explorer of mine.jpg"),
         (prose(r"$\nosuchcommand$"), "Markdown cell 1", r"a formula that cannot be shown, '\\nosuchcommand'"),
         (prose(r"$$\frac{1$$"), "Markdown cell 1", "a formula that cannot be shown"),

@@ -107,7 +107,7 @@ def test_workflows_call_run_py():
         script = step.get("run", "")
         assert not re.search(r"\bpip3? |\bpytest\b|\buv ", script)
         assert "${{" not in script, "text of an issue or a branch would be executed: pass it in env"
-        for call in re.findall(r"(?m)^python run\.py (.+)$", script):
+        for call in re.findall(r"(?m)^python run\.py (?:--cpu )?(.+)$", script):
             commands.add(shlex.split(call)[0])
     assert commands == {"test", "test-browser", "posts", "live", "lock", "release"}
     assert commands <= set(run.COMMANDS)

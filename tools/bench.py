@@ -208,7 +208,7 @@ def table(title: str, found: Measured) -> None:
 
 
 def summary(results: dict[str, Measured]) -> str:
-    """The table of the README: ratios to the bare forward pass, a row for each way, a column for each network."""
+    """The table of docs/how_it_compares.md: ratios to the bare forward pass, a row a way, a column a network."""
     shown = {name: found for name, found in results.items() if name != "a folder"}
     ways = list(next(iter(shown.values())))[1:]
     lines = ["| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]

@@ -43,7 +43,7 @@ ROOT = notebooks.ROOT
 TEMPLATES = Path(__file__).parent / "post"
 PHOTOS = ROOT / "data" / "photos"
 SIDE = 640  # pixels of a photo in the explorer, which is drawn on about 530
-EXPLORER = re.compile(r"\AExplorer\((.+) by (\S+), (\w+)\)\Z")
+EXPLORER_TYPE = "application/vnd.camlib.explorer+json"  # camlib.page's, which would import torch
 FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | re.M)  # code, which is no prose
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
@@ -296,17 +296,18 @@ def code_box(source: str, language: str = "python") -> str:
 # The explorer
 
 
+def explorer_page(output: NotebookNode) -> str | None:
+    """The page of a live explorer, computed anew; None for every other output."""
+    said = output.data.get(EXPLORER_TYPE)
+    return _explorer_page(tuple(said["photos"]), said["network"], said["method"]) if said else None
+
+
 @cache
-def explorer_page(text: str) -> str | None:
-    """The explorer's page for an output whose text is Explorer(...), computed anew; None for every other output."""
-    found = EXPLORER.match(text)
-    if not found:
-        return None
+def _explorer_page(names: tuple[str, ...], network: str, method: str) -> str:
     import torch
 
     from camlib import CamError, explain, load_model, to_html
 
-    names, network, method = found[1].split(", "), found[2], found[3]
     if missing := [name for name in names if not (PHOTOS / name).is_file()]:
         raise Fault(
             f"shows an explorer of {', '.join(missing)}; a page can show photos of data/photos only, under their names"
@@ -425,7 +426,7 @@ class PageExporter(_Exporter):
         return f'<img src="{source}" alt="{alt}"{size_of(mime, content, said.get("width"))}>'
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
-        page = explorer_page(output.data.get("text/plain", ""))
+        page = explorer_page(output)
         return "" if page is None else frame(page)
 
 
@@ -479,7 +480,7 @@ class TextExporter(_Exporter):
         return f"![{escaped(html.unescape(shown['alt']))}]({name})\n\n[Open the explorer]({page})"
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
-        page = explorer_page(output.data.get("text/plain", ""))
+        page = explorer_page(output)
         return "" if page is None else f"[Open the explorer]({self.store(page.encode(), 'html')})"
 
 
