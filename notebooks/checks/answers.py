@@ -1,5 +1,6 @@
 """What the checks have in common: a learner's answer, in whatever form, as numbers."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ def array(answer: Any) -> np.ndarray | None:
         values = np.asarray(answer)
     except (TypeError, ValueError, RuntimeError):
         return None
+    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):  # Python's own numbers
+        return values.astype(float)
     if values.dtype.kind not in "biuf":  # numpy would read text as a number, and None as NaN
         return None
     return values.astype(float, order="C")
