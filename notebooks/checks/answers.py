@@ -16,10 +16,10 @@ def array(answer: Any) -> np.ndarray | None:
         elif isinstance(answer, (list, tuple)):
             answer = [array(part) if isinstance(part, (list, tuple, Tensor)) else part for part in answer]
         values = np.asarray(answer)
-    except (TypeError, ValueError, RuntimeError):
+        if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):
+            values = values.astype(float)  # Python's own numbers, such as fractions
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
-    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):  # Python's own numbers
-        return values.astype(float)
     if values.dtype.kind not in "biuf":  # numpy would read text as a number, and None as NaN
         return None
     return values.astype(float, order="C")

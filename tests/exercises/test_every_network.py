@@ -136,7 +136,7 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
     held("the gates, not a function", "return torch.where(x == 0, 0, f(x) / x).detach()"),
     held("f again: the gates move", "return lambda z: f(z)"),
     held("the photo's output for every input", "y = f(x.detach())\nreturn lambda z: y"),
-    held("0 / 0", "gate = (f(x) / x).detach()\nreturn lambda z: gate * z", 1, 0),
+    held("0 / 0", "gate = (f(x) / x).detach()\nreturn lambda z: gate * z"),
     held("the gates follow x", but(HELD, "x.detach()", "x"), 0),
     held(
         "the slope for the ratio",
