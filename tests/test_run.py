@@ -160,6 +160,8 @@ def test_help_lists_every_command(project, arguments):
         "live",
         "posts",
         "new-post",
+        "new-chapter",
+        "new-exercise",
         "address",
         "update",
         "evidence",
@@ -176,6 +178,28 @@ def test_help_lists_every_command(project, arguments):
 def test_unknown_command_names_near_ones(project):
     assert_stopped(project.call("tset"), "no command 'tset'", "Did you mean test", "lab, test, test-browser, heatmap")
     assert "Did you mean" not in project.call("xyz").stderr
+
+
+def test_every_command_leads_to_a_tool(monkeypatch):
+    """And every tool that can be called to a command; the messages of tools name commands of run.py alone."""
+    module, started = load(ROOT / "run.py"), []
+    monkeypatch.setattr(module, "start", lambda arguments, *_, **__: started.append(arguments) or 0)
+    own = {"set-up", "lab", "test", "test-browser", "heatmap", "evidence"}
+    for command in set(module.COMMANDS) - own:
+        assert module.run(command, ["x"]) == 0 and started[-1] == [str(ROOT / "tools"), command, "x"]
+    text = (ROOT / "tools" / "__main__.py").read_text(encoding="utf-8")
+    scope = {"__name__": "tools_main"}
+    exec(compile(text, "tools/__main__.py", "exec"), scope)
+    tools = {scope["ELSEWHERE"].get(name, (name.replace("-", "_"),))[0] for name in set(module.COMMANDS) - own}
+    files = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tools").rglob("*.py")}
+    callable_ones = {
+        ".".join(path.relative_to(ROOT / "tools").with_suffix("").parts)
+        for path, text in files.items()
+        if re.search(r"(?m)^def main\(", text)
+    }
+    assert tools == callable_ones - {"classroom.desk"}, "desk is a kernel"
+    said = {path.name: re.findall(r"python[3]? (?:-m )?tools[./]\w+", text) for path, text in files.items()}
+    assert {name for name, found in said.items() if found} == set()
 
 
 # ---- what can stand in the way
