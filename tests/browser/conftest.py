@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
+
+from tools.errors import ToolError
+from tools.files import write_folder
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 ARGUMENTS = [
@@ -51,17 +55,20 @@ def shots(request):
 
 
 @pytest.fixture(scope="session")
-def live_folder(clf, tmp_path_factory):
-    """What `python3 run.py live` builds, written once: its export takes a while."""
-    from tools import npm, posts
+def live_folder(request, clf, tmp_path_factory):
+    """What `python3 run.py live` builds, written once for all files and both workers: its export takes a while."""
     from tools.live import build, network
 
-    try:
-        files = build.build(network.exported(clf))
-    except npm.NpmError as error:
-        pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("built") / "live"
-    posts.write(folder, files)
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if hasattr(request.config, "workerinput") else own
+    folder = shared / "live"
+    with FileLock(shared / "live.lock"):
+        if not folder.exists():
+            try:
+                files = build.build(network.exported(clf))
+            except ToolError as error:
+                pytest.skip(str(error))
+            write_folder(folder, files)  # whole, or not at all
     return folder
 
 
