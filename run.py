@@ -420,6 +420,8 @@ def chromium() -> None:
 
 
 def run(command: str, rest: List[str]) -> int:
+    if command == "set-up":
+        return 0
     if command == "lab":
         return lab(rest)
     if command in ("test", "test-browser"):
@@ -458,17 +460,13 @@ def main(arguments: List[str]) -> int:
         print(usage())
         return 0
     try:
-        cpu = arguments[0] == "--cpu"
-        command, *rest = (arguments[1:] if cpu else arguments) or ["set-up"]
+        cpu = "--cpu" in arguments
+        command, *rest = [argument for argument in arguments if argument != "--cpu"] or ["set-up"]
         check_command(command)
         check_python()
-        if command == "set-up":
-            unknown = [argument for argument in rest if argument != "--cpu"]
-            if unknown:
-                raise Stop(f"set-up knows only --cpu, not {unknown[0]}")
-            set_up(cpu or bool(rest), again=True)
-            return 0
-        set_up(cpu)
+        if command == "set-up" and rest:
+            raise Stop(f"set-up knows only --cpu, not {rest[0]}")
+        set_up(cpu, again=command == "set-up")
         return run(command, rest)
     except Stop as reason:
         say(str(reason))
