@@ -10,6 +10,7 @@ The rules themselves are in tools/notebooks.py and tools/figures.py, shared with
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Generator, Iterator
@@ -64,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_collection_finish() -> None:
+    """What collecting has made stays to the end, so that garbage collections need not walk through it each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if not isinstance(item, IPyNbCell):
@@ -75,7 +82,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             item.add_report_section("call", "figures", "\n".join(found))
         raise
     if found := _figure_faults(item):
-        item.raise_cell_error("\n".join([*found, f"If the new picture is right, store it: {notebooks.MEND}"]))
+        item.raise_cell_error("\n".join([*found, f"If the new picture is right, store it: {notebooks.RERUN}"]))
     return result
 
 

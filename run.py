@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Sets the project up in .venv, once, and runs it: python3 run.py --help
 
+On Linux, `python3 run.py --cpu COMMAND` installs PyTorch's build without CUDA, and later commands keep it.
+
 Standard library only, and nothing that Python 3.6 cannot read, so that an old Python can still say that it is too old.
 """
 
@@ -13,11 +15,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 from urllib.parse import quote
 
 MINIMUM = (3, 11)
-DISK_GB = 7 if sys.platform.startswith("linux") else 3  # PyTorch for Linux carries CUDA
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 SCRIPTS = VENV / ("Scripts" if os.name == "nt" else "bin")
@@ -28,12 +29,18 @@ LOG = VENV / "camlib-setup.log"
 LOCK = ROOT / "requirements.txt"
 CHAPTER = ROOT / "notebooks" / "00_first_heat_map.ipynb"
 
+FULL, CPU = "as locked", "cpu"
+UNREACHED = "as locked, because PyTorch's CPU build could not be fetched"
+CUDA = re.compile("(?:nvidia|cuda)-|triton$")  # what the lock has only for PyTorch's CUDA build
+TORCH = ("torch", "torchvision")  # what comes from PyTorch's own index in their CPU builds
+
 COMMANDS = {
+    "set-up": "only set up; set-up --cpu: without CUDA",
     "lab": "open the course in JupyterLab, at its first chapter (--no-browser: only print the address)",
     "test": "run every test, doctest and notebook; options of pytest may follow, such as -k cam",
     "test-browser": "the tests in a real browser; installs chromium on Debian",
     "heatmap": "heat maps of your photographs: heatmap PHOTO ... (more: heatmap --help)",
-    "notebooks": "run all notebooks, or those named, and store their outputs in normal form",
+    "notebooks": "run all notebooks, or those named, and store their outputs (notebooks clean, check: --help)",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
     "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
@@ -41,9 +48,14 @@ COMMANDS = {
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
-    "address": "badges and Colab cells anew, after the address in pyproject.toml has changed",
+    "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
+    "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
+    "minutes": "how long each chapter takes, and what its minutes consist of",
+    "footprint": "what running each chapter costs the machine: CPU seconds and memory",
+    "mosaic": "make the mosaics in data/mosaics and their boxes anew",
     "bench": "what an explanation costs, as a ratio to the bare network",
+    "release": "check the version everywhere and build the package into dist/ (more: release --help)",
     "lock": "write requirements.txt and environment.yml anew (--upgrade: with the newest versions)",
 }
 NETWORK = (
@@ -64,30 +76,43 @@ def say(text: str) -> None:
 
 
 def usage() -> str:
-    head = "Usage: python3 run.py COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
+    head = (
+        "Usage: python3 run.py [--cpu] COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
+    )
     rows = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
-    return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts."])
+    cpu = "--cpu, on Linux: PyTorch without CUDA, a quarter of the size, for machines without a GPU; it is remembered."
+    return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts.", cpu])
 
 
 # ---- set-up
 
 
-def set_up() -> None:
-    """Make .venv what the lock says; do nothing where it already is."""
+def set_up(cpu: bool = False, again: bool = False) -> None:
+    """Make .venv what the lock says; do nothing where it already is.
+
+    cpu: with PyTorch's CPU build; `again`, also where that could not be fetched before.
+    """
     if not LOCK.is_file():
         raise Stop(f"{LOCK.name} is missing. Get it back with: git checkout {LOCK.name}")
-    finished = [digest(), str(ROOT)]
-    if state() == finished and PYTHON.exists():
+    before = state()
+    build = before[2] if len(before) > 2 else FULL
+    if cpu and not sys.platform.startswith("linux"):
+        say("--cpu changes nothing here: only PyTorch for Linux comes with CUDA")
+    elif cpu and (build != UNREACHED or again):
+        build = CPU
+    if before == [digest(), str(ROOT), build] and PYTHON.exists():
         return
     start = time.time()
     problem = why_not_usable()
     if problem:
         check_modules()
         say(f"making .venv, because {problem}")
-        make_venv()
-    STATE.write_text(UNFINISHED, encoding="utf-8")
-    install()
-    STATE.write_text("\n".join(finished), encoding="utf-8")
+    say_sizes(build)
+    if problem:
+        make_venv(build)
+    write_state(UNFINISHED, build)
+    build = install(build)
+    write_state(digest(), build)
     say(f"ready after {time.time() - start:.0f} s")
 
 
@@ -100,7 +125,38 @@ def digest() -> str:
 
 
 def state() -> List[str]:
+    """What write_state left: the lock's digest or UNFINISHED, the folder, and which build of PyTorch."""
     return STATE.read_text(encoding="utf-8").splitlines() if STATE.is_file() else []
+
+
+def write_state(what: str, build: str) -> None:
+    STATE.write_text("\n".join([what, str(ROOT), build]), encoding="utf-8")
+
+
+class Sizes(NamedTuple):
+    download: float  # GB
+    installed: float
+
+
+def sizes(build: str) -> Optional[Sizes]:
+    """What the lock's head says, where `run.py lock` wrote it from the sizes of the packages' files."""
+    system = "cpu" if build == CPU else "linux" if sys.platform.startswith("linux") else sys.platform
+    pattern = rf"(?m)^# {system}: (\d+) MB to download, (\d+) MB installed"
+    found = re.search(pattern, LOCK.read_text(encoding="utf-8"))
+    return Sizes(int(found[1]) / 1e3, int(found[2]) / 1e3) if found else None
+
+
+def say_sizes(build: str) -> None:
+    """Before anything is fetched."""
+    full, small = sizes(build), sizes(CPU)
+    if full is None:
+        return
+    say(f"downloads {full.download:.1f} GB at most (less what is cached), and takes {full.installed:.1f} GB of disk")
+    if sys.platform.startswith("linux") and build == FULL and small is not None:
+        say(
+            f"without an NVIDIA GPU you need less: {small.download:.1f} and {small.installed:.1f} GB with "
+            "python3 run.py --cpu COMMAND"
+        )
 
 
 def why_not_usable() -> str:
@@ -108,9 +164,9 @@ def why_not_usable() -> str:
     if not VENV.exists():
         return "there is none yet"
     before = state()
-    if before == [UNFINISHED]:  # a package may lie there in halves, which no installer would notice
+    if before[:1] == [UNFINISHED]:  # a package may lie there in halves, which no installer would notice
         return "the last set-up did not finish"
-    if before and before[1:] != [str(ROOT)]:
+    if before and before[1:2] != [str(ROOT)]:
         return "this folder was moved"
     test = f"import pip, sys; sys.exit(sys.version_info < {MINIMUM})"
     if not PYTHON.exists() or subprocess.call([str(PYTHON), "-c", test], stderr=subprocess.DEVNULL):
@@ -130,24 +186,23 @@ def check_modules() -> None:
         ) from None
 
 
-def check_disk() -> None:
-    free = shutil.disk_usage(str(ROOT)).free / 1e9
-    if free < DISK_GB:
-        cuda = ", because PyTorch for Linux carries CUDA" if sys.platform.startswith("linux") else ""
+def check_disk(build: str) -> None:
+    free, needed = shutil.disk_usage(str(ROOT)).free / 1e9, sizes(build)
+    if needed is not None and free < needed.installed:
         raise Stop(
-            f"Too little disk: the packages need about {DISK_GB} GB{cuda}; {free:.1f} GB are free at {ROOT}. Make room "
-            "or move this folder to another disk, then run the same command again."
+            f"Too little disk: the packages need about {needed.installed:.1f} GB; {free:.1f} GB are free at {ROOT}. "
+            "Make room or move this folder to another disk, then run the same command again."
         )
 
 
-def make_venv() -> None:
+def make_venv(build: str) -> None:
     import venv
 
     if VENV.exists():
         shutil.rmtree(str(VENV))
-    check_disk()
+    check_disk(build)
     VENV.mkdir()
-    STATE.write_text(UNFINISHED, encoding="utf-8")  # an interruption from here on is noticed
+    write_state(UNFINISHED, build)  # an interruption from here on is noticed
     try:
         venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(str(VENV))
     except subprocess.CalledProcessError as error:
@@ -157,15 +212,22 @@ def make_venv() -> None:
         ) from None
 
 
-def install() -> None:
-    """The lock, then the project itself; with uv, which takes a sixth of pip's time, or else with pip."""
+def install(build: str) -> str:
+    """The lock, then the project; with uv, which takes a sixth of pip's time, or else with pip. Returns the build."""
     # Only of a second try does pip's output say that the network is why: at least one has to be allowed.
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--retries=3"]
     # Bytecode once now, not at every start where PYTHONDONTWRITEBYTECODE is set.
     uv = [str(PYTHON), "-m", "uv", "pip", "install", "--compile-bytecode", "--python", str(PYTHON)]
-    lock = ["--require-hashes", "--requirement", str(LOCK)]
-    installer = pip
-    if install_uv(pip):
+    installer, have_uv = pip, install_uv(pip)
+    if build == CPU and not (have_uv and install_cpu_torch(uv)):
+        build = UNREACHED
+        say("PyTorch's CPU build could not be fetched from PyTorch's own index; installing the build with CUDA instead")
+        say_sizes(build)
+        check_disk(build)
+    locked = VENV / "lock.txt"
+    locked.write_text(without_cuda() if build == CPU else LOCK.read_text(encoding="utf-8"), encoding="utf-8")
+    lock = ["--require-hashes", "--no-deps", "--requirement", str(locked)]  # a lock holds all dependencies
+    if have_uv:
         say("installing the packages with uv; the first time takes about a minute")
         if run_installer(uv + lock, bar=True):
             installer = uv
@@ -177,15 +239,44 @@ def install() -> None:
             raise failed_install()
     if not run_installer([*installer, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]):
         raise failed_install()
+    return build
+
+
+def entries() -> List[str]:
+    """The lock's entries, each with its hashes."""
+    return re.findall(r"(?m)^[^\s#].*\n?(?:[ \t].*\n?)*", LOCK.read_text(encoding="utf-8"))
+
+
+def without_cuda() -> str:
+    """The lock without PyTorch, which has other hashes without CUDA, and without what only its CUDA build needs."""
+    return "".join(entry for entry in entries() if name_of(entry) not in TORCH and not CUDA.match(name_of(entry)))
+
+
+def name_of(entry: str) -> str:
+    return re.split(r"[=\[]", entry)[0]
+
+
+def install_cpu_torch(uv: List[str]) -> bool:
+    """PyTorch at the lock's versions from its own index, whose address uv knows; False where that is not reached.
+
+    What an earlier set-up installed for CUDA goes. There are no hashes: the lock has those of PyPI's files.
+    """
+    pins = [re.split(r"[ ;\\\n]", entry)[0] + "+cpu" for entry in entries() if name_of(entry) in TORCH]
+    say("installing PyTorch without CUDA")
+    if not run_installer([*uv, "--no-deps", "--torch-backend", "cpu", *pins]):
+        return False
+    cuda = sorted({name_of(entry) for entry in entries() if CUDA.match(name_of(entry))})
+    uninstall = [*uv[: uv.index("install")], "uninstall", "--python", str(PYTHON), *cuda]
+    return not cuda or run_installer(uninstall)
 
 
 def install_uv(pip: List[str]) -> bool:
     """Install the lock's uv, with its hashes; False where pip has to do uv's work."""
-    entry = re.search(r"(?m)^uv==[^\\\n]*(?:\\\n[^\\\n]*)*", LOCK.read_text(encoding="utf-8"))
-    if entry is None:
+    entry = "".join(entry for entry in entries() if name_of(entry) == "uv")
+    if not entry:
         return False
     only_uv = VENV / "uv.txt"
-    only_uv.write_text(entry.group(), encoding="utf-8")
+    only_uv.write_text(entry, encoding="utf-8")
     say("installing uv")
     if run_installer([*pip, "--require-hashes", "--requirement", str(only_uv)]):
         return True
@@ -229,7 +320,9 @@ def network_failed() -> bool:
 
 def failed_install() -> Stop:
     if re.search(DISK_FULL, "\n".join(log_lines()), re.IGNORECASE):
-        reason = f"The disk is full; the packages need about {DISK_GB} GB. Make room"
+        needed = sizes(FULL)
+        reason = "The disk is full" + (f"; the packages need about {needed.installed:.0f} GB" if needed else "")
+        reason += ". Make room"
     elif network_failed():
         reason = (
             "The package index could not be reached. Check the network (a proxy goes into HTTPS_PROXY, another index "
@@ -250,7 +343,10 @@ def failed_install() -> Stop:
 def start(arguments: List[str], folder: Optional[Path] = None, **settings: str) -> int:
     """Run .venv's Python with these arguments, in `folder`, or where the caller is."""
     command = [str(PYTHON), *arguments]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"}  # waiting threads sleep: other jobs on the same cores get their time
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: other jobs on the same cores get their time
+        "PYTHONUTF8": "1",  # text is UTF-8 on Windows, too: files, pipes, and what notebooks read
+    }
     environment.update(settings)
     environment.update(os.environ)  # the caller's own settings win
     environment["PATH"] = str(SCRIPTS) + os.pathsep + os.environ.get("PATH", os.defpath)
@@ -288,7 +384,10 @@ def lab(rest: List[str]) -> int:
     no_news_question()
     no_teachers_tools()
     named = [argument for argument in rest if argument.endswith(".ipynb")]
-    notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    try:
+        notebook = os.path.relpath(named[0] if named else str(CHAPTER), str(ROOT))
+    except ValueError:  # another drive of Windows, which JupyterLab would not show
+        raise Stop(f"{named[0]} is not in this folder. Copy it to {ROOT / 'notebooks'}, then open the copy.") from None
     options = [
         f"--LabApp.default_url=/lab/tree/{quote(Path(notebook).as_posix())}",
         f"--ServerApp.root_dir={ROOT}",
@@ -330,15 +429,10 @@ def run(command: str, rest: List[str]) -> int:
         return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
-    if command == "notebooks":
-        return start([str(ROOT / "tools" / "notebooks.py"), "run", *rest], OMP_NUM_THREADS="2")
-    if command in ("classroom", "grade", "grades-export"):
-        return start([str(ROOT / "tools" / "classroom"), command, *rest])
-    if command == "live":
-        return start([str(ROOT / "tools" / "live"), *rest])
     if command == "evidence":
         return start(["-m", "evidence", *rest], ROOT)
-    return start([str(ROOT / "tools" / f"{command.replace('-', '_')}.py"), *rest])
+    tool = [str(ROOT / "tools"), command, *rest]
+    return start(tool, OMP_NUM_THREADS="2") if command == "notebooks" else start(tool)
 
 
 def check_command(command: str) -> None:
@@ -362,14 +456,22 @@ def main(arguments: List[str]) -> int:
         print(usage())
         return 0
     try:
-        check_command(arguments[0])
+        cpu = arguments[0] == "--cpu"
+        command, *rest = (arguments[1:] if cpu else arguments) or ["set-up"]
+        check_command(command)
         check_python()
-        set_up()
-        return run(arguments[0], arguments[1:])
+        if command == "set-up":
+            unknown = [argument for argument in rest if argument != "--cpu"]
+            if unknown:
+                raise Stop(f"set-up knows only --cpu, not {unknown[0]}")
+            set_up(cpu or bool(rest), again=True)
+            return 0
+        set_up(cpu)
+        return run(command, rest)
     except Stop as reason:
         say(str(reason))
     except OSError as error:
-        say(f"{error}. Mend that, or remove {VENV} by hand, then run the same command again.")
+        say(f"{error}. Fix that, or remove {VENV} by hand, then run the same command again.")
     except KeyboardInterrupt:
         say("stopped; the same command starts over.")
         return 130

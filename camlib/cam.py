@@ -12,8 +12,31 @@ from camlib.targets import class_index
 
 
 def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
-    """The maps of all classes: features (B, C, h, w), weight (K, C) -> (B, K, h, w), signed, in logits.
+    """The maps of all classes: the classifier's weights times the feature map.
 
+    Parameters
+    ----------
+    features : (B, C, h, w)
+        The feature map that the network averages.
+    weight : (K, C)
+        The weights of the linear layer that follows.
+
+    Returns
+    -------
+    maps : (B, K, h, w)
+        Signed, in logits: the mean over h and w, plus the bias, is the logit.
+
+    Raises
+    ------
+    CamError
+        If the shapes do not fit.
+
+    References
+    ----------
+    Zhou et al. 2016, arXiv 1512.04150, equation 2.
+
+    Examples
+    --------
     >>> features = torch.tensor([[[[1., 0.], [0., 0.]], [[0., 0.], [0., 2.]]]])     # (B, C, h, w) = (1, 2, 2, 2)
     >>> weight = torch.tensor([[3., 0.], [1., -1.]])                                # (K, C) = (2, 2)
     >>> class_activation_maps(features, weight)
@@ -35,20 +58,68 @@ def class_activation_maps(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def contrast(features: Tensor, weight: Tensor, a: int, b: int) -> Tensor:
-    """The evidence for class a over class b: features (B, C, h, w), weight (K, C) -> (B, h, w).
+    """The evidence for class a over class b, from one map: that of the difference of the two weight rows.
 
-    Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`. It equals `map_a - map_b`, but needs only one map: that of
-    the difference of the two weight rows.
+    It equals `map_a - map_b`. Its mean plus `bias[a] - bias[b]` is `logit_a - logit_b`.
+
+    Parameters
+    ----------
+    features : (B, C, h, w)
+        The feature map that the network averages.
+    weight : (K, C)
+        The weights of the linear layer that follows.
+    a, b
+        Class indices.
+
+    Returns
+    -------
+    maps : (B, h, w)
+        Signed, in logits.
+
+    Raises
+    ------
+    CamError
+        If the shapes do not fit.
+    TargetError
+        If there is no such class.
+
+    References
+    ----------
+    Zhou et al. 2016, arXiv 1512.04150, equation 2, for two classes.
+
+    Examples
+    --------
+    >>> features = torch.tensor([[[[1., 0.]], [[0., 2.]]]])                         # (B, C, h, w) = (1, 2, 1, 2)
+    >>> contrast(features, torch.tensor([[3., 0.], [1., -1.]]), 0, 1)
+    tensor([[[2., 2.]]])
     """
     a, b = (class_index(k, len(weight)) for k in (a, b))
     return class_activation_maps(features, (weight[a] - weight[b])[None])[:, 0]
 
 
 def residual(maps: Tensor, bias: Tensor, logits: Tensor) -> float:
-    """How far the identity is off: max over B and K of |mean(map) + bias - logit|, in logits.
+    """How far the identity is off: the largest |mean(map) + bias - logit|.
 
-    maps (B, K, h, w), bias (K,), logits (B, K).
+    Parameters
+    ----------
+    maps : (B, K, h, w)
+        From `class_activation_maps`.
+    bias : (K,)
+        The bias of the linear layer.
+    logits : (B, K)
+        The network's scores.
 
+    Returns
+    -------
+    residual : float
+        In logits; the largest over B and K.
+
+    References
+    ----------
+    Zhou et al. 2016, arXiv 1512.04150, equations 1 and 2.
+
+    Examples
+    --------
     >>> maps = torch.tensor([[[[3., 0.], [0., 1.]]]])
     >>> residual(maps, torch.tensor([0.5]), torch.tensor([[1.5]]))
     0.0

@@ -129,7 +129,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the program that started this one has closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names may contain what this terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args(argv)
     if not args.photos and args.method != "list":
         parser().error("the following arguments are required: PHOTO|FOLDER")
@@ -138,9 +141,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("--target and --top both choose the classes: give only one of the two")
     if args.figure and (count := len(args.target or []) or args.top or 1) > SIDE_BY_SIDE:
         parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side; got {count}")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may contain unprintable characters
     try:
         return _list_methods() if args.method == "list" else _run(args)
     except CamError as e:

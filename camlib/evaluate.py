@@ -21,8 +21,30 @@ Box = Sequence[float]
 
 
 def pointing_game(heat: Tensor, boxes: Sequence[Box]) -> bool:
-    """Whether the strongest point of the heat map (H, W) lies in one of the boxes. Zhang et al. 2016, arXiv 1608.00507.
+    """Whether the strongest point of the heat map lies in one of the boxes.
 
+    Parameters
+    ----------
+    heat : (H, W)
+        The map on the photo, such as `exp.heatmap(k)`; NaN counts as no evidence.
+    boxes
+        (left, top, right, bottom) in pixels, with right and bottom just outside.
+
+    Returns
+    -------
+    hit : bool
+
+    Raises
+    ------
+    CamError
+        If heat is not a map, or is NaN everywhere, or if these are not boxes.
+
+    References
+    ----------
+    Zhang et al. 2016, arXiv 1608.00507.
+
+    Examples
+    --------
     >>> heat = torch.tensor([[0., 1.], [3., 0.]])
     >>> pointing_game(heat, [(0, 1, 1, 2)]), pointing_game(heat, [(1, 0, 2, 1)])
     (True, False)
@@ -32,10 +54,29 @@ def pointing_game(heat: Tensor, boxes: Sequence[Box]) -> bool:
 
 
 def energy_in_box(heat: Tensor, boxes: Sequence[Box]) -> float:
-    """The share of a heat map's (H, W) positive evidence that lies in the boxes; NaN if it has no positive evidence.
+    """The share of a heat map's positive evidence that lies in the boxes.
 
+    Parameters
+    ----------
+    heat, boxes
+        As in `pointing_game`.
+
+    Returns
+    -------
+    share : float
+        From 0 to 1; NaN if the map has no positive evidence.
+
+    Raises
+    ------
+    CamError
+        As in `pointing_game`.
+
+    References
+    ----------
     Wang et al. 2020, arXiv 1910.01279, section 4.3.
 
+    Examples
+    --------
     >>> energy_in_box(torch.tensor([[-5., 1.], [3., 0.]]), [(0, 0, 1, 2)])
     0.75
     """
@@ -44,10 +85,31 @@ def energy_in_box(heat: Tensor, boxes: Sequence[Box]) -> float:
 
 
 def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, int]:
-    """The box around the largest connected region above threshold · maximum. heat (H, W).
+    """The box around the largest connected region above threshold · maximum. Needs SciPy.
 
+    Parameters
+    ----------
+    heat : (H, W)
+        The map on the photo; NaN counts as no evidence.
+    threshold
+        A share of the map's maximum, from 0 to below 1.
+
+    Returns
+    -------
+    box : (left, top, right, bottom)
+        In pixels, with right and bottom just outside.
+
+    Raises
+    ------
+    CamError
+        If the map has no positive evidence, the threshold does not fit, or SciPy is not installed.
+
+    References
+    ----------
     Zhou et al. 2016, arXiv 1512.04150, section 3.2, with 20 % of the maximum.
 
+    Examples
+    --------
     >>> box_from_map(torch.tensor([[0., 9., 9.], [0., 1., 0.], [5., 0., 0.]]))
     (1, 0, 3, 1)
     """
@@ -64,8 +126,20 @@ def box_from_map(heat: Tensor, threshold: float = 0.2) -> tuple[int, int, int, i
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0 to 1.
+    """Intersection over union of two boxes.
 
+    Parameters
+    ----------
+    a, b : (left, top, right, bottom)
+        In pixels, with right and bottom just outside.
+
+    Returns
+    -------
+    iou : float
+        From 0, where they do not touch, to 1, where they are the same.
+
+    Examples
+    --------
     >>> round(iou((0, 0, 2, 2), (1, 0, 3, 2)), 3)
     0.333
     """
@@ -79,8 +153,34 @@ def iou(a: Box, b: Box) -> float:
 def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
     """For a mosaic of n photos of different classes: the share of each class's positive evidence in its own tile.
 
-    heats (n, H, W), where heats[i] is the map for the class of tiles[i] -> (n,). No annotation is needed: the evidence
-    for a class belongs in its tile. An uninformative map gets 1 / n. Böhle et al. 2021, arXiv 2104.00032.
+    No annotation is needed: the evidence for a class belongs in its tile. An uninformative map gets 1 / n.
+
+    Parameters
+    ----------
+    heats : (n, H, W)
+        heats[i] is the map for the class of tiles[i].
+    tiles
+        n boxes (left, top, right, bottom) in pixels.
+
+    Returns
+    -------
+    shares : (n,)
+        From 0 to 1; NaN for a map without positive evidence.
+
+    Raises
+    ------
+    CamError
+        If the numbers of maps and tiles differ, and as in `pointing_game`.
+
+    References
+    ----------
+    Böhle et al. 2021, arXiv 2104.00032.
+
+    Examples
+    --------
+    >>> heats = torch.tensor([[[3., 1.]], [[0., 2.]]])                              # (n, H, W) = (2, 1, 2)
+    >>> grid_pointing_game(heats, [(0, 0, 1, 1), (1, 0, 2, 1)])
+    tensor([0.7500, 1.0000])
     """
     if len(heats) != len(tiles):
         raise CamError(f"Give one heat map for each tile; got {len(heats)} heat maps and {len(tiles)} tiles.")
@@ -90,12 +190,47 @@ def grid_pointing_game(heats: Tensor, tiles: Sequence[Box]) -> Tensor:
 def deletion_curve(
     module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28, activation: Activation = "auto"
 ) -> Tensor:
-    """The class's probability while the input's pixels are removed, the strongest evidence first: (steps + 1,).
+    """The class's probability while the input's pixels are removed, the strongest evidence first.
 
-    x (1, 3, H, W) is the network's input and heat (H, W) a map of the same size, from `camlib.upsample`. Removed pixels
-    become 0, which after normalisation is a middle gray. A good map makes the curve fall early: compare `area(curve)`,
-    but only with other maps of the same photo. activation: how scores become probabilities, see `camlib.load_model`.
+    Removed pixels become 0, which after normalisation is a middle gray. A good map makes the curve fall early: compare
+    `area(curve)`, but only with other maps of the same photo.
+
+    Parameters
+    ----------
+    module
+        Any network.
+    x : (1, 3, H, W)
+        Its input.
+    heat : (H, W)
+        A map of the same size, from `camlib.upsample`.
+    target
+        A class index.
+    steps
+        How many equal parts of the pixels are removed, one after the other.
+    activation
+        How scores become probabilities, see `camlib.load_model`.
+
+    Returns
+    -------
+    curve : (steps + 1,)
+        From the whole input to none of it.
+
+    Raises
+    ------
+    CamError
+        If the shapes do not fit, or these scores have no probabilities.
+    TargetError
+        If there is no such class.
+
+    References
+    ----------
     Petsiuk et al. 2018, arXiv 1806.07421.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    >>> deletion_curve(net, torch.rand(1, 3, 8, 8), torch.rand(8, 8), target=1, steps=4).shape
+    torch.Size([5])
     """
     return _curve(module, x, torch.zeros_like(x), heat, target, steps, activation)  # from the input to nothing
 
@@ -103,10 +238,34 @@ def deletion_curve(
 def insertion_curve(
     module: nn.Module, x: Tensor, heat: Tensor, target: int, steps: int = 28, activation: Activation = "auto"
 ) -> Tensor:
-    """The class's probability while pixels are added to a blurred input, the strongest evidence first: (steps + 1,).
+    """The class's probability while pixels are added to a blurred input, the strongest evidence first.
 
-    Arguments as in `deletion_curve`. A good map makes the curve rise early. The blur has a standard deviation of 10
-    pixels.
+    A good map makes the curve rise early. The blur has a standard deviation of 10 pixels.
+
+    Parameters
+    ----------
+    module, x, heat, target, steps, activation
+        As in `deletion_curve`.
+
+    Returns
+    -------
+    curve : (steps + 1,)
+        From the blurred input to the whole one.
+
+    Raises
+    ------
+    CamError, TargetError
+        As in `deletion_curve`.
+
+    References
+    ----------
+    Petsiuk et al. 2018, arXiv 1806.07421.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    >>> insertion_curve(net, torch.rand(1, 3, 8, 8), torch.rand(8, 8), target=1, steps=4).shape
+    torch.Size([5])
     """
     from torchvision.transforms.functional import gaussian_blur
 
@@ -115,8 +274,20 @@ def insertion_curve(
 
 
 def area(curve: Tensor) -> float:
-    """The area under a curve, from 0 to 1: its mean height over the share of changed pixels, which runs from 0 to 1.
+    """The area under a curve: its mean height over the share of changed pixels, which runs from 0 to 1.
 
+    Parameters
+    ----------
+    curve : (steps + 1,)
+        From `deletion_curve` or `insertion_curve`.
+
+    Returns
+    -------
+    area : float
+        From 0 to 1.
+
+    Examples
+    --------
     >>> area(torch.tensor([1.0, 0.5, 0.0]))
     0.5
     """
@@ -126,12 +297,39 @@ def area(curve: Tensor) -> float:
 def interval(
     values: Sequence[float], groups: Sequence[object] | None = None, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The mean of the values and its bootstrap interval (percentiles of 10 000 resamplings): mean, low, high.
+    """The mean of the values and its bootstrap interval: percentiles of 10 000 resamplings.
 
-    groups: what each value belongs to, such as its photo. Whole groups are then resampled, because two objects on one
-    photo are not two independent observations. The interval says nothing about photos unlike those measured. With few
-    groups it is too narrow (evidence/coverage.py): below about 30, take `t_interval`.
+    The interval says nothing about photos unlike those measured. With few groups it is too narrow
+    (evidence/coverage.py): below about 30, take `t_interval`.
 
+    Parameters
+    ----------
+    values
+        Finite numbers, one or more.
+    groups
+        What each value belongs to, such as its photo. Whole groups are then resampled, because two objects on one photo
+        are not two independent observations.
+    level
+        How often such an interval holds the true mean.
+    seed
+        Of the resamplings.
+
+    Returns
+    -------
+    mean, low, high : float
+        In the unit of the values.
+
+    Raises
+    ------
+    CamError
+        If the values are not finite, or there is not one group for each.
+
+    References
+    ----------
+    Efron 1979, Bootstrap methods: another look at the jackknife, Annals of Statistics 7.
+
+    Examples
+    --------
     >>> interval([1.0, 1.0, 1.0])
     (1.0, 1.0, 1.0)
     """
@@ -153,11 +351,32 @@ def interval(
 def t_interval(
     values: Sequence[float], groups: Sequence[object] | None = None, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """The mean of the groups' means and Student's interval for it: mean, low, high. For few groups; see `interval`.
+    """The mean of the groups' means and Student's interval for it. For few groups; see `interval`. Needs SciPy.
 
-    groups: what each value belongs to, such as its photo: its values are averaged first, so that each group counts the
-    same. Without groups, each value is one. The interval trusts that the groups' means are not too skewed.
+    The interval trusts that the groups' means are not too skewed.
 
+    Parameters
+    ----------
+    values
+        Finite numbers, two or more.
+    groups
+        What each value belongs to, such as its photo: its values are averaged first, so that each group counts the
+        same. Without groups, each value is one.
+    level
+        How often such an interval holds the true mean.
+
+    Returns
+    -------
+    mean, low, high : float
+        In the unit of the values.
+
+    Raises
+    ------
+    CamError
+        If the values are not finite, there is not one group for each, or only one group.
+
+    Examples
+    --------
     >>> [round(v, 2) for v in t_interval([1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"])]
     [2.5, -10.21, 15.21]
     """
@@ -178,14 +397,39 @@ def t_interval(
 
 
 def imputed(x: Tensor, gone: Tensor, noise: float = 0.01, seed: int = 0) -> Tensor:
-    """Fill removed pixels from what is left: noisy linear imputation, from ROAD. Returns a tensor like x.
+    """Fill removed pixels from what is left: noisy linear imputation, from ROAD. Needs SciPy.
 
-    x (C, H, W) is an input and gone (H, W) bool says which pixels are removed, all but one at most. Each removed pixel
-    becomes the weighted mean of its neighbours (1/6 for the four beside it, 1/12 for the four at its corners), plus
-    normal noise. All of them are found together, by one sparse system of equations. A network can hardly tell such a
-    pixel from a real one, so the shape of the hole gives less away than with a gray fill.
+    Each removed pixel becomes the weighted mean of its neighbours (1/6 for the four beside it, 1/12 for the four at its
+    corners), plus normal noise. All of them are computed together, by one sparse system of equations. A network can
+    hardly tell such a pixel from a real one, so the shape of the hole gives less away than with a gray fill.
+
+    Parameters
+    ----------
+    x : (C, H, W)
+        An input.
+    gone : (H, W) bool
+        Which pixels are removed, all but one at most.
+    noise
+        Standard deviation of the noise, in the unit of x.
+    seed
+        Of the noise.
+
+    Returns
+    -------
+    filled : (C, H, W)
+        Like x.
+
+    Raises
+    ------
+    CamError
+        If the shapes do not fit, or if no pixel is left.
+
+    References
+    ----------
     Rong et al. 2022, arXiv 2202.00449.
 
+    Examples
+    --------
     >>> x, gone = torch.tensor([[[0.0, 0.0, 2.0]]]), torch.tensor([[False, True, False]])
     >>> imputed(x, gone, noise=0)
     tensor([[[0., 1., 2.]]])

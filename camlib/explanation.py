@@ -38,7 +38,21 @@ Offset = tuple[float, float]
 class Prediction:
     """A class and what the network says about it.
 
-    probability: from 0 to 1; None if the scores have no probabilities. logit: the network's score.
+    Attributes
+    ----------
+    index
+        Of the class.
+    label
+        Its name.
+    probability
+        From 0 to 1; None if the scores have no probabilities.
+    logit
+        The network's score.
+
+    Examples
+    --------
+    >>> print(Prediction(282, "tiger cat", 0.381, 8.9))
+    tiger cat, 38.1 %
     """
 
     index: int
@@ -61,7 +75,7 @@ class NoNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A network's results for one photo: logits, and a map for every class.
+    """A network's results for one photo: logits, and a map for every class. Made by `explain`.
 
     With the methods "cam" and "frozen" the maps are verified: mean(map) + rest == logit. With "cam", the rest is the
     classifier's bias. The other methods have no such identity, so `maps`, `bias`, `rest`, `share` and `residual` raise
@@ -69,6 +83,25 @@ class Explanation:
     are means over the resolutions, and the maps have as many cells as the finest one. Nothing here changes if you train
     the network further. A pickle or a copy (`copy.deepcopy`) holds arrays on the CPU, labels and the recipe, but not
     the network.
+
+    Attributes
+    ----------
+    classifier
+        The network, with its labels.
+    photo : (H, W, 3) uint8, RGB
+    evidence
+        The method, its layer, and the results for each resolution.
+    prepared : (1, C, h, w)
+        The network's input, if it was given as a tensor.
+
+    Examples
+    --------
+    >>> from camlib import explain, load_model
+    >>> exp = explain(load_model(), np.full((240, 320, 3), 128, np.uint8))
+    >>> exp.maps.shape, exp.heatmap("espresso").shape, exp.overlay(["espresso", "cup"]).shape
+    (torch.Size([1000, 7, 7]), torch.Size([240, 320]), (2, 240, 320, 3))
+    >>> bool(abs(exp.map(967).mean() + exp.rest(967) - exp.logits[967]) < 1e-4)
+    True
     """
 
     classifier: Classifier
@@ -128,13 +161,44 @@ class Explanation:
         return probabilities(self.logits, self.classifier.activation)
 
     def prediction(self, target: Target) -> Prediction:
-        """What the network says about one class."""
+        """What the network says about one class.
+
+        Parameters
+        ----------
+        target
+            A class index or a label.
+
+        Returns
+        -------
+        prediction : Prediction
+
+        Raises
+        ------
+        TargetError
+            If there is no such class.
+        """
         k = self.classifier.index(target)
         p = None if self.probabilities is None else self.probabilities[k].item()
         return Prediction(k, self.classifier.labels[k], p, self.logits[k].item())
 
     def top(self, n: int = 5) -> list[Prediction]:
-        """The n classes with the largest scores."""
+        """The classes with the largest scores.
+
+        Parameters
+        ----------
+        n
+            How many, at least 1.
+
+        Returns
+        -------
+        predictions : list of Prediction
+            The largest first.
+
+        Raises
+        ------
+        CamError
+            If n is not a whole number from 1.
+        """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise CamError(f"top({n!r}): n must be a whole number, at least 1.")
         order = self.logits.cpu().argsort(descending=True, stable=True)[:n].tolist()
@@ -162,20 +226,69 @@ class Explanation:
         return self.evidence.bias
 
     def map(self, target: Targets) -> Tensor:
-        """(h, w): the signed evidence for a class, by index or label; (n, h, w) for a list of n classes."""
+        """The signed evidence for a class.
+
+        Parameters
+        ----------
+        target
+            A class index or a label, or a list of n of them.
+
+        Returns
+        -------
+        map : (h, w)
+            (n, h, w) for a list of n classes. In `unit`.
+
+        Raises
+        ------
+        TargetError
+            If there is no such class.
+        """
         chosen = self.classifier.choose(target)
         return chosen.shaped(self._mean_maps(chosen.indices))
 
     def heatmap(self, target: Targets, offset: Offset = (0.0, 0.0)) -> Tensor:
-        """(H, W): the map on the photo, bilinear; NaN outside the network's view. (n, H, W) for a list of n classes.
+        """The evidence for a class on the photo, bilinear.
 
-        offset: see `camlib.place`.
+        Parameters
+        ----------
+        target
+            A class index or a label, or a list of n of them.
+        offset
+            As in `place`.
+
+        Returns
+        -------
+        heat : (H, W)
+            (n, H, W) for a list of n classes. NaN outside the network's view. In `unit`.
+
+        Raises
+        ------
+        TargetError
+            If there is no such class.
         """
         chosen = self.classifier.choose(target)
         return chosen.shaped(self._place(chosen.indices, offset))
 
     def contrast(self, a: Target, b: Target) -> Tensor:
-        """(h, w): the evidence for class a over class b; its mean plus bias[a] - bias[b] is logit a - logit b."""
+        """The evidence for class a over class b.
+
+        Parameters
+        ----------
+        a, b
+            Class indices or labels.
+
+        Returns
+        -------
+        map : (h, w)
+            Its mean plus bias[a] - bias[b] is logit a - logit b.
+
+        Raises
+        ------
+        CamError
+            If maps of this method may not be subtracted.
+        TargetError
+            If there is no such class.
+        """
         i, j = self.classifier.index(a), self.classifier.index(b)
         if not self.additive:
             known = ", ".join(name for name, method in METHODS.items() if method.additive)
@@ -184,23 +297,65 @@ class Explanation:
         return first - second
 
     def rest(self, target: Target | None = None) -> float:
-        """The part of a class's logit (by default the best) that lies on no cell: mean(map) + rest == logit."""
+        """The part of a class's logit that lies on no cell: mean(map) + rest == logit.
+
+        Parameters
+        ----------
+        target
+            A class index or a label; by default the best class.
+
+        Returns
+        -------
+        rest : float
+            In logits.
+
+        Raises
+        ------
+        CamError
+            If the method has no such identity.
+        """
         return float(self._exact()[self._best() if target is None else self.classifier.index(target)])
 
     def share(self, target: Target | None = None) -> float:
-        """The fraction of a class's logit (by default the best) that lies on the map: mean(map) / logit.
+        """The fraction of a class's logit that lies on the map: mean(map) / logit.
 
-        It is above 1, or negative, where the rest or the map has the sign opposite to the logit's.
+        Parameters
+        ----------
+        target
+            A class index or a label; by default the best class.
+
+        Returns
+        -------
+        share : float
+            Above 1, or negative, where the rest or the map has the sign opposite to the logit's.
+
+        Raises
+        ------
+        CamError
+            If the method has no such identity.
         """
         self._exact()
         k = self._best() if target is None else self.classifier.index(target)
         return float(self.map(k).mean() / self.logits[k])
 
     def residual(self, targets: Targets | None = None) -> float:
-        """max over classes of |mean(map) + rest - logit|, in logits.
+        """How far the identity is off: the largest |mean(map) + rest - logit|.
 
-        targets: by default, all classes with "cam", and only the best class with "frozen", which computes each map
-        separately.
+        Parameters
+        ----------
+        targets
+            One class or a list; by default, all classes with "cam", and only the best class with "frozen", which
+            computes each map separately.
+
+        Returns
+        -------
+        residual : float
+            In logits.
+
+        Raises
+        ------
+        CamError
+            If the method has no such identity.
         """
         bias = self._exact()
         if targets is None and self.method == "cam":
@@ -209,7 +364,18 @@ class Explanation:
         return residual(self._mean_maps(k)[None], bias[k], self.logits[None, k])
 
     def largest(self, targets: Targets) -> float:
-        """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale."""
+        """The largest |evidence| of several classes on the photo: the `limit` that puts their pictures on one scale.
+
+        Parameters
+        ----------
+        targets
+            One class or a list.
+
+        Returns
+        -------
+        limit : float
+            In `unit`.
+        """
         return max(float(self._place([k])[0].abs().nan_to_num().max()) for k in self.classifier.choose(targets).indices)
 
     def _mean_maps(self, indices: list[int]) -> Tensor:
@@ -225,9 +391,23 @@ class Explanation:
     def overlay(
         self, target: Targets | None = None, limit: float | None = None, offset: Offset = (0.0, 0.0), **style: Any
     ) -> np.ndarray:
-        """(H, W, 3) uint8: the evidence for a class (by default the best) on the photo, see `camlib.overlay`.
+        """The evidence for a class on the photo, as a picture; see `camlib.overlay`.
 
-        (n, H, W, 3) for a list of n classes, all on one scale.
+        Parameters
+        ----------
+        target
+            A class index or a label, by default the best class; or a list of n of them.
+        limit
+            The evidence at full colour, by default the largest of these maps.
+        offset
+            As in `place`.
+        style
+            alpha and cmap, as in `camlib.overlay`.
+
+        Returns
+        -------
+        picture : (H, W, 3) uint8, RGB
+            (n, H, W, 3) for a list of n classes, all on one scale.
         """
         target = self._best() if target is None else target
         heats = self.heatmap(target, offset).cpu()
@@ -243,10 +423,22 @@ class Explanation:
         offset: Offset = (0.0, 0.0),
         **style: Any,
     ) -> "Figure":
-        """A figure of the photo and the overlays of classes (by default the best two) on one scale, with alt text.
+        """A figure of the photo and the overlays of classes on one scale, with alt text.
 
-        limit: the value at full colour, by default the largest of these maps. offset: see `heatmap`. style: alpha= and
-        cmap=, see `camlib.overlay`.
+        Parameters
+        ----------
+        targets
+            One class or a list, by default the best two.
+        limit
+            The value at full colour, by default the largest of these maps.
+        offset
+            As in `place`.
+        style
+            alpha and cmap, as in `camlib.overlay`.
+
+        Returns
+        -------
+        fig : matplotlib.figure.Figure
         """
         indices = self._indices(targets)
         names = [self._title(k) for k in indices]
@@ -259,11 +451,27 @@ class Explanation:
     def compare(
         self, *methods: str, target: Target | None = None, layer: Layer | None = None, **style: Any
     ) -> "Figure":
-        """A figure of one class (by default the best) with several methods, each on its own labelled scale.
+        """A figure of one class with several methods, each on its own labelled scale.
 
-        methods: their names. layer: see `by`.
+        Parameters
+        ----------
+        methods
+            Their names in `METHODS`.
+        target
+            A class index or a label; by default the best class.
+        layer
+            As in `by`.
+        style
+            alpha and cmap, as in `camlib.overlay`.
 
-        Raises `CamError` if the network has changed since this explanation was made.
+        Returns
+        -------
+        fig : matplotlib.figure.Figure
+
+        Raises
+        ------
+        CamError
+            If the network has changed since this explanation was made.
         """
         if not methods:
             raise CamError("compare takes the names of methods, such as exp.compare('cam', 'grad_cam').")
@@ -295,10 +503,22 @@ class Explanation:
     def by(self, method: str, layer: Layer | None = None) -> "Explanation":
         """The same photo and views, explained by another method, with the network as it is now.
 
-        layer: the layer with the feature map, for methods that take one (see `camlib.explain`). None keeps this
-        explanation's layer if its own method takes one.
+        Parameters
+        ----------
+        method
+            A name in `METHODS`.
+        layer
+            The layer with the feature map, for methods that take one (see `explain`). None keeps this explanation's
+            layer if its own method takes one.
 
-        Raises `CamError` if the network has changed since this explanation was made.
+        Returns
+        -------
+        exp : Explanation
+
+        Raises
+        ------
+        CamError
+            If the network has changed since this explanation was made.
         """
         exact = method == "cam"
         if method == self.method and (exact or layer is None):
@@ -328,14 +548,27 @@ class Explanation:
     def save(
         self, path: str | os.PathLike, target: Targets | None = None, limit: float | None = None, **style: Any
     ) -> Path:
-        """Save a class (by default the best) as a picture or as numbers, depending on the suffix. Returns the path.
+        """Save a class as a picture or as numbers, depending on the suffix. Files are written completely or not at all.
 
-        .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or a figure for a list of classes. .npy: the signed map (h, w)
-        float32, or (n, h, w) for a list. .npz: these maps, all logits, and where the maps lie on the photo. Numbers
-        come with a manifest, `PATH.json`, which describes them. Files are written completely or not at all. limit,
-        style: see `overlay`.
+        Parameters
+        ----------
+        path
+            .png, .jpg, .webp, .tif, .bmp, .gif: the overlay, or a figure for a list of classes. .npy: the signed map
+            (h, w) float32, or (n, h, w) for a list. .npz: these maps, all logits, and where the maps lie on the photo.
+            Numbers come with a manifest, `PATH.json`, which describes them.
+        target
+            A class index or a label, by default the best class; or a list.
+        limit, style
+            As in `overlay`.
 
-        Raises `CamError` for another suffix, or if the file cannot be written.
+        Returns
+        -------
+        path : Path
+
+        Raises
+        ------
+        CamError
+            For another suffix, or if the file cannot be written.
         """
         from PIL import Image
 
@@ -381,7 +614,17 @@ class Explanation:
         return path
 
     def manifest(self, targets: Targets | None = None) -> dict[str, Any]:
-        """What was explained and how, for JSON: network, method, layer, unit, views, and the classes' scores."""
+        """What was explained and how, for JSON: network, method, layer, unit, views, and the classes' scores.
+
+        Parameters
+        ----------
+        targets
+            One class or a list, by default the best two.
+
+        Returns
+        -------
+        manifest : dict
+        """
         from camlib.version import __version__
 
         classes = []
@@ -417,8 +660,29 @@ class Explanation:
         }
 
     def to_html(self, path: str | os.PathLike, name: str | None = None) -> Path:
-        """Write a page with every class's map that needs no kernel or network connection; see `camlib.to_html`."""
+        """Write a page with every class's map that needs no kernel or network connection; see `camlib.to_html`.
+
+        Parameters
+        ----------
+        path
+            The file, .html.
+        name
+            The photo's name on the page.
+
+        Returns
+        -------
+        path : Path
+
+        Raises
+        ------
+        CamError
+            If the file cannot be written.
+        """
         return Path(page.to_html(self, path, names=None if name is None else [name]))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What the output is, beside the text and the page, which IPython adds."""
+        return {page.EXPLANATION_TYPE: {"network": self.classifier.name, "method": self.method}}
 
     def _repr_html_(self) -> str:
         """The same page as a notebook's output."""

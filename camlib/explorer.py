@@ -14,7 +14,7 @@ from camlib.explanation import Explanation
 from camlib.images import decode
 from camlib.methods import METHODS
 from camlib.models import Classifier
-from camlib.page import FEW, frame, page_of
+from camlib.page import EXPLORER_TYPE, FEW, frame, page_of
 from camlib.pipeline import explain
 
 NETWORKS = ("efficientnet_lite0", "resnet50", "mobilenet_v3_large", "convnext_tiny", "timm/mobilenetv4_conv_small")
@@ -27,13 +27,26 @@ LIVE = (
 class Explorer:
     """The live explorer in JupyterLab: the page, with controls above it for your own photos, networks and methods.
 
-    exps: one explanation or several. names: the names of their photos. Needs ipywidgets and a running kernel; `to_html`
-    writes a page that needs neither. `explanations` holds what is shown.
+    Needs ipywidgets and a running kernel; `to_html` writes a page that needs neither.
 
     If you change the method, each photo keeps its network, views and layer. If you change the network, each photo keeps
     only its kind of view, crop or whole. The four newest explorers are live. An older one keeps its page, but releases
     its networks and loses its controls: run its cell again. `close`, or the end of a `with` block, removes an explorer.
 
+    Parameters
+    ----------
+    exps
+        One `Explanation` or several.
+    names
+        The names of their photos.
+
+    Raises
+    ------
+    CamError
+        For wrong arguments, as in `to_html`, or if ipywidgets is not installed.
+
+    Examples
+    --------
     >>> from camlib import explain, load_model
     >>> Explorer(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray.png"])
     Explorer(gray.png by efficientnet_lite0, cam)
@@ -96,7 +109,13 @@ class Explorer:
         figure = self._shown[0].plot()
         view = self.widget._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]
         picture, width = sharp(figure)
-        data = {"text/plain": repr(self), "image/jpeg": picture, "application/vnd.jupyter.widget-view+json": view}
+        network, method = self._now
+        data = {
+            "text/plain": repr(self),
+            "image/jpeg": picture,
+            "application/vnd.jupyter.widget-view+json": view,
+            EXPLORER_TYPE: {"photos": self.names, "network": network, "method": method},
+        }
         return data, {"image/jpeg": {"alt": figure.get_label(), "width": width}}
 
     # --- close -------------------------------------------------------------------------------------------------------

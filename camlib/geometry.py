@@ -23,7 +23,7 @@ PROBES, BATCH = 64, 8  # inputs of `receptive_field_offset`, and how many go thr
 
 
 def receptive_field_offset(clf: "Classifier") -> tuple[float, float]:
-    """How far below and right of its drawn centre a cell of the feature map looks: (dy, dx) in pixels of the input.
+    """How far below and right of its drawn centre a cell of the feature map looks.
 
     Cell i is drawn at (i + 0.5) · stride. But a 3×3 convolution of stride 2 and padding 1 is centred on input pixel 2i,
     and training shifts the weight inside the receptive field. So we measure the offset: we take the gradient of the
@@ -32,10 +32,36 @@ def receptive_field_offset(clf: "Classifier") -> tuple[float, float]:
     the bundled network the standard error is about one pixel per axis, and each call takes about 7 CPU-seconds, so
     store the result.
 
-    clf: a classifier with an exact map. Pass the result as `offset` to `place`, or to the `heatmap`, `overlay` and
-    `plot` of an explanation.
+    Parameters
+    ----------
+    clf
+        A classifier with an exact map.
 
-    Raises `HeadError` if the network has no exact map, `CamError` if the features do not depend on the input.
+    Returns
+    -------
+    dy, dx : float
+        In pixels of the input. Pass them as `offset` to `place`, or to the `heatmap`, `overlay` and `plot` of an
+        explanation.
+
+    Raises
+    ------
+    HeadError
+        If the network has no exact map.
+    CamError
+        If the features do not depend on the input.
+
+    References
+    ----------
+    Luo et al. 2016, arXiv 1701.04128, for the gradient as a picture of the receptive field; the offset is camlib's own.
+
+    Examples
+    --------
+    >>> from camlib import load_model
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    ...                           torch.nn.Linear(4, 2))
+    >>> dy, dx = receptive_field_offset(load_model(net, size=32))
+    >>> abs(dy + 0.5) < 0.4, abs(dx + 0.5) < 0.4        # half a pixel up and left
+    (True, True)
     """
     offsets = _measured_offsets(clf)
     offsets = offsets[offsets.isfinite().all(1)]

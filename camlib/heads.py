@@ -55,15 +55,50 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Head:
-    """The end of a classifier: feature map -> global average pooling -> linear layer, verified on an input.
+    """The end of a classifier: feature map → global average pooling → linear layer, verified on an input.
 
-    weight (K, C) and bias (K,) are copies of the classifier's. If the network pools the class scores themselves, as
-    SqueezeNet does, the feature map already has one channel per class: weight is the identity matrix and bias is zero.
+    If the network pools the class scores themselves, as SqueezeNet does, the feature map already has one channel per
+    class: weight is the identity matrix and bias is zero.
 
     If there is a normalisation between the pooling and the classifier, weight and bias include it. A BatchNorm is
     constant. A LayerNorm divides by the standard deviation of the photo's own channel means; the rest of it is linear.
     We treat this one number as a constant and let `features` divide by it. So the maps are exact, but their scale is
     specific to this photo.
+
+    Attributes
+    ----------
+    layer
+        The layer whose output is the feature map.
+    inputs
+        Whether it is the layer's input instead.
+    layout
+        "nchw", or "nhwc" for channels-last maps.
+    activation
+        What the network's own forward applies to the feature map before pooling, such as "relu", or "identity".
+    classifier
+        The name of the linear layer; None if the logits are the pooled feature map itself.
+    weight : (K, C)
+        A copy of the classifier's.
+    bias : (K,)
+        A copy of the classifier's.
+    norm
+        The name of the normalisation between pooling and classifier, if there is one.
+    eps
+        That of a LayerNorm, otherwise None.
+    call
+        Which run of the layer, if it runs several times.
+    precision
+        The coarsest type that the network uses between map and logits.
+    restless
+        The buffers that the network changes in evaluation mode.
+    output
+        How to read the network's scores, see `load_model`.
+
+    Examples
+    --------
+    >>> from camlib import load_model
+    >>> load_model().head
+    Head('bn2' to 'classifier', 1280 channels, 1000 classes)
     """
 
     layer: str  # the layer whose output (or input, see `inputs`) is the feature map
@@ -90,11 +125,31 @@ class Head:
         return self.eps is not None
 
     def unpooled(self, value: Tensor) -> Tensor:
-        """Convert the layer's output to the map (B, C, h, w) that the network pools."""
+        """Convert the layer's output to the map that the network pools.
+
+        Parameters
+        ----------
+        value
+            The output of the layer, or its input if `inputs` says so.
+
+        Returns
+        -------
+        map : (B, C, h, w)
+        """
         return ACTIVATIONS[self.activation](value if self.layout == "nchw" else value.permute(0, 3, 1, 2))
 
     def features(self, value: Tensor) -> Tensor:
-        """Convert the layer's output to the feature map whose mean the weights multiply: (B, C, h, w) float32."""
+        """Convert the layer's output to the feature map whose mean the weights multiply.
+
+        Parameters
+        ----------
+        value
+            The output of the layer, or its input if `inputs` says so.
+
+        Returns
+        -------
+        features : (B, C, h, w) float32
+        """
         value = self.unpooled(value.float())
         if self.eps is None:
             return value
@@ -102,7 +157,20 @@ class Head:
         return value / (variance + self.eps).sqrt()[:, None, None, None]
 
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One forward pass in evaluation mode: x (B, C, H, W) -> features (B, C, h, w) float32, and logits (B, K)."""
+        """One forward pass in evaluation mode.
+
+        Parameters
+        ----------
+        module
+            The network in which this head was found.
+        x : (B, C, H, W)
+            Its input.
+
+        Returns
+        -------
+        features : (B, C, h, w) float32
+        logits : (B, K)
+        """
         with (
             torch.no_grad(),
             untouched(module, self.restless),
@@ -112,10 +180,22 @@ class Head:
         return self.features(captured[self.layer]), logits
 
     def reread(self, module: nn.Module) -> "Head":
-        """This head with the network's current weights. They are the network's own tensors: copy them before you
-        store them.
+        """This head with the network's current weights. They are the network's own tensors: copy them before you store
+        them.
 
-        Raises `HeadError` if the head's layers no longer exist or no longer fit.
+        Parameters
+        ----------
+        module
+            The network in which this head was found.
+
+        Returns
+        -------
+        head : Head
+
+        Raises
+        ------
+        HeadError
+            If the head's layers no longer exist or no longer fit.
         """
         if self.classifier is None:
             return self
@@ -135,14 +215,32 @@ class Head:
     def verify(
         self, features: Tensor, logits: Tensor, tolerance: float | None = None, means: Tensor | None = None
     ) -> float:
-        """An upper bound of |mean(map) + bias - logit| / terms.
+        """Check that the means of the maps plus the bias are the logits.
 
-        Raises `HeadError` if this exceeds the tolerance or is not finite. The terms are what is summed for that class:
-        Σ_c |weight[k, c]| · mean |F[c]|. So neither a large bias, as in a regression, nor another class with large
-        scores hides a fault. The rounding of the logit is allowed for.
+        The error is measured against what is summed for that class, Σ_c |weight[k, c]| · mean |F[c]|. So neither a
+        large bias, as in a regression, nor another class with large scores hides a fault. The rounding of the logit is
+        allowed for.
 
-        tolerance: the default depends on the network's precision: 1e-4 in float32, .004 in float16, .031 in bfloat16.
-        means (B, K): the means of the maps, if you already have them; by default, they are computed from the features.
+        Parameters
+        ----------
+        features : (B, C, h, w)
+            From `Head.run`.
+        logits : (B, K)
+            The network's scores for the same input.
+        tolerance
+            The default depends on the network's precision: 1e-4 in float32, .004 in float16, .031 in bfloat16.
+        means : (B, K)
+            The means of the maps, if you already have them; by default, they are computed from the features.
+
+        Returns
+        -------
+        error : float
+            An upper bound of |mean(map) + bias - logit|, as a share of what is summed.
+
+        Raises
+        ------
+        HeadError
+            If the error exceeds the tolerance or is not finite.
         """
         kinds = [logits.dtype, self.precision]
         if torch.is_autocast_enabled(logits.device.type):
@@ -188,8 +286,6 @@ def _tolerance(dtype: torch.dtype) -> float:
 def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Head:
     """Find the head of a classifier and verify it.
 
-    module: any network. x (B, C, H, W): any input that it takes, such as one photo. output: see `camlib.load_model`.
-
     It finds global average pooling and a linear layer or 1×1 convolution, whatever their names, even with a LayerNorm
     (ConvNeXt) or BatchNorm between them; a convolution that is pooled afterwards (SqueezeNet); channels-last maps; and
     an activation after the last layer, in place or functional, as in DenseNet.
@@ -198,8 +294,32 @@ def find_head(module: nn.Module, x: Tensor, output: Output | None = None) -> Hea
     `camlib.layers`). If a network mirrors or shuffles its feature map before pooling, you get the map from before that
     step, or an error.
 
-    Raises `HeadError`, naming the obstacle, if there is no exact map; `ModelError` if the network does not accept x.
+    Parameters
+    ----------
+    module
+        Any network.
+    x : (B, C, H, W)
+        Any input that it takes, such as one photo.
+    output
+        How to read the network's scores, see `load_model`.
 
+    Returns
+    -------
+    head : Head
+
+    Raises
+    ------
+    HeadError
+        If there is no exact map; it names the obstacle.
+    ModelError
+        If the network does not accept x.
+
+    References
+    ----------
+    Zhou et al. 2016, arXiv 1512.04150, equations 1 and 2, for the identity; the search is camlib's own.
+
+    Examples
+    --------
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
     >>> head = find_head(net, torch.rand(1, 3, 16, 16))

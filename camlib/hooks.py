@@ -32,19 +32,38 @@ class Captured(dict[Layer, Tensor]):
 def capture(
     module: nn.Module, *layers: Layer, inputs: bool = False, live: bool = False, call: int | None = None
 ) -> Iterator[Captured]:
-    """Record the outputs (or `inputs`) of layers during the forward passes inside the block.
+    """Record the outputs of layers during the forward passes inside a `with` block, and leave no trace in the network.
 
-    module: any network. layers: names as in `module.named_modules()`, or the modules themselves.
-    live=False gives detached copies, so no graph stays in memory. live=True gives the tensors of the graph itself, so
-    you can differentiate with respect to them. Inside `torch.no_grad()`, each is a leaf that starts a new graph, so
-    autograd only records what comes after the layer; the grad mode is restored when the block ends.
-    call: which run to record if a layer runs several times, counted from 0; None records the last.
+    A later in-place operation, such as `ReLU(inplace=True)`, does not change what was recorded. Only the forward passes
+    of the calling thread are recorded. The hooks are removed when the block ends, even by an exception.
 
-    Either way, a later in-place operation, such as `ReLU(inplace=True)`, does not change what was recorded. Only the
-    forward passes of the calling thread are recorded. The hooks are removed when the block ends, even by an exception.
+    Parameters
+    ----------
+    module
+        Any network.
+    layers
+        Names as in `module.named_modules()`, or the modules themselves.
+    inputs
+        Record the layers' inputs instead.
+    live
+        False gives detached copies, so no graph stays in memory. True gives the tensors of the graph itself, so you can
+        differentiate with respect to them. Inside `torch.no_grad()`, each is a leaf that starts a new graph, so
+        autograd only records what comes after the layer; the grad mode is restored when the block ends.
+    call
+        Which run to record if a layer runs several times, counted from 0; None records the last.
 
-    Raises `LayerError` for an unknown layer, or a layer whose output is not a single tensor.
+    Returns
+    -------
+    captured : dict
+        Layer → tensor, by the name or module that you passed. `captured.runs` counts how often each layer ran.
 
+    Raises
+    ------
+    LayerError
+        For an unknown layer, or a layer whose output is not a single tensor.
+
+    Examples
+    --------
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(inplace=True))
     >>> with capture(net, "0") as captured:

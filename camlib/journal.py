@@ -302,7 +302,7 @@ class Journal:
                 break
         with open(path, "rb") as damaged:
             write_whole(aside, lambda file: copyfileobj(damaged, file))  # a copy, so that the journal never disappears
-            damaged.seek(0)
+        with open(aside, "rb") as damaged:  # of the copy, because Windows does not replace a file that is open
             good = (raw for _, raw in _raw_lines(damaged) if _parsed(raw, check) is not None)
             write_whole(path, lambda file: file.writelines(good))
         self.notes.append(

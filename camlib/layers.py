@@ -279,13 +279,31 @@ class FeatureLayer:
 def find_feature_layer(module: nn.Module, x: Tensor, output: Output | None = None) -> str:
     """The name of the layer to use for Grad-CAM: the last one whose output is a feature map that the scores depend on.
 
-    module: any network. x (B, C, H, W): an input; its first picture is used. output: see `camlib.load_model`.
+    The layer is found by value, without a table of architectures. In a vision transformer, the last layers' patch
+    tokens no longer reach the class token. Their gradient is zero, so an earlier layer is used.
 
-    The layer is found by value, without a table of architectures, see `locate`. In a vision transformer, the last
-    layers' patch tokens no longer reach the class token. Their gradient is zero, so an earlier layer is used.
+    Parameters
+    ----------
+    module
+        Any network.
+    x : (B, C, H, W)
+        An input; its first picture is used.
+    output
+        How to read the network's scores, see `load_model`.
 
-    Raises `LayerError` if there is none, `ModelError` if the network does not accept x.
+    Returns
+    -------
+    layer : str
 
+    Raises
+    ------
+    LayerError
+        If there is no such layer.
+    ModelError
+        If the network does not accept x.
+
+    Examples
+    --------
     >>> find_feature_layer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)),
     ...                    torch.rand(1, 3, 8, 8))
     '1'

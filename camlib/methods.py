@@ -19,17 +19,46 @@ from camlib.frozen import frozen_map
 from camlib.geometry import upsample
 from camlib.network import mixes_batch, scores, untouched
 
+__all__ = [
+    "METHODS",
+    "Formula",
+    "Method",
+    "find_method",
+    "grad_cam_formula",
+    "grad_cam_plus_plus_formula",
+    "hires_cam_formula",
+    "layer_cam_formula",
+    "register",
+]
+
 Formula = Callable[[Tensor, Tensor], Tensor]
 """A, G (B, C, h, w) -> map (B, h, w)."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How to compute a class's map.
+    """How to compute a class's map; an entry of `METHODS`, made by `register`.
 
-    formula: a function of A and G, see `Formula`; None for methods that need more than these. unit: what a cell's value
-    means, for colour bars. additive: whether the maps of two classes may be subtracted. summary: one line for lists of
-    methods. frozen: whether G is the gradient with gates held, and the map's sum is verified (see `camlib.frozen`).
+    Attributes
+    ----------
+    name
+        By which `explain` and all others know it.
+    formula
+        A function of A and G, float32 (B, C, h, w) each, that returns the map (B, h, w); None for methods that need
+        more than these.
+    unit
+        What a cell's value means, for colour bars.
+    additive
+        Whether the maps of two classes may be subtracted.
+    summary
+        One line for lists of methods.
+    frozen
+        Whether G is the gradient with gates held, and the map's sum is verified (see `frozen_cam`).
+
+    Examples
+    --------
+    >>> METHODS["grad_cam"].unit, METHODS["grad_cam"].by_gradient
+    ('gradient × activation per cell', True)
     """
 
     name: str
@@ -59,11 +88,31 @@ def register(
 ) -> Method:
     """Add a method, so that you can use it everywhere by its name.
 
-    name: a new name. formula: from A and G, float32 (B, C, h, w) each, to the map (B, h, w). unit, additive, summary:
-    see `Method`.
+    Parameters
+    ----------
+    name
+        A new name, an identifier such as "my_cam".
+    formula
+        A function of A and G, float32 (B, C, h, w) each, that returns the map (B, h, w). A is the feature map, and G
+        the gradient of the score with respect to it.
+    unit
+        What a cell's value means, for colour bars.
+    additive
+        Whether the maps of two classes may be subtracted.
+    summary
+        One line for lists of methods.
 
-    Raises `CamError` if the name is taken or not an identifier, or if formula is not callable.
+    Returns
+    -------
+    method : Method
 
+    Raises
+    ------
+    CamError
+        If the name is taken or not an identifier, or if the formula is not a function of two arguments.
+
+    Examples
+    --------
     >>> method = register("input_gradient", lambda A, G: (A * G).sum(1).relu(), summary="A · G, positive part")
     >>> "input_gradient" in METHODS
     True
@@ -86,8 +135,24 @@ def register(
 
 
 def find_method(name: object) -> Method:
-    """The method with this name. If there is none, a `CamError` suggests similar names.
+    """The method with this name.
 
+    Parameters
+    ----------
+    name
+        A key of `METHODS`.
+
+    Returns
+    -------
+    method : Method
+
+    Raises
+    ------
+    CamError
+        If there is none; it suggests similar names.
+
+    Examples
+    --------
     >>> find_method("grad_cam").additive
     True
     """
@@ -98,22 +163,103 @@ def find_method(name: object) -> Method:
 
 
 def grad_cam_formula(A: Tensor, G: Tensor) -> Tensor:
-    """Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2, before its ReLU."""
+    """The formula of "grad_cam", before its ReLU: mean(G_c) weights each channel.
+
+    Parameters
+    ----------
+    A, G : (B, C, h, w)
+        The feature map and its gradient.
+
+    Returns
+    -------
+    map : (B, h, w)
+
+    References
+    ----------
+    Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
+
+    Examples
+    --------
+    >>> A = torch.tensor([[[[1., 2.]], [[3., 0.]]]])                                # (B, C, h, w) = (1, 2, 1, 2)
+    >>> G = torch.tensor([[[[1., 1.]], [[2., -4.]]]])
+    >>> grad_cam_formula(A, G)
+    tensor([[[-2.,  2.]]])
+    """
     return (G.mean((2, 3), keepdim=True) * A).sum(1)
 
 
 def hires_cam_formula(A: Tensor, G: Tensor) -> Tensor:
-    """Draelos & Carin 2020, arXiv 2011.08891."""
+    """The formula of "hires_cam": G weights each cell.
+
+    Parameters
+    ----------
+    A, G : (B, C, h, w)
+        The feature map and its gradient.
+
+    Returns
+    -------
+    map : (B, h, w)
+
+    References
+    ----------
+    Draelos & Carin 2020, arXiv 2011.08891.
+
+    Examples
+    --------
+    >>> A, G = torch.tensor([[[[1., 2.]], [[3., 0.]]]]), torch.tensor([[[[1., 1.]], [[2., -4.]]]])
+    >>> hires_cam_formula(A, G)
+    tensor([[[7., 2.]]])
+    """
     return (G * A).sum(1)
 
 
 def layer_cam_formula(A: Tensor, G: Tensor) -> Tensor:
-    """Jiang et al. 2021, IEEE Transactions on Image Processing 30."""
+    """The formula of "layer_cam": max(G, 0) weights each cell.
+
+    Parameters
+    ----------
+    A, G : (B, C, h, w)
+        The feature map and its gradient.
+
+    Returns
+    -------
+    map : (B, h, w)
+
+    References
+    ----------
+    Jiang et al. 2021, IEEE Transactions on Image Processing 30.
+
+    Examples
+    --------
+    >>> A, G = torch.tensor([[[[1., 2.]], [[3., 1.]]]]), torch.tensor([[[[1., 1.]], [[2., -4.]]]])
+    >>> layer_cam_formula(A, G)
+    tensor([[[7., 2.]]])
+    """
     return (G.clamp(min=0) * A).sum(1)
 
 
 def grad_cam_plus_plus_formula(A: Tensor, G: Tensor) -> Tensor:
-    """Chattopadhyay et al. 2018, arXiv 1710.11063, equations 5, 10 and 19, without the factor exp(score)."""
+    """The formula of "grad_cam_plus_plus", without the factor exp(score): positive gradients, weighted.
+
+    Parameters
+    ----------
+    A, G : (B, C, h, w)
+        The feature map and its gradient.
+
+    Returns
+    -------
+    map : (B, h, w)
+
+    References
+    ----------
+    Chattopadhyay et al. 2018, arXiv 1710.11063, equations 5, 10 and 19.
+
+    Examples
+    --------
+    >>> A, G = torch.tensor([[[[1., 1.]]]]), torch.tensor([[[[1., -1.]]]])
+    >>> grad_cam_plus_plus_formula(A, G)
+    tensor([[[0.2500, 0.2500]]])
+    """
     below = 2 * G**2 + A.sum((2, 3), keepdim=True) * G**3
     alpha = torch.where(below == 0, 0, G**2 / torch.where(below == 0, 1, below))
     return ((alpha * G.clamp(min=0)).sum((2, 3), keepdim=True) * A).sum(1)

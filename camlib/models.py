@@ -43,15 +43,40 @@ SMALL_PICTURES = 128  # pixels: networks with smaller inputs usually see the who
 class Classifier:
     """A network and its recipe: resize the photo, take the central `size` × `size` pixels, (pixel / 255 - mean) / std.
 
-    module: the network. labels: one name for each class. name: the network's name in titles and errors. size: side of
-    the input in pixels, or (height, width). resize: the shorter side of the resized photo, or (height, width).
-    interpolation: Pillow's name for the resize filter. mean, std: one number, or one for each channel. activation: how
-    scores become probabilities, see `camlib.load_model`. output: turns the network's output into scores (B, K).
-    channels: how many the input has.
+    Make one with `load_model`. Use `dataclasses.replace(clf, …)` to change the recipe: it takes what `load_model`
+    takes, such as `mean=0.5` or `resize=None`, and raises `ModelError` for what does not fit. Each option is changed
+    alone: another size keeps resize, so change both.
 
-    Use `dataclasses.replace(clf, …)` to change the recipe. It takes what `load_model` takes, such as `mean=0.5` or
-    `resize=None`, and raises `ModelError` for what does not fit. Each option is changed alone: another size keeps
-    resize, so change both.
+    Attributes
+    ----------
+    module
+        The network.
+    labels
+        One name for each class.
+    name
+        The network's name in titles and errors.
+    size
+        Side of the input in pixels, or (height, width).
+    resize
+        The shorter side of the resized photo, or (height, width).
+    interpolation
+        Pillow's name for the resize filter.
+    mean, std
+        One number, or one for each channel.
+    activation
+        How scores become probabilities, see `load_model`.
+    output
+        Turns the network's output into scores (B, K).
+    channels
+        How many the input has.
+
+    Examples
+    --------
+    >>> clf = load_model()
+    >>> clf
+    Classifier(efficientnet_lite0, 1000 classes, cpu)
+    >>> clf.index("espresso"), replace(clf, size=320, resize=366).size
+    (967, 320)
     """
 
     module: nn.Module
@@ -92,6 +117,7 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
+        """Where the network's weights are."""
         return device_of(self.module)
 
     @property
@@ -108,21 +134,52 @@ class Classifier:
     def to(self, device: str | torch.device) -> "Classifier":
         """A classifier with a copy of the current network on a device. Returns itself if it is already there.
 
-        Raises `ModelError` if this machine has no such device.
+        Parameters
+        ----------
+        device
+            Such as "cuda", "mps" or "cpu".
+
+        Returns
+        -------
+        clf : Classifier
+
+        Raises
+        ------
+        ModelError
+            If this machine has no such device.
         """
         there = as_device(device)
         return self if there == self.device else replace(self, module=copy.deepcopy(self.module).to(there))
 
     def probe(self) -> Tensor:
-        """An input (1, C, height, width) of seeded noise, for finding layers."""
+        """An input of seeded noise, for finding layers.
+
+        Returns
+        -------
+        x : (1, C, height, width)
+        """
         return self.normalise(noise((1, self.channels, *self.shape), normal=False).to(self.device))
 
     def view(self, photo: np.ndarray, kind: Kind = "crop", size: int | tuple[int, int] | None = None) -> View:
-        """How this network sees the photo (H, W, 3): its usual crop or all of it, with an input of about `size` pixels.
+        """How this network sees a photo: its usual crop or all of it.
 
-        size: the input's shorter side; None, or the classifier's own size, takes its usual input.
+        Parameters
+        ----------
+        photo : (H, W, 3)
+            Only its size matters.
+        kind
+            "crop", as the network was trained, or "whole", the entire photo.
+        size
+            The input's shorter side in pixels; None, or the classifier's own size, takes its usual input.
 
-        Raises `ModelError` for another kind, or a size that is too small.
+        Returns
+        -------
+        view : View
+
+        Raises
+        ------
+        ModelError
+            For another kind, or a size that is too small.
         """
         own = min(self.shape)
         usual = size is None or (isinstance(size, tuple) and size == self.size)
@@ -144,9 +201,23 @@ class Classifier:
         return View.crop(photo.shape[:2], resized, (scaled(high), scaled(wide)))
 
     def preprocess(self, photo: np.ndarray, view: View) -> Tensor:
-        """Convert the photo (H, W, 3) uint8, seen through the view, to the network's input (1, C, h, w) on its device.
+        """Convert a photo, seen through a view, to the network's input.
 
-        Raises `ImageError` if the network takes neither one nor three channels.
+        Parameters
+        ----------
+        photo : (H, W, 3) uint8, RGB
+        view
+            From `Classifier.view`.
+
+        Returns
+        -------
+        x : (1, C, h, w)
+            Normalised, on the network's device.
+
+        Raises
+        ------
+        ImageError
+            If the network takes neither one nor three channels.
         """
         if self.channels not in (1, 3):
             raise ImageError(
@@ -161,20 +232,72 @@ class Classifier:
         return self.normalise(x.float() / 255)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """(x - mean) / std, in the type of the network's weights. x (B, C, H, W), from 0 to 1."""
+        """(x - mean) / std, in the type of the network's weights.
+
+        Parameters
+        ----------
+        x : (B, C, H, W)
+            Pixels from 0 to 1.
+
+        Returns
+        -------
+        x : (B, C, H, W)
+        """
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
         return ((x - mean) / std).to(dtype_of(self.module))
 
     def index(self, target: Target) -> int:
-        """The class index for an index or a label (case is ignored). A `TargetError` suggests labels if none fits."""
+        """The index of a class.
+
+        Parameters
+        ----------
+        target
+            An index, or a label; case is ignored.
+
+        Returns
+        -------
+        index : int
+
+        Raises
+        ------
+        TargetError
+            If there is no such class; it suggests similar labels.
+        """
         return class_index(target, len(self.labels), self.labels, self.name)
 
     def choose(self, targets: Any) -> Chosen:
-        """The class indices of one target or several."""
+        """The class indices of one target or several.
+
+        Parameters
+        ----------
+        targets
+            What `index` takes, or a list, tuple, 1-d tensor or array of these.
+
+        Returns
+        -------
+        chosen : Chosen
+            The indices, and whether this was a single target.
+
+        Raises
+        ------
+        TargetError
+            If there is no such class.
+        """
         return choose(targets, len(self.labels), self.labels, self.name)
 
     def check_scores(self, x: Tensor) -> None:
-        """Raise a `ModelError` if scores (B, K), with or without their graph, do not fit what `load_model` found."""
+        """Check that scores fit what `load_model` learned about the network.
+
+        Parameters
+        ----------
+        x : (B, K)
+            Scores, with or without their graph.
+
+        Raises
+        ------
+        ModelError
+            If the network has other outputs than when it was loaded.
+        """
         if x.shape[1] != len(self.labels):
             raise ModelError(
                 f"{self.name} now gives {x.shape[1]} scores but has {len(self.labels)} labels: its last layer or its "
@@ -209,38 +332,50 @@ def load_model(
     """Load or wrap a network, so that it can be explained.
 
     Parameters
+    ----------
+    model
+        `"efficientnet_lite0"` (its weights come with the installation), any torchvision classifier such as
+        `"resnet50"`, `"timm/NAME"`, or your own module. All options except device and output describe your own module;
+        a named network brings its own settings.
+    labels
+        The class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
+    size
+        Side of the input in pixels, 224 by default, or (height, width) for a network with such an input.
+    resize
+        The shorter side of the photo before its centre is cut out, or (height, width) for a resize that ignores the
+        proportions. None makes it equal to size, so that only the longer side is cut. The default is 256 / 224 of the
+        size, as in torchvision's recipe, and None below 128 pixels or for a size (height, width), to which the entire
+        photo is then resized.
+    interpolation
+        The resize filter: "bilinear" (the default), "bicubic", … or a torchvision or Pillow constant.
+    mean, std
+        What the normalisation subtracts and divides by, for pixels from 0 to 1; one number, or one for each channel.
+        ImageNet's by default.
+    activation
+        "softmax" (the default for two or more scores), "sigmoid" for multi-label networks (the default for a single
+        score), or None if the scores have no probabilities, as in a regression. If a network ends in its own softmax or
+        sigmoid, this is detected, and its outputs are the probabilities. "identity" says that they are where this is
+        not detected. If scores stay between 0 and 1 (or below 0, as log-probabilities do) for any input, and the
+        network's end does not say what they are, a `CamWarning` asks you to choose, and there are no probabilities
+        until you do.
+    output
+        A function that turns the network's output into scores (B, K), such as `lambda y: y.logits`, `lambda y:
+        y["out"].mean((2, 3))` for a segmentation, or the dot products of an image embedding with the embeddings of
+        prompts.
+    device
+        None leaves a module where it is, and puts a named network on the CPU.
 
-    model: `"efficientnet_lite0"` (its weights come with the installation), any torchvision classifier such as
-    `"resnet50"`, `"timm/NAME"`, or your own module. All options except device and output describe your own module; a
-    named network brings its own settings.
+    Returns
+    -------
+    clf : Classifier
 
-    labels: the class names in order, or an index → name mapping such as Hugging Face's `config.id2label`.
+    Raises
+    ------
+    ModelError
+        For options that do not fit, or if the weights are not available; the error then says what works instead.
 
-    size: side of the input in pixels, 224 by default, or (height, width) for a network with such an input. resize: the
-    shorter side of the photo before its centre is cut out, or (height, width) for a resize that ignores the
-    proportions. None makes it equal to size, so that only the longer side is cut. The default is 256 / 224 of the size,
-    as in torchvision's recipe, and None below 128 pixels or for a size (height, width), to which the entire photo is
-    then resized. interpolation: the resize filter: "bilinear" (the default), "bicubic", … or a torchvision or Pillow
-    constant.
-
-    mean, std: what the normalisation subtracts and divides by, for pixels from 0 to 1; one number, or one for each
-    channel. ImageNet's by default.
-
-    activation: "softmax" (the default for two or more scores), "sigmoid" for multi-label networks (the default for a
-    single score), or None if the scores have no probabilities, as in a regression. If a network ends in its own softmax
-    or sigmoid, this is detected, and its outputs are the probabilities. "identity" says that they are where this is not
-    detected. If scores stay between 0 and 1 (or below 0, as log-probabilities do) for any input, and the network's end
-    does not say what they are, a `CamWarning` asks you to choose, and there are no probabilities until you do.
-
-    output: a function that turns the network's output into scores (B, K), such as `lambda y: y.logits`,
-    `lambda y: y["out"].mean((2, 3))` for a segmentation, or the dot products of an image
-    embedding with the embeddings of prompts.
-
-    device: None leaves a module where it is, and puts a named network on the CPU.
-
-    Returns a `Classifier`. Raises `ModelError` for options that do not fit, or if the weights are not available; the
-    error then says what works instead.
-
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> load_model(net, labels=["cat", "dog"], size=64).labels
     ('cat', 'dog')

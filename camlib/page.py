@@ -26,6 +26,9 @@ from camlib.evidence import Evidence, ViewResult
 from camlib.files import write_whole
 from camlib.models import Classifier
 
+# What a notebook's output is, for programs that read notebooks; JupyterLab shows the output's other types
+EXPLANATION_TYPE = "application/vnd.camlib.explanation+json"
+EXPLORER_TYPE = "application/vnd.camlib.explorer+json"
 LARGEST = 250_000_000  # bytes of a page: Chromium shows nothing beyond 512 MiB, and phones have little memory
 SIDE = 1024  # pixels: larger photos are scaled down to this
 PHOTO_BYTES, MAP_BYTES = 200_000, 270_000  # of a photo and its maps; base64 adds a third, the rest is below 75 kB
@@ -73,17 +76,37 @@ def to_html(
 ) -> str | Path:
     """Make a page with the photos and the maps of all classes, which works without a kernel or network connection.
 
-    exps: one explanation or several. path: the file to write; without it, the page's text is returned. names: the names
-    of the photos. side: the most pixels of a photo's longer side. start: the photo to show first.
-
-    The page's pixels are those of `camlib.overlay`, to within one gray level. A page with one 1024-pixel photo and 1000
+    The page's pixels are those of `overlay`, to within one gray level. A page with one 1024-pixel photo and 1000
     classes takes at most 700 kB: cells are stored in 16 bits between the smallest and largest value of their map, and
     if the maps have more than 135 cells, only the most probable classes are stored. Methods other than "cam" compute
     each map separately, so for these the page only has the ten most probable classes.
 
-    Raises `CamError` for wrong arguments, for maps that are not finite, for so many photos that browsers could not open
-    the page, or if the file cannot be written.
+    Parameters
+    ----------
+    exps
+        One `Explanation` or several.
+    path
+        The file to write, .html.
+    names
+        The names of the photos.
+    side
+        The most pixels of a photo's longer side.
+    start
+        The photo to show first, counted from 0.
 
+    Returns
+    -------
+    page : str or Path
+        The path, or the page's text without one.
+
+    Raises
+    ------
+    CamError
+        For wrong arguments, for maps that are not finite, for so many photos that browsers could not open the page, or
+        if the file cannot be written.
+
+    Examples
+    --------
     >>> from camlib import explain, load_model
     >>> page = to_html(explain(load_model(), np.full((240, 320, 3), 128, np.uint8)), names=["gray"])
     >>> "https://" in page, len(page) < 700_000

@@ -26,22 +26,39 @@ def explain(
 ) -> Explanation:
     """Explain an image: where is the evidence for each class, in a map that is verified by `mean(map) + rest == logit`.
 
-    clf: from `load_model`. image: a path, a Pillow image, an array (H, W, 3) uint8, or a prepared tensor (C, H, W) or
-    (1, C, H, W), see `camlib.inputs`.
+    Parameters
+    ----------
+    clf
+        The network, from `load_model`.
+    image
+        A path, a Pillow image, an array (H, W, 3) uint8, or a prepared tensor (C, H, W) or (1, C, H, W).
+    method
+        "cam" is exact and gives the maps of all classes in one forward pass; its rest is the bias. For networks without
+        such a map, such as transformers, "frozen" is verified, too (see `frozen_cam`). `METHODS` lists the others. All
+        but "cam" compute only the maps of the classes that you use.
+    view
+        "crop" shows the network what it was trained on, "whole" shows it the entire photo.
+    sizes
+        The input's side in pixels, or several sides, whose maps are averaged.
+    layer
+        For the methods other than "cam": the layer with the feature map, as a name or module. None takes the last one,
+        or, with "frozen" in a network with attention, the last one before the first attention.
 
-    method: "cam", which is exact and gives the maps of all classes in one forward pass; its rest is the bias. For
-    networks without such a map, such as transformers, "frozen", which is verified, too (see `camlib.frozen_cam`). Or
-    another method in `camlib.methods.METHODS`. All but "cam" compute only the maps of the classes that you use.
+    Returns
+    -------
+    exp : Explanation
 
-    layer: for the other methods, the layer with the feature map, as a name or module. None takes the last one, or, with
-    "frozen" in a network with attention, the last one before the first attention.
+    Raises
+    ------
+    HeadError
+        If the method is "cam" and the network has no exact map.
+    LayerError
+        If the network has no feature map.
+    ImageError, ModelError, CamError
+        For the reasons in their messages.
 
-    view: "crop" shows the network what it was trained on, "whole" shows it the entire photo. sizes: the input's side in
-    pixels, or several sides, whose maps are averaged.
-
-    Raises `HeadError` if the network has no exact map, `LayerError` if it has no feature map, and `ImageError`,
-    `ModelError` or `CamError` for the reasons in their messages.
-
+    Examples
+    --------
     >>> import numpy as np
     >>> from camlib import load_model
     >>> exp = explain(load_model(), np.full((240, 320, 3), 128, np.uint8))
@@ -61,10 +78,29 @@ def explain_all(
     sizes: int | Sequence[int] | None = None,
     layer: Layer | None = None,
 ) -> list[Explanation]:
-    """Explain several images, with one forward pass for all inputs of the same size; see `explain`.
+    """Explain several images, with one forward pass for all inputs of the same size.
 
-    images: a list of what `explain` takes, a batch (B, C, H, W) of prepared tensors, or frames (B, H, W, 3) uint8.
+    Parameters
+    ----------
+    clf
+        The network, from `load_model`.
+    images
+        A list of what `explain` takes, a batch (B, C, H, W) of prepared tensors, or frames (B, H, W, 3) uint8.
+    method, view, sizes, layer
+        As in `explain`.
 
+    Returns
+    -------
+    exps : list of Explanation
+        In the order of the images.
+
+    Raises
+    ------
+    CamError
+        If this is a single image, and for the reasons for which `explain` raises it and its subclasses.
+
+    Examples
+    --------
     >>> import torch
     >>> from camlib import load_model
     >>> [exp.map(282).shape for exp in explain_all(load_model(), torch.zeros(2, 3, 224, 224))]

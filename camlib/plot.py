@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+__all__ = ["encode", "figure", "mappable", "oklab", "overlay", "picture", "show", "side_by_side"]
+
 COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; perceptually uniform, safe for the colour-blind
 ALPHA = 0.85
 # In OKLab, where lightness (0 black, 1 white) and chroma (0 gray) are as the eye sees them. B. Ottosson: A perceptual
@@ -57,14 +59,38 @@ def overlay(
     alpha: float = ALPHA,
     cmap: str = COLORMAP,
 ) -> np.ndarray:
-    """Lay signed evidence on a photo: photo (H, W, 3) uint8, heat (H, W) -> (H, W, 3) uint8.
+    """Lay signed evidence on a photo.
 
     The photo is shown in gray, so every colour is evidence. The hue, that of one end of a diverging colour map, shows
     the sign. The chroma shows the strength: it is proportional to |heat|, from 0 at zero to `alpha` times full colour
-    at ±`limit` (by default the largest |heat|) and beyond. Equal evidence has equal chroma on dark and bright parts of
-    the photo, whose lightness is compressed to make room for it. Where heat is NaN, the network never looked, and the
-    photo is drawn pale.
+    at ±`limit` and beyond. Equal evidence has equal chroma on dark and bright parts of the photo, whose lightness is
+    compressed to make room for it. Where heat is NaN, the network never looked, and the photo is drawn pale.
 
+    Parameters
+    ----------
+    photo : (H, W, 3) uint8, RGB
+    heat : (H, W)
+        The map on the photo's pixels, such as from `camlib.place`.
+    limit
+        The |heat| at full colour; by default the largest.
+    alpha
+        How strong full colour is, from 0 to 1.
+    cmap
+        The name of a diverging colour map of matplotlib.
+
+    Returns
+    -------
+    picture : (H, W, 3) uint8, RGB
+
+    Raises
+    ------
+    CamError
+        If the sizes differ, or a number or the colour map does not fit.
+    ImageError
+        If this is not a photo.
+
+    Examples
+    --------
     >>> photo = np.full((1, 3, 3), 100, np.uint8)
     >>> overlay(photo, np.array([[0., 2., np.nan]]))[0].tolist()
     [[141, 141, 141], [202, 76, 78], [217, 217, 217]]
@@ -127,7 +153,27 @@ def full_colour(cmap: str, end: float) -> np.ndarray:
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) from 0 to 255 in sRGB -> OKLab (..., 3): lightness from 0 to 1, green to red, blue to yellow."""
+    """Colours in OKLab, where equal steps look equally large.
+
+    Parameters
+    ----------
+    rgb : (..., 3)
+        sRGB, from 0 to 255.
+
+    Returns
+    -------
+    lab : (..., 3)
+        Lightness from 0 to 1, green to red, blue to yellow.
+
+    References
+    ----------
+    Björn Ottosson 2020, A perceptual color space for image processing.
+
+    Examples
+    --------
+    >>> (oklab(np.array([255, 255, 255])).round(3) + 0.0).tolist()
+    [1.0, 0.0, 0.0]
+    """
     c = rgb / 255
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ np.transpose(TO_LMS)) @ np.transpose(TO_LAB)
@@ -153,13 +199,37 @@ def figure(
     unit: str = UNIT,
     **style: Any,
 ) -> "Figure":
-    """The photo, then one overlay per heat map, all on one scale with a colour bar. box: what the network saw.
-
-    The scale goes from -limit to limit; by default, limit is the largest |value| of all the maps.
+    """The photo, then one overlay per heat map, all on one scale with a colour bar.
 
     Titles and unit may be in any script (see `camlib.fonts`) and are drawn literally: "$" does not start a formula. A
     title that is too wide for its panel is set in two lines and, if needed, shortened. A percentage at its end is
     preserved.
+
+    Parameters
+    ----------
+    photo : (H, W, 3) uint8, RGB
+    heats
+        Maps (H, W) on the photo's pixels.
+    titles
+        One for each map.
+    box : (left, top, right, bottom)
+        What the network saw, in pixels; drawn dashed.
+    limit
+        The scale goes from -limit to limit; by default, limit is the largest |value| of all the maps.
+    unit
+        Of the maps, for the colour bar.
+    style
+        alpha and cmap, as in `overlay`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> fig = figure(np.full((40, 60, 3), 128, np.uint8), [np.ones((40, 60))], ["a map"])
+    >>> [ax.get_title() for ax in fig.axes]
+    ['photo', 'a map', '']
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -257,7 +327,30 @@ def side_by_side(
 ) -> "Figure":
     """The photo, then one overlay per heat map, each on its own scale with its own colour bar below it.
 
-    For maps with different units, such as those of different methods. box: what the network saw.
+    For maps with different units, such as those of different methods.
+
+    Parameters
+    ----------
+    photo : (H, W, 3) uint8, RGB
+    heats
+        Maps (H, W) on the photo's pixels.
+    titles, units
+        One for each map.
+    box : (left, top, right, bottom)
+        What the network saw, in pixels; drawn dashed.
+    style
+        alpha and cmap, as in `overlay`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> photo, heat = np.full((40, 60, 3), 128, np.uint8), np.ones((40, 60))
+    >>> fig = side_by_side(photo, [heat, 2 * heat], ["one", "two"], ["logits", "logits"])
+    >>> [ax.get_title() for ax in fig.axes[:3]]
+    ['photo', 'one', 'two']
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -299,12 +392,46 @@ def side_by_side(
 
 
 def picture(fig: "Figure") -> Image.Image:
-    """The figure as a Pillow image, RGB."""
+    """The figure as a Pillow image.
+
+    Parameters
+    ----------
+    fig
+        A matplotlib figure.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        RGB.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> picture(Figure(figsize=(2, 1), dpi=100)).size
+    (200, 100)
+    """
     return Image.open(io.BytesIO(encode(fig))).convert("RGB")
 
 
 def mappable(limit: float, alpha: float = ALPHA, cmap: str = COLORMAP) -> "ScalarMappable":
-    """The argument for `Figure.colorbar` that shows an overlay's scale: its colours on gray, -limit to limit."""
+    """The argument for `Figure.colorbar` that shows an overlay's scale: its colours on gray.
+
+    Parameters
+    ----------
+    limit
+        The scale goes from -limit to limit.
+    alpha, cmap
+        As in `overlay`.
+
+    Returns
+    -------
+    mappable : matplotlib.cm.ScalarMappable
+
+    Examples
+    --------
+    >>> mappable(2.0).get_clim()
+    (-2.0, 2.0)
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
@@ -316,7 +443,27 @@ def encode(fig: "Figure", dpi: float | None = None, quality: int = 92) -> bytes:
     """The figure as a picture file: JPEG if it contains photos, otherwise PNG. The bytes are the same every time.
 
     As a PNG, a photo would be four times as large as a JPEG of quality 92, which also keeps lines and letters sharp.
-    The file contains no version or date. dpi: pixels per inch, by default the figure's own.
+    The file contains no version or date.
+
+    Parameters
+    ----------
+    fig
+        A matplotlib figure.
+    dpi
+        Pixels per inch, by default the figure's own.
+    quality
+        Of a JPEG, up to 95.
+
+    Returns
+    -------
+    content : bytes
+        Of the file.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> encode(Figure(figsize=(1, 1)))[1:4]
+    b'PNG'
     """
     buffer, dpi = io.BytesIO(), dpi or fig.dpi
     if any(image.get_array().ndim == 3 for ax in fig.axes for image in ax.images):  # type: ignore[union-attr]
@@ -338,7 +485,28 @@ def whereabouts(cell: int, shape: Sequence[int]) -> str:
 
 
 def show(fig: "Figure", alt: str | None = None) -> None:
-    """Show a figure in a notebook with its alternative text, by default the figure's own label."""
+    """Show a figure in a notebook with its alternative text.
+
+    Parameters
+    ----------
+    fig
+        A matplotlib figure.
+    alt
+        What a reader who cannot see it should know; by default the figure's own label, which `Explanation.plot` sets.
+
+    Raises
+    ------
+    CamError
+        If the figure has no alternative text.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> show(Figure(figsize=(1, 1)))
+    Traceback (most recent call last):
+        ...
+    camlib.errors.CamError: A figure needs alt text: show(fig, alt='what a reader who cannot see it should know').
+    """
     from IPython import display
 
     alt = alt or str(fig.get_label())

@@ -23,12 +23,38 @@ LANCZOS = Image.Resampling.LANCZOS
 
 
 def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterator[tuple[str, Classifier]]:
-    """The classifier with the first of the layers destroyed, then the first two, and so on: (name, classifier) pairs.
+    """The classifier with the first of the layers destroyed, then the first two, and so on.
 
-    layers: from the output down to the input, as in the cascade of Adebayo et al. 2018, section 3.1. Each parameter's
-    values are shuffled: their mean and spread stay the same, so that the signal neither dies out nor explodes. `clf` is
-    not changed.
+    Each parameter's values are shuffled: their mean and spread stay the same, so that the signal neither dies out nor
+    explodes. `clf` is not changed.
 
+    Parameters
+    ----------
+    clf
+        The network, from `camlib.load_model`.
+    layers
+        Names, from the output down to the input.
+    seed
+        Of the shuffling.
+
+    Returns
+    -------
+    pairs : iterator of (name, Classifier)
+        The layer that was destroyed last, and the network.
+
+    Raises
+    ------
+    CamError
+        If a layer has no parameters.
+    LayerError
+        If there is no such layer.
+
+    References
+    ----------
+    The cascade of Adebayo et al. 2018, arXiv 1810.03292, section 3.1.
+
+    Examples
+    --------
     >>> from camlib import load_model
     >>> from camlib.shapes import SHAPES, network
     >>> clf = load_model(network("gap"), labels=SHAPES, size=64)
@@ -49,8 +75,25 @@ def randomised(clf: Classifier, layers: Sequence[str], seed: int = 0) -> Iterato
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two maps of the same shape, -1 to 1: 1 if both order the cells in the same way.
+    """Spearman's rank correlation of two maps. Needs SciPy.
 
+    Parameters
+    ----------
+    a, b : (h, w)
+        Maps of the same shape.
+
+    Returns
+    -------
+    correlation : float
+        From -1 to 1: 1 if both order the cells in the same way.
+
+    Raises
+    ------
+    CamError
+        If the shapes differ, or if one of the maps is constant.
+
+    Examples
+    --------
     >>> rank_correlation(torch.tensor([[1., 2.], [3., 4.]]), torch.tensor([[1., 4.], [9., 16.]]))
     1.0
     """
@@ -66,23 +109,79 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
 
 def centre_map(size: tuple[int, int], spread: float = 0.25) -> Tensor:
-    """A baseline: a Gaussian blob in the middle, (h, w). spread: its standard deviation as a share of each side.
+    """A baseline: a Gaussian blob in the middle.
 
     Photographers put their subject in the middle, so this baseline does well on many data sets.
+
+    Parameters
+    ----------
+    size : (h, w)
+        Of the map.
+    spread
+        The standard deviation of the blob, as a share of each side.
+
+    Returns
+    -------
+    map : (h, w)
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> centre_map((3, 3)).argmax()
+    tensor(4)
     """
     y, x = (torch.linspace(-0.5 + 0.5 / side, 0.5 - 0.5 / side, side, device="cpu") / spread for side in size)
     return torch.exp(-(y[:, None] ** 2 + x**2) / 2)
 
 
 def random_map(size: tuple[int, int], seed: int = 0) -> Tensor:
-    """A baseline: uniform noise from 0 to 1, (h, w)."""
+    """A baseline: uniform noise.
+
+    Parameters
+    ----------
+    size : (h, w)
+        Of the map.
+    seed
+        The same seed gives the same map.
+
+    Returns
+    -------
+    map : (h, w)
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> torch.equal(random_map((2, 2), seed=3), random_map((2, 2), seed=3))
+    True
+    """
     return noise(size, seed, normal=False)
 
 
 def edge_map(photo: np.ndarray) -> Tensor:
-    """A baseline: the strength of the photo's edges (Sobel filter on the gray photo), (H, W). It ignores the class.
+    """A baseline that ignores the class: the strength of the photo's edges. Needs SciPy.
 
     A map that resembles it may show what the photo looks like, not what the network uses.
+
+    Parameters
+    ----------
+    photo : (H, W, 3) uint8, RGB
+
+    Returns
+    -------
+    map : (H, W)
+        The length of the gradient of the gray photo, by a Sobel filter.
+
+    Raises
+    ------
+    ImageError
+        If this is not a photo.
+
+    Examples
+    --------
+    >>> photo = np.zeros((4, 6, 3), np.uint8)
+    >>> photo[:, 3:] = 255
+    >>> edge_map(photo)[0] > 0
+    tensor([False, False,  True,  True, False, False])
     """
     from PIL import Image
 
@@ -94,13 +193,39 @@ def edge_map(photo: np.ndarray) -> Tensor:
 def stamped(
     photo: np.ndarray, strip: np.ndarray, opacity: float = 0.5, top: float = 0.4
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A photo (H, W, 3) uint8 with a strip (h, w, 4) RGBA uint8 across its central square, and the strip's box.
+    """A photo with a strip across its central square.
 
     A strip that a network's training pictures carry can be a shortcut to a class: see whether its logit rises, and
-    where its evidence lies. The strip is as wide as the square. opacity: of the strip. top: where its upper edge is, as
-    a part of the square's height. (The defaults follow ImageNet-W, from Z. Li and others: A Whac-A-Mole Dilemma, CVPR
-    2023.) The box is (left, top, right, bottom) in pixels.
+    where its evidence lies. The strip is as wide as the square.
 
+    Parameters
+    ----------
+    photo : (H, W, 3) uint8, RGB
+    strip : (h, w, 4) uint8, RGBA
+    opacity
+        Of the strip, from 0 to 1.
+    top
+        Where its upper edge is, as a part of the square's height.
+
+    Returns
+    -------
+    picture : (H, W, 3) uint8, RGB
+    box : (left, top, right, bottom)
+        Of the strip, in pixels.
+
+    Raises
+    ------
+    CamError
+        If the strip or the numbers do not fit.
+    ImageError
+        If this is not a photo.
+
+    References
+    ----------
+    The defaults follow ImageNet-W: Z. Li and others, A Whac-A-Mole Dilemma, CVPR 2023.
+
+    Examples
+    --------
     >>> gray, strip = np.full((100, 140, 3), 100, np.uint8), np.full((20, 100, 4), 255, np.uint8)
     >>> picture, box = stamped(gray, strip)
     >>> box, picture[45, 70].tolist(), picture[70, 70].tolist()

@@ -22,6 +22,19 @@ LARGEST_INPUT = 8_000_000  # the most pixels that go through the network
 class View:
     """What a network sees of a photo: a window of the resized photo. All sizes are (height, width) in pixels.
 
+    Attributes
+    ----------
+    photo
+        The size of the photo.
+    resized
+        The size of the resized photo.
+    offset
+        (top, left) of the window on the resized photo.
+    size
+        The size of the window, which is the network's input.
+
+    Examples
+    --------
     >>> view = View.crop((480, 640), resize=256, size=224)
     >>> view.resized, view.offset, view.size
     ((256, 341), (16, 58), (224, 224))
@@ -36,15 +49,40 @@ class View:
 
     @classmethod
     def identity(cls, size: tuple[int, int]) -> "View":
-        """The view for a picture that is already the network's input, pixel for pixel."""
+        """The view for a picture that is already the network's input, pixel for pixel.
+
+        Parameters
+        ----------
+        size : (height, width)
+            Of the picture.
+
+        Returns
+        -------
+        view : View
+        """
         return cls(size, size, (0, 0), size)
 
     @classmethod
     def crop(cls, photo: tuple[int, int], resize: int | tuple[int, int], size: int | tuple[int, int]) -> "View":
         """Resize the photo, then take its central `size` pixels, as torchvision's Resize and CenterCrop do.
 
-        resize: pixels of the shorter side, or (height, width) regardless of the photo's proportions. size: the side of
-        the square window, or (height, width).
+        Parameters
+        ----------
+        photo : (height, width)
+            Of the photo.
+        resize
+            Pixels of the shorter side, or (height, width) regardless of the photo's proportions.
+        size
+            The side of the square window, or (height, width).
+
+        Returns
+        -------
+        view : View
+
+        Raises
+        ------
+        ImageError
+            If the photo is so long and thin that the resized one would be too large.
         """
         h, w = photo
         high, wide = (size, size) if isinstance(size, int) else size
@@ -60,6 +98,22 @@ class View:
         """The entire photo with its shorter side near `size`, both sides rounded to multiples of 32.
 
         Below a size of 64, they are not rounded to multiples of 32: a picture of 28 pixels keeps its 28 pixels.
+
+        Parameters
+        ----------
+        photo : (height, width)
+            Of the photo.
+        size
+            The shorter side of the input, in pixels.
+
+        Returns
+        -------
+        view : View
+
+        Raises
+        ------
+        ImageError
+            If the photo is so long and thin that the resized one would be too large.
         """
         short, multiple = min(photo), MULTIPLE if size >= 2 * MULTIPLE else 1
         h, w = (max(1, round(side * size / short / multiple)) * multiple for side in photo)
@@ -77,13 +131,44 @@ class View:
         return (position + self.offset[axis]) * self.photo[axis] / self.resized[axis]
 
     def to_window(self, positions: Tensor, axis: int) -> Tensor:
-        """Positions on the photo along an axis (0: y, 1: x) as fractions of the window, which covers 0 to 1."""
+        """Positions on the photo as fractions of the window, which covers 0 to 1.
+
+        Parameters
+        ----------
+        positions
+            In pixels of the photo.
+        axis
+            0 for y, 1 for x.
+
+        Returns
+        -------
+        fractions
+            Like positions.
+        """
         return (positions * self.resized[axis] / self.photo[axis] - self.offset[axis]) / self.size[axis]
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear upsampling with half-pixel centres, as in Pillow, OpenCV and Keras: (…, h, w) -> (…, *size).
+    """Bilinear upsampling with half-pixel centres, as in Pillow, OpenCV and Keras.
 
+    Parameters
+    ----------
+    maps : (…, h, w)
+        One map or several.
+    size : (height, width)
+        In pixels.
+
+    Returns
+    -------
+    maps : (…, height, width)
+
+    Raises
+    ------
+    CamError
+        For anything but maps, or a size that is not two numbers above 0.
+
+    Examples
+    --------
     >>> upsample(torch.tensor([[0., 1.]]), (1, 4))
     tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
     """
@@ -95,18 +180,34 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Lay maps back onto the photo: (…, h, w) -> (…, H, W), bilinear; NaN outside the part that the network saw.
+    """Lay maps back onto the photo, bilinearly.
 
     Resize and crop are undone in one step, from the centre of each photo pixel to the cells, so nothing is resampled
-    twice.
+    twice. Beyond the centres of the outermost cells, the map continues with its border value.
 
-    offset: how far to draw each cell below and right of its place, in pixels of the network's input. Use
-    `camlib.receptive_field_offset` to measure where a network's cells really look. The NaN stay where they are, because
-    the window does not change. Beyond the centres of the outermost cells, the map continues with its border value;
-    parts that move over the window's edge are cut off.
+    Parameters
+    ----------
+    maps : (…, h, w)
+        One map or several.
+    view
+        How the network saw the photo.
+    offset : (dy, dx)
+        How far to draw each cell below and right of its place, in pixels of the network's input. Use
+        `receptive_field_offset` to measure where a network's cells really look. The NaN stay where they are, because
+        the window does not change; parts that move over the window's edge are cut off.
 
-    Raises `CamError` for anything but maps.
+    Returns
+    -------
+    maps : (…, H, W)
+        On the photo's pixels; NaN outside the part that the network saw.
 
+    Raises
+    ------
+    CamError
+        For anything but maps.
+
+    Examples
+    --------
     >>> view = View(photo=(2, 8), resized=(2, 8), offset=(0, 2), size=(2, 4))      # a crop of the middle
     >>> place(torch.tensor([[1., 3.]]), view)[0]
     tensor([   nan,    nan, 1.0000, 1.5000, 2.5000, 3.0000,    nan,    nan])

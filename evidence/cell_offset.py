@@ -183,7 +183,7 @@ def other_try(
 def objects(photos: dict[str, np.ndarray], longer: int = OBJECT) -> list[tuple[str, str, np.ndarray]]:
     """Each object with a box in a photo, the largest of its kind: photo, class, pixels (h, w, 3)."""
     largest: dict[tuple[str, str], list[int]] = {}
-    for entry in json.loads((DATA / "boxes.json").read_text()):
+    for entry in json.loads((DATA / "boxes.json").read_text(encoding="utf-8")):
         folder, _, name = entry["photo"].partition("/")
         key, (left, top, right, bottom) = (name, entry["label"]), entry["box"]
         area = (right - left) * (bottom - top)

@@ -60,7 +60,7 @@ def store(path: Path, findings: Sequence[dict[str, Any]], **results: Any) -> Non
     """Write a result: the findings, the numbers they follow from, and the day, versions and threads."""
     made = {"date": date.today().isoformat(), "torch": torch.__version__.split("+")[0], "camlib": __version__}
     table = {"made": made | {"threads": torch.get_num_threads()}, "findings": list(findings)} | results
-    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def results() -> dict[str, dict[str, Any]]:

@@ -490,7 +490,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     out = options.out or OUT
-    table = json.loads(out.read_text()) if out.exists() and not options.again else {}
+    table = json.loads(out.read_text(encoding="utf-8")) if out.exists() and not options.again else {}
     table = {
         "versions": packages(),
         "threads": 1,
@@ -504,7 +504,7 @@ def main() -> None:
     }
     for name in COSTLY if options.rounds else ():
         table["cost"][name] = cost(name, options.rounds)
-        out.write_text(json.dumps(table, indent=1) + "\n")
+        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     data = shapes.pictures(options.pictures, seed=9)
     jobs = [(d, s) for s in options.seeds for d in options.designs if str(s) not in table["trainings"].get(d, {})]
     for design, seed in (bar := tqdm(jobs, unit="network")):
@@ -512,7 +512,7 @@ def main() -> None:
         row = study(trained(design, seed, options.weights), data, options.patches)
         table["trainings"].setdefault(design, {})[str(seed)] = row
         table["summary"], table["findings"] = summary(table["trainings"]), findings(table["trainings"])
-        out.write_text(json.dumps(table, indent=1) + "\n")
+        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

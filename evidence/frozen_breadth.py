@@ -221,7 +221,7 @@ def is_exact(row: dict[str, Any]) -> bool:
 
 def read() -> dict[str, Any]:
     """The table so far."""
-    return json.loads(OUT.read_text()) if OUT.exists() else {"networks": {}}
+    return json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"networks": {}}
 
 
 def write(rows: dict[str, Any]) -> None:
@@ -237,7 +237,7 @@ def write(rows: dict[str, Any]) -> None:
     start = json.dumps(head, indent=1).removesuffix("\n}")
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(rows[name])}" for name in names() if name in rows)
     partial = OUT.with_suffix(f".{os.getpid()}")
-    partial.write_text(f'{start},\n "networks": {{\n{lines}\n }}\n}}\n')
+    partial.write_text(f'{start},\n "networks": {{\n{lines}\n }}\n}}\n', encoding="utf-8")
     partial.replace(OUT)
 
 

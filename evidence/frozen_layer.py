@@ -325,7 +325,7 @@ def main() -> None:
         net = trained(design, seed, options.weights)
         table["trainings"][design][str(seed)] = study(net, data, options.patches)
     table["findings"], table["summary"] = findings(table["trainings"]), summary(table["trainings"])
-    (options.out or OUT).write_text(json.dumps(table, indent=1) + "\n")
+    (options.out or OUT).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

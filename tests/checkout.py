@@ -1,22 +1,31 @@
 """A copy of the course in another folder, for tests of what the tools write there."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+OTHER = "https://github.com/a-school/cam-course"  # an address
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def checkout(folder: Path) -> Path:
-    """The folder, with all that makes the package, the notebooks and the posts."""
+def checkout(folder: Path, address: str | None) -> Path:
+    """The folder, with all that makes the package, the notebooks and the posts, and with this address on the web."""
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("camlib", "tools", "notebooks", "data", "docs", "evidence"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("README.md", "LICENSE", "pyproject.toml", "CITATION.cff"):
+    for name in ("README.md", "LICENSE", "pyproject.toml", "course.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
+    project = folder / "pyproject.toml"
+    text = re.sub(r'(?m)^Repository = ".*\n', "", project.read_text(encoding="utf-8"))
+    project.write_text(text, encoding="utf-8", newline="\n")
+    command = ["update"] if address is None else ["address", address]
+    subprocess.run([sys.executable, "tools", *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
 def environment_of(folder: Path, **settings: str) -> dict[str, str]:
-    """In which Python finds the checkout's own modules first."""
+    """The environment in which Python finds the checkout's own modules first."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])} | settings

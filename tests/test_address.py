@@ -9,59 +9,56 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.checkout import checkout, environment_of
-from tools import address, notebooks
-from tools.classroom.course import is_for_alone
+from tests.checkout import OTHER, checkout, environment_of
+from tools import address, notebooks, update
+from tools.errors import ToolError
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.chapters()
 CHAPTER = CHAPTERS[0]
 EXERCISES = sorted(address.EXERCISES.glob("*.ipynb"))
-THE_CELL = address.cell(CHAPTER).source
-OTHER = "https://github.com/a-school/cam-course"
 
 
 # One setting
 
 
-def test_what_is_stored_follows_the_setting() -> None:
-    for text in address.TEXTS:
-        stored = (ROOT / text).read_text(encoding="utf-8")
-        assert address.LEADS_HERE.search(stored), text
-        assert address.renewed(stored) == stored, "run `python3 run.py address`"
-    for path in notebooks.all_notebooks():
-        second = notebooks.read(path).cells[1]
-        assert notebooks.ALONE_TAG in notebooks.tags_of(second)
-        assert second.source == address.cell(path).source, "run `python3 run.py address`"
-    assert EXERCISES
-    for path in EXERCISES:
-        second, wanted = notebooks.read(path).cells[1], address.cell(path)
-        assert (second.source, second.metadata) == (wanted.source, wanted.metadata), "run `python3 run.py address`"
-        assert is_for_alone(second)
+def test_everything_that_follows_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """course.toml, pyproject.toml and the notebooks decide; after a change: `python3 run.py update`."""
+    assert update.main(["--check"]) == 0, capsys.readouterr().out
 
 
-def test_the_readme_leads_to_every_chapter_on_both_services() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in CHAPTERS:
-        (row,) = re.findall(rf"(?m)^\|.*\(notebooks/{path.name}\).*$", text)
-        on_binder = path.stem not in address.TOO_LARGE_FOR_BINDER
-        for kind, link, offered in (("c", address.colab(path), True), ("b", address.binder(path), on_binder)):
-            number = f"{kind}{path.name[:2]}"
-            assert (f"][{number}]" in row) == (f"\n[{number}]: {link}\n" in text) == offered, link
-    for badge in re.findall(r"!\[Run [^\]]+\]\(([^)]+)\)", text):
-        assert (ROOT / badge).read_text(encoding="utf-8").startswith("<svg "), badge
+@pytest.mark.parametrize(
+    ("remote", "web"),
+    [
+        ("https://github.com/owner/course", "https://github.com/owner/course"),
+        ("https://github.com/owner/course.git", "https://github.com/owner/course"),
+        ("https://name:secret@github.com/owner/course.git/", "https://github.com/owner/course"),
+        ("git@github.com:owner/course.git", "https://github.com/owner/course"),
+        ("ssh://git@github.com/owner/course.git", "https://github.com/owner/course"),
+        ("ssh://git@ssh.github.com:443/owner/course.git", "https://github.com/owner/course"),
+        ("ssh://git@git.example.org:2222/group/part/course", "https://git.example.org/group/part/course"),
+        ("https://git.example.org:8443/owner/course.git", "https://git.example.org:8443/owner/course"),
+        ("git@gitlab.com:group/part/my.course.git", "https://gitlab.com/group/part/my.course"),
+    ],
+)
+def test_the_address_of_a_remote(remote: str, web: str) -> None:
+    assert address.of_remote(remote) == web
 
 
-def set_address(folder: Path, url: str) -> None:
-    path = folder / "pyproject.toml"
-    text, count = re.subn(r'(?m)^Repository = "[^"]+"', f'Repository = "{url}"', path.read_text(encoding="utf-8"))
-    assert count == 1
-    path.write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    "remote",
+    ["", "/srv/git/course.git", "../course", "C:\\course", "file:///srv/course", "github-work:owner/course.git",
+     "https://github.com/", "https://github.com/owner", "git@github.com:", "https://github.com/owner/<course>"],
+)  # fmt: skip
+def test_what_is_no_address_on_the_web(remote: str) -> None:
+    with pytest.raises(ToolError, match="no address on the web.*python3 run.py address https://github.com/OWNER/NAME"):
+        address.of_remote(remote)
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,51 +66,157 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment_of(folder), capture_output=True, text=True)
 
 
-def test_a_new_address_arrives_everywhere_and_no_notebook_has_to_run_again(tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "course")
-    assert call(folder, "tools/new_post.py", "TITLE=Kettle").returncode == 0
-    course = [path.relative_to(ROOT).as_posix() for path in [*notebooks.all_notebooks(), *EXERCISES]]
-    own = ["notebooks/posts/kettle.ipynb", *course]
-    set_address(folder, OTHER)
-    done = call(folder, "tools/address.py")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == f"everything leads to {OTHER}"
-    assert len(done.stdout.splitlines()) == len(address.TEXTS) + len(own) + 1
-    before = address.name()
-    for name in (*address.TEXTS, *own):
-        text = (folder / name).read_text(encoding="utf-8")
-        assert before not in text and before.replace("/", "%2F") not in text, name
-    teachers = (folder / "notebooks" / "instructor" / "servers.md").read_text(encoding="utf-8")
-    assert "github.com%2Fa-school%2Fcam-course&branch=main&urlpath=lab%2Ftree%2Fcam-course%2Fnotebooks" in teachers
-    assert call(folder, "tools/notebooks.py", "check").returncode == 0, "neither stale nor out of form"
-    again = call(folder, "tools/address.py")
-    assert again.stdout.splitlines() == [f"everything leads to {OTHER}"]
+def everything(folder: Path) -> dict[str, str]:
+    """What a reader sees: every text in the folder, but for the tools."""
+    kinds = {".md", ".ipynb", ".cff", ".toml", ".html"}
+    paths = [p for p in folder.rglob("*") if p.suffix in kinds and ".git" not in p.parts and "tools" not in p.parts]
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+NOWHERE = re.compile(r"OWNER/REPO|colab\.research|mybinder\.org/v2|github\.com/None|\]\(None|href=\"None")
+
+
+def test_without_an_address_nothing_leads_to_one(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "course", address=None)
     page = f"notebooks/{CHAPTER.name}"
-    published = call(folder, "tools/posts.py", page)
+    published = call(folder, "tools", "posts", page)
     assert published.returncode == 0, published.stderr
+    assert "whose address is not set" in published.stdout
+    texts = everything(folder)
+    assert {"README.md", page, f"posts/html/{CHAPTER.stem}.html", f"posts/markdown/{CHAPTER.stem}/index.md"} <= set(
+        texts
+    )
+    assert [(name, found[0]) for name, text in texts.items() if (found := NOWHERE.search(text))] == []
+    assert "print(" in notebooks.read(folder / page).cells[1].source
+
+
+def test_an_address_arrives_everywhere_and_no_notebook_has_to_run_again(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "course", address=None)
+    before = everything(folder)
+    for command in (["init", "-q"], ["remote", "add", "origin", f"git@github.com:{OTHER.partition('.com/')[2]}.git"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    assert call(folder, "tools", "new-post", "TITLE=Kettle").returncode == 0
+    assert call(folder, "tools", "update", "--check").returncode == 0
+    done = call(folder, "tools", "address")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"now all up to date; {OTHER}"
+    after = everything(folder)
+    lessons = [path.relative_to(ROOT).as_posix() for path in [*notebooks.all_notebooks(), *EXERCISES]]
+    teachers = [f"notebooks/instructor/{name}.md" for name in ("servers", "students")]
+    wanted = [*lessons, "README.md", "CITATION.cff", "pyproject.toml", *teachers]
+    assert {name for name in before if after[name] != before[name]} == set(wanted)
+    assert {name for name in wanted if "a-school" not in after[name]} == set()
+    assert (
+        "github.com%2Fa-school%2Fcam-course&branch=main&urlpath=lab%2Ftree%2Fcam-course%2Fnotebooks"
+        in after[teachers[0]]
+    )
+    assert "a-school" in (folder / "notebooks" / "posts" / "kettle.ipynb").read_text(encoding="utf-8")
+    assert call(folder, "tools", "notebooks", "check").returncode == 0, "neither stale nor out of form"
+    assert call(folder, "tools", "update", "--check").returncode == 0
+    page = f"notebooks/{CHAPTER.name}"
+    assert call(folder, "tools", "posts", page).returncode == 0
     for kind in (f"html/{CHAPTER.stem}.html", f"markdown/{CHAPTER.stem}/index.md"):
         text = (folder / "posts" / kind).read_text(encoding="utf-8")
         assert f"{address.COLAB}/a-school/cam-course/blob/main/{page}" in text
         assert f"{address.BINDER}/a-school/cam-course/main?urlpath=lab/tree/{page}" in text
-        assert before not in text and "placeholder" not in published.stdout
+        links = re.findall(rf"{OTHER}/(?:blob|tree)/main/([^\s\"#)]+)", text)
+        assert links and [link for link in links if not (ROOT / unquote(link)).exists()] == []
+    readme = after["README.md"]
+    for path in CHAPTERS:
+        (row,) = re.findall(rf"(?m)^\|.*\(notebooks/{path.name}\).*$", readme)
+        small = path.stem not in ("05_bilinear_upsampling", "11_your_images")
+        for kind, host, offered in (("c", address.COLAB, True), ("b", address.BINDER, small)):
+            number = f"{kind}{path.name[:2]}"
+            assert (f"][{number}]" in row) == (f"\n[{number}]: {host}/a-school/" in readme) == offered, row
+    for badge in re.findall(r"!\[Run [^\]]+\]\(([^)]+)\)", readme):
+        assert (ROOT / badge).read_text(encoding="utf-8").startswith("<svg "), badge
 
 
-def test_an_address_that_the_services_do_not_know_is_refused(tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "course")
-    set_address(folder, "https://example.org/course.git")
-    before = (folder / "README.md").read_bytes()
-    done = call(folder, "tools/address.py")
-    assert done.returncode == 2 and "has https://example.org/course as the repository's address" in done.stderr
-    assert (folder / "README.md").read_bytes() == before
+def test_a_host_that_colab_and_binder_do_not_know(tmp_path: Path) -> None:
+    """git and links go there; there are no badges. Another address replaces it."""
+    folder = checkout(tmp_path / "course", address="https://example.org/some/course")
     cell = notebooks.read(folder / "notebooks" / CHAPTER.name).cells[1]
-    assert "git clone --quiet --depth 1 https://example.org/course cam-course" in cell.source, "git knows any host"
-    assert call(folder, "tools/posts.py", f"notebooks/{CHAPTER.name}").returncode == 0
-    page = (folder / "posts" / "html" / f"{CHAPTER.stem}.html").read_text(encoding="utf-8")
-    assert f'href="https://example.org/course/blob/main/notebooks/{CHAPTER.name}"' in page
-    assert address.COLAB not in page and address.BINDER not in page
+    assert "git clone --quiet --depth 1 https://example.org/some/course cam-course" in cell.source
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "colab.research" not in readme and "mybinder.org/v2" not in readme and "example.org/some/course" in readme
+    done = call(folder, "tools", "address", "https://example.org/another/course.git")
+    assert done.returncode == 0 and "some/course" not in "".join(everything(folder).values())
+
+
+def test_an_address_has_to_come_from_somewhere(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "course", address=None)
+    before = everything(folder)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    none = call(folder, "tools", "address")
+    assert none.returncode == 2 and "git names no remote here. Give the address: python3 run.py address" in none.stderr
+    for name in ("one", "two"):
+        subprocess.run(["git", "remote", "add", name, "https://github.com/owner/course"], cwd=folder, check=True)
+    assert "more than one remote" in call(folder, "tools", "address").stderr
+    assert everything(folder) == before
+
+
+def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
+    """A title, a question and a photo of course.toml arrive in every file that names them; other text stays."""
+    folder = checkout(tmp_path / "course", address=None)
+    before, course = everything(folder), folder / "course.toml"
+    text = course.read_text(encoding="utf-8")
+    for old, new in {
+        "GAP weights": "The weights",
+        "How does a feature map become one logit?": "How? Really?",
+        "Rachel Michetti": "R. Michetti",
+    }.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    course.write_text(text, encoding="utf-8")
+    told = call(folder, "tools", "update", "--check")
+    assert told.returncode == 1 and "python3 run.py update" in told.stdout
+    assert call(folder, "tools", "update").returncode == 0
+    after = everything(folder)
+    assert {name for name in before if after[name] != before[name]} == {
+        "course.toml",
+        "README.md",
+        "data/README.md",
+        "notebooks/00_first_heat_map.ipynb",
+        "notebooks/03_gap_weights.ipynb",
+        "notebooks/instructor/03_gap_weights.md",
+    }
+    assert "| 03 | [The weights](notebooks/03_gap_weights.ipynb) | How? Really? |" in after["README.md"]
+    first = notebooks.read(folder / "notebooks" / "03_gap_weights.ipynb").cells[0].source
+    assert first.startswith("# 03 · The weights\n\n**How? Really?**\n\n")
+    assert "R. Michetti, CC0" in after["data/README.md"]
+    assert (
+        "[03](03_gap_weights.ipynb) The weights" in notebooks.read(folder / "notebooks" / CHAPTER.name).cells[0].source
+    )
+    shutil.copy(folder / "notebooks" / CHAPTER.name, folder / "notebooks" / "15_new.ipynb")
+    assert "15_new.ipynb: not in course.toml" in call(folder, "tools", "update").stderr
+    (folder / "notebooks" / "15_new.ipynb").unlink()
+    readme = folder / "README.md"
+    readme.write_text(
+        after["README.md"]
+        .replace("chapters: written", "chaptres: written")
+        .replace("end of chapters", "end of chaptres")
+    )
+    assert "nothing is called 'chaptres'; there are: try it, chapters," in call(folder, "tools", "update").stderr
 
 
 # A notebook alone
+
+
+@pytest.mark.parametrize(("notebook", "beside"), [(CHAPTER, "data/photos/"), (EXERCISES[0], "notebooks/exercise.py")])
+def test_without_an_address_the_cell_says_what_is_missing(
+    notebook: Path, beside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(address, "repository", lambda: None)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    code = compile(address.cell(notebook).source, "cell", "exec")
+    exec(code, {})
+    assert re.fullmatch(r"Open this notebook in a copy of the whole course: .*\n", capsys.readouterr().out)
+    there = tmp_path / beside
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.mkdir() if beside.endswith("/") else there.touch()
+    exec(code, {})
+    assert capsys.readouterr().out == ""
 
 
 class Alone:
@@ -137,11 +240,15 @@ class Alone:
     @staticmethod
     def published(folder: Path) -> Path:
         """The course as it is now, as a repository to clone."""
-        checkout(folder)
+        checkout(folder, address=OTHER)
         git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=the course"]):
             subprocess.run([*git, *command], cwd=folder, check=True)
         return folder
+
+    def cell(self, path: Path) -> str:
+        """The code that fetches the course, as this notebook has it in the repository."""
+        return notebooks.read(self.repository / path.relative_to(ROOT)).cells[1].source
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """This Python with git taking the course from the repository here, whatever its address."""
@@ -151,7 +258,7 @@ class Alone:
         instead = {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"url.{self.repository.as_uri()}.insteadOf",
-            "GIT_CONFIG_VALUE_0": address.repository(),
+            "GIT_CONFIG_VALUE_0": OTHER,
         }
         environment = inherited | instead | self.settings
         command = [str(self.python), *arguments]
@@ -187,7 +294,8 @@ def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, tmp_path: Path
     if index and os.environ.get("CAMLIB_DOWNLOAD") != "1":
         pytest.skip("set CAMLIB_DOWNLOAD=1: needs the network")
     alone = Alone(tmp_path, index)
-    shutil.copy(CHAPTER, alone.folder)
+    shutil.copy(alone.repository / "notebooks" / CHAPTER.name, alone.folder)
+    the_cell = alone.cell(CHAPTER)
     assert "No module named 'camlib'" in alone.call("-c", "import camlib").stderr
     ran = alone.run(CHAPTER.name)
     where = Path(alone.call("-c", "import camlib; print(camlib.__file__)").stdout.strip())
@@ -197,14 +305,14 @@ def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, tmp_path: Path
         assert texts(ran) == texts(notebooks.read(CHAPTER))
     # Another chapter, or the same one after a restart: neither fetched again nor in the way.
     shutil.rmtree(alone.repository)
-    assert alone.run_cells(THE_CELL, "print(Path.cwd().parts[-2:])")[1] == "('cam-course', 'notebooks')\n"
+    assert alone.run_cells(the_cell, "print(Path.cwd().parts[-2:])")[1] == "('cam-course', 'notebooks')\n"
 
 
 @pytest.mark.slow
 def test_an_exercise_alone_fetches_what_it_needs_and_stays_where_it_is(tmp_path: Path) -> None:
     """After a restart, too; and in a folder as it is handed out, without a network, nothing happens."""
     alone = Alone(tmp_path, index=False)
-    cell, setup = address.cell(EXERCISES[0]).source, "from exercise import variant; from testing import numbers"
+    cell, setup = alone.cell(EXERCISES[0]), "from exercise import variant; from testing import numbers"
     told = "import camlib; print(Path(variant('Ada').photo).is_file(), Path.cwd().name)"
     assert alone.run_cells(cell, setup, told)[-1] == "True content\n"
     shutil.rmtree(alone.repository)
@@ -224,9 +332,10 @@ def test_what_failed_once_can_be_tried_again(tmp_path: Path) -> None:
     no_way, way = "%env GIT_CONFIG_COUNT=0", "%env GIT_CONFIG_COUNT=1"  # to the repository here; outside is no network
     no_pip, pip = "%env PIP_NO_BUILD_ISOLATION=", "%env PIP_NO_BUILD_ISOLATION=0"
     proxy = "%env HTTPS_PROXY=http://127.0.0.1:9"
-    cells = [proxy, no_way, no_pip, THE_CELL, found, way, THE_CELL, found, pip, THE_CELL, found]
+    cell = alone.cell(CHAPTER)
+    cells = [proxy, no_way, no_pip, cell, found, way, cell, found, pip, cell, found]
     printed = alone.run_cells(*cells)
-    assert [printed[n] for n, cell in enumerate(cells) if cell is found] == [
+    assert [printed[n] for n, source in enumerate(cells) if source is found] == [
         "content False\n",
         "notebooks False\n",
         "notebooks True\n",

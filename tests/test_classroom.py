@@ -21,6 +21,7 @@ from tests.exercises.grading import SOLUTION, blank, complete, graded, read
 from tools import address
 from tools.classroom import course, restoring
 from tools.classroom.__main__ import main
+from tools.errors import ToolError
 
 NAMES = course.exercises()
 ROUND_TRIP = ("einsum_cam", "gap_weights")  # in every run; the others by pytest -m long
@@ -371,7 +372,7 @@ def test_a_report_keeps_its_pictures_and_cells(handed_out):
 def test_a_notebook_without_an_answer_is_not_graded(handed_out):
     released, _ = solved(handed_out)
     for notebook in (nbformat.v4.new_notebook(), solved(handed_out, "hooks")[1]):
-        with pytest.raises(course.ClassroomError, match="none of the exercise's answers"):
+        with pytest.raises(ToolError, match="none of the exercise's answers"):
             restoring.restore(released, notebook)
 
 

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import run
+from tools import lock
 from tools.lock import CONDA_NAMES, FROM_PIP, PYTHON, direct_dependencies, environment, pins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +61,7 @@ def test_ranges_admit_a_gpu_servers_pytorch():
 
 def test_lock_has_hashes_and_no_address():
     assert "://" not in LOCK + ENVIRONMENT
-    entries = LOCK.replace("\\\n", " ").splitlines()
+    entries = [line for line in LOCK.replace("\\\n", " ").splitlines() if not line.startswith("#")]
     assert len(entries) > 100
     assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry)] == []
 
@@ -84,15 +86,75 @@ def test_environment_yml_has_the_same_pins():
 def test_installed_is_locked():
     if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
         pytest.skip("not run in .venv: the versions here are the caller's own")
-    different = {}
+    torch = importlib.metadata.version("torch")
+    different, cpu = {}, torch.endswith("+cpu")
     for name, version in locked().items():
         try:
             installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             installed = None
-        if installed is None or Version(installed) != version:
+        if cpu and run.CUDA.match(name):
+            assert installed is None, f"{name} is there for nothing: torch {torch} is without CUDA"
+        elif installed is None or (Version(installed) != version and installed != f"{version}+cpu"):
             different[name] = f"installed {installed}, locked {version}"
     assert not different
+
+
+def test_run_py_reads_the_lock_as_pip_does():
+    """Every entry with its hashes, and what is left out without CUDA: PyTorch and what no other package asks for."""
+    assert [run.name_of(entry) for entry in run.entries()] == [pin.name for pin in pins(LOCK)]
+    assert "".join(run.entries()) == "".join(line for line in LOCK.splitlines(True) if not line.startswith("#"))
+    left = {pin.name for pin in pins(run.without_cuda())}
+    gone = {pin.name for pin in pins(LOCK)} - left
+    assert gone >= {"torch", "torchvision", "triton", "nvidia-cublas"} and "torchcam" in left
+    needed = {
+        canonicalize_name(Requirement(line).name): name
+        for name in left
+        for line in _requires(name)
+        if canonicalize_name(Requirement(line).name) in gone - {"torch", "torchvision"}
+    }
+    assert not needed, "these need what is only there for CUDA"
+
+
+def _requires(name):
+    try:
+        return [line for line in importlib.metadata.requires(name) or [] if "extra ==" not in line]
+    except importlib.metadata.PackageNotFoundError:  # of another system
+        return []
+
+
+def test_the_lock_says_how_much_there_is_to_download():
+    """The head is that of `run.py lock`, its installed size that of this environment; the README rounds it."""
+    found = dict(re.findall(r"(?m)^# (\w+): (\d+ MB to download, \d+ MB installed)$", LOCK))
+    assert sorted(found) == ["cpu", "darwin", "linux", "win32"]
+    sizes = {name: [int(n) for n in re.findall(r"\d+", text)] for name, text in found.items()}
+    assert all(100 < download < disk < 10_000 for download, disk in sizes.values())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"about {sizes['linux'][1] / 1e3:.0f} GB" in readme and f"about {sizes['cpu'][1] / 1e3:.0f} GB" in readme
+    if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() and sys.platform == "linux":
+        here = sum(size for name, size in lock.installed().items() if name in locked()) / 1e6
+        name = "cpu" if importlib.metadata.version("torch").endswith("+cpu") else "linux"
+        assert abs(here / sizes[name][1] - 1) < 0.1, "run `python3 run.py lock`"
+
+
+def test_the_file_that_is_downloaded():
+    """The best that fits: of Python 3.11 and the system, before one for any Python, before the source."""
+
+    def package(*wheels, **more):
+        files = [{"url": f"https://example.org/{tags}", "size": size} for tags, size in wheels]
+        return {"name": "a", "wheels": files, "sdist": {"size": 9}} | more
+
+    cases = {
+        5: package(
+            ("a-1-cp312-cp312-win_amd64.whl", 4), ("a-1-py3-none-any.whl", 6), ("a-1-cp311-cp311-win_amd64.whl", 5)
+        ),
+        6: package(("a-1-cp311-cp311-macosx_14_0_arm64.whl", 5), ("a-1-py3-none-any.whl", 6)),
+        7: package(("a-1-cp39-abi3-win_amd64.whl", 7)),
+        9: package(("a-1-cp311-cp311-win32.whl", 5)),
+    }
+    for size, entry in cases.items():
+        assert lock.downloads({"packages": [entry]}, "win32") == {"a": size}
+    assert lock.downloads({"packages": [package(marker="sys_platform == 'linux'")]}, "win32") == {}
 
 
 WITHOUT_EXTRAS = """

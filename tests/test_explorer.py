@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from camlib import CamError, Explorer, explain, load_model
+from camlib.page import EXPLORER_TYPE
 from tests.networks import flat, tiny
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -24,7 +25,8 @@ def test_explorer_is_the_page_with_widgets_around_it(exp):
     live = Explorer(exp, names=["cat.jpg"])
     assert repr(live) == "Explorer(cat.jpg by efficientnet_lite0, cam)"
     bundle, metadata = live._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
+    assert set(bundle) == {"text/plain", "image/jpeg", "application/vnd.jupyter.widget-view+json", EXPLORER_TYPE}
+    assert bundle[EXPLORER_TYPE] == {"photos": ["cat.jpg"], "network": "efficientnet_lite0", "method": "cam"}
     assert "tiger cat" in metadata["image/jpeg"]["alt"]
     assert live._page.value.startswith("<div><iframe")
 

@@ -15,6 +15,7 @@ from tests.test_classroom import rows
 from tools.classroom import __main__ as command
 from tools.classroom import course, recording, roster, table, times
 from tools.classroom.grading import Grade
+from tools.errors import ToolError
 
 EXERCISE = "einsum_cam"
 FULL = course.machine_graded(EXERCISE)
@@ -117,10 +118,10 @@ def test_a_wrong_number_is_told_before_anything_is_graded(tmp_path):
     path = tmp_path / "grades.csv"
     table.update_table(path, [row("ada")])
     edit(path, "ada", **{"given by hand": "good"})
-    with pytest.raises(course.ClassroomError, match="'good' is no number, given by hand to ada for hooks"):
+    with pytest.raises(ToolError, match="'good' is no number, given by hand to ada for hooks"):
         table.read_table(path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(course.ClassroomError, match="no columns 'student' and 'exercise'"):
+    with pytest.raises(ToolError, match="no columns 'student' and 'exercise'"):
         table.read_table(path)
 
 
@@ -218,9 +219,9 @@ def test_two_of_the_same_name_are_not_guessed(tmp_path):
 
 def test_a_roster_that_is_none_is_told(tmp_path):
     (tmp_path / "x.csv").write_text("Teilnehmer,Note\n1,2\n")
-    with pytest.raises(course.ClassroomError, match="neither a gradebook exported by Canvas"):
+    with pytest.raises(ToolError, match="neither a gradebook exported by Canvas"):
         roster.read_roster(tmp_path / "x.csv")
-    with pytest.raises(course.ClassroomError, match="no such roster"):
+    with pytest.raises(ToolError, match="no such roster"):
         roster.read_roster(tmp_path / "y.csv")
 
 

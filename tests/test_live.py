@@ -29,6 +29,8 @@ from camlib.sanity import stamped
 from tests.networks import build as built
 from tests.networks import flat, tiny
 from tools import npm
+from tools.errors import ToolError
+from tools.files import write_folder
 from tools.live import __main__ as live
 from tools.live import build, network, server
 
@@ -49,7 +51,7 @@ def files(clf: Classifier) -> network.Files:
 def folder(files: network.Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is built of it."""
     out = tmp_path_factory.mktemp("live") / "live"
-    build.posts.write(out, build.build(files))
+    write_folder(out, build.build(files))
     return out
 
 
@@ -242,10 +244,10 @@ def test_the_service_worker_has_every_file(files: network.Files, folder: Path, m
     assert build.filled({"sw.js": b'"{version}"["{files}"]', "a": b"1"}) != build.filled(
         {"sw.js": b'"{version}"["{files}"]', "a": b"2"}
     ), "another content is another version"
-    with pytest.raises(build.LiveError, match="once each"):
+    with pytest.raises(ToolError, match="once each"):
         build.filled({"sw.js": b""})
     monkeypatch.setattr(build, "page", lambda: {"network.json": b""})
-    with pytest.raises(build.LiveError, match=r"network\.json: page/ has a file"):
+    with pytest.raises(ToolError, match=r"network\.json: page/ has a file"):
         build.build(files)
 
 
@@ -360,7 +362,7 @@ def test_a_port_in_use_is_told(folder: Path, address: str, capsys: pytest.Captur
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_ends_it(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "live"), "--page-only", "--out", str(folder)]
+    command = [sys.executable, str(ROOT / "tools"), "live", "--page-only", "--out", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [*command, "--serve", "0", "--no-browser"],

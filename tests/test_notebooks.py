@@ -21,7 +21,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from tools import figures, notebooks
+from camlib import page
+from tools import figures, notebooks, pages
 
 ROOT = notebooks.ROOT
 CHAPTER = ROOT / "notebooks" / "00_first_heat_map.ipynb"
@@ -610,6 +611,15 @@ def test_measurements_stay_until_their_cell_changes(tmp_path: Path) -> None:
     )
 
 
+def test_explorers_are_recognised_by_their_types() -> None:
+    """The tools know camlib's names for them, without importing torch; other HTML of the same form is no explorer."""
+    assert figures.EXPLANATION_TYPE == page.EXPLANATION_TYPE and pages.EXPLORER_TYPE == page.EXPLORER_TYPE
+    markup = '<img src="data:image/png;base64,AA" alt="x"><iframe srcdoc="y"></iframe>'
+    assert figures.explorer({"data": {"text/html": markup}}) is None
+    assert figures.explorer({"data": {"text/html": markup, page.EXPLANATION_TYPE: {}}}) is not None
+    assert pages.explorer_page(new_output("display_data", {"text/plain": "Explorer(a.jpg by b, c)"})) is None
+
+
 def test_an_explorer_is_compared_by_the_picture_below_it(tmp_path: Path) -> None:
     """Its page may differ in the last digits on another CPU, so it is not compared as text; a wrong map is noticed."""
 
@@ -618,7 +628,7 @@ def test_an_explorer_is_compared_by_the_picture_below_it(tmp_path: Path) -> None
         Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(buffer, "png")
         picture = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
         html = f'<div><img src="{picture}" alt="{alt}" style="x"><iframe srcdoc="{page}" title="y"></iframe></div>'
-        return nbformat.v4.new_output("display_data", {"text/html": html})
+        return nbformat.v4.new_output("display_data", {"text/html": html, figures.EXPLANATION_TYPE: {}})
 
     def text(shown: NotebookNode) -> str:
         value = shown.data["text/html"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import npm
+from tools.errors import ToolError
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_package_is_fetched_once(kept, tmp_path, monkeypatch):
 def test_another_archive_is_refused(kept, monkeypatch):
     served(monkeypatch, {"package/a.js": b"1"})
     monkeypatch.setitem(npm.PINNED, "a", ("1.0.0", "sha512-other"))
-    with pytest.raises(npm.NpmError, match="nothing was kept"):
+    with pytest.raises(ToolError, match="nothing was kept"):
         npm.package("a")
     assert [path.name for path in kept.iterdir()] in ([], [".lock"])
 
@@ -74,7 +75,7 @@ def test_an_archive_writes_nowhere_else(kept, tmp_path, monkeypatch):
 
 def test_without_npm_it_says_what_to_install(kept, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(npm.NpmError, match=r"Install Node\.js"):
+    with pytest.raises(ToolError, match=r"Install Node\.js"):
         npm.package("reveal.js")
 
 
@@ -84,7 +85,7 @@ def test_without_a_network_it_says_so(kept, tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho 'npm error network down' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    with pytest.raises(npm.NpmError, match="needs a network this one time: npm error network down"):
+    with pytest.raises(ToolError, match="needs a network this one time: npm error network down"):
         npm.package("reveal.js")
 
 

@@ -62,7 +62,8 @@ sys.exit(subprocess.call([UV_BINARY, *sys.argv[1:]]))
 
 
 def make_wheel(folder, name, version, files):
-    info = f"{name}-{version}.dist-info"
+    stem = f"{name.replace('-', '_')}-{version}"
+    info = f"{stem}.dist-info"
     files = dict(files)
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -71,11 +72,14 @@ def make_wheel(folder, name, version, files):
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         record += f"{path},sha256={digest},{len(text.encode())}\n"
     files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
-    filename = f"{name}-{version}-py3-none-any.whl"
+    filename = f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(folder, filename), "w") as archive:
         for path, text in files.items():
             archive.writestr(path, text)
     return filename
+
+
+SYSTEMS = ("cpu", "darwin", "linux", "win32")
 
 
 class Project:
@@ -96,7 +100,10 @@ class Project:
 
     def lock(self, packages):
         """Write wheels and a lock for {name: files}."""
-        lines = []
+        lines = ["# written by hand\n"]
+        lines += [
+            f"# {system}: {2000 + n} MB to download, {5000 + n} MB installed\n" for n, system in enumerate(SYSTEMS)
+        ]
         for name, files in packages.items():
             wheel = self.wheels / make_wheel(self.wheels, name, "1.0", files)
             lines.append(f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
@@ -140,6 +147,7 @@ def test_help_lists_every_command(project, arguments):
     assert (called.returncode, called.stderr) == (0, "")
     listed = re.findall(r"(?m)^  ([\w-]+) +\w", called.stdout)
     assert listed == [
+        "set-up",
         "lab",
         "test",
         "test-browser",
@@ -153,16 +161,43 @@ def test_help_lists_every_command(project, arguments):
         "posts",
         "new-post",
         "address",
+        "update",
         "evidence",
+        "minutes",
+        "footprint",
+        "mosaic",
         "bench",
+        "release",
         "lock",
     ]
     assert not (project.folder / ".venv").exists()
 
 
 def test_unknown_command_names_near_ones(project):
-    assert_stopped(project.call("tset"), "no command 'tset'", "Did you mean test?", "lab, test, test-browser, heatmap")
+    assert_stopped(project.call("tset"), "no command 'tset'", "Did you mean test", "lab, test, test-browser, heatmap")
     assert "Did you mean" not in project.call("xyz").stderr
+
+
+def test_every_command_leads_to_a_tool(monkeypatch):
+    """And every tool that can be called to a command; the messages of tools name commands of run.py alone."""
+    module, started = load(ROOT / "run.py"), []
+    monkeypatch.setattr(module, "start", lambda arguments, *_, **__: started.append(arguments) or 0)
+    own = {"set-up", "lab", "test", "test-browser", "heatmap", "evidence"}
+    for command in set(module.COMMANDS) - own:
+        assert module.run(command, ["x"]) == 0 and started[-1] == [str(ROOT / "tools"), command, "x"]
+    text = (ROOT / "tools" / "__main__.py").read_text(encoding="utf-8")
+    scope = {"__name__": "tools_main"}
+    exec(compile(text, "tools/__main__.py", "exec"), scope)
+    tools = {scope["ELSEWHERE"].get(name, (name.replace("-", "_"),))[0] for name in set(module.COMMANDS) - own}
+    files = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tools").rglob("*.py")}
+    callable_ones = {
+        ".".join(path.relative_to(ROOT / "tools").with_suffix("").parts)
+        for path, text in files.items()
+        if re.search(r"(?m)^def main\(", text)
+    }
+    assert tools == callable_ones - {"classroom.desk"}, "desk is a kernel"
+    said = {path.name: re.findall(r"python[3]? (?:-m )?tools[./]\w+", text) for path, text in files.items()}
+    assert {name for name, found in said.items() if found} == set()
 
 
 # ---- what can stand in the way
@@ -212,7 +247,7 @@ def test_too_little_disk(project, monkeypatch, capsys):
     run = project.module()
     assert run.main(["test"]) == 2
     message = capsys.readouterr().err
-    assert "Too little disk" in message and f"about {run.DISK_GB} GB" in message and "1.2 GB are free" in message
+    assert "Too little disk" in message and "about 5.0 GB" in message and "1.2 GB are free" in message
     assert not (project.folder / ".venv").exists()
 
 
@@ -222,7 +257,7 @@ def test_no_network(project):
     called = project.call("test", PIP_NO_INDEX="0", PIP_FIND_LINKS="", PIP_INDEX_URL=index, UV_INDEX_URL=index)
     assert_stopped(called, "could not be reached", "HTTPS_PROXY", "run the same command again", "    ERROR: ")
     assert "with pip" not in called.stderr, "without a network for uv there is none for pip"
-    assert (project.folder / ".venv" / "camlib-setup").read_text() == "unfinished"
+    assert project.module().state()[0] == "unfinished"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +312,91 @@ def test_set_up_happens_once(project, tmp_path):
     lock = project.folder / "requirements.txt"
     lock.write_text(re.sub("sha256:.*", "sha256:" + 64 * "0", lock.read_text()))
     assert_stopped(project.call("heatmap"), "could not be installed", "third", "camlib-setup.log")
-    assert (project.folder / ".venv" / "camlib-setup").read_text() == "unfinished", "so it is made anew next time"
+    assert (project.folder / ".venv" / "camlib-setup").read_text().splitlines()[0] == "unfinished", (
+        "so it is made anew next time"
+    )
+
+
+# ---- PyTorch without CUDA
+
+STUB = """
+import os, subprocess, sys
+arguments = [a for a in sys.argv[1:] if a not in ("--torch-backend", "cpu")]
+if len(arguments) < len(sys.argv) - 1:
+    if "REACHED" not in os.environ:
+        sys.exit("error: Request failed after 3 retries\\n  cause: client error (Connect)\\n  cause: dns error")
+    os.environ["UV_FIND_LINKS"] = os.environ["REACHED"]
+sys.exit(subprocess.call([UV_BINARY, *arguments]))
+"""
+
+
+def with_torch(project, **more):
+    """A lock as on Linux: PyTorch with CUDA, and beside the lock the CPU builds; uv is real but for their index."""
+    uv = pytest.importorskip("uv").find_uv_bin()
+    files = {"uv/__init__.py": "", "uv/__main__.py": STUB.replace("UV_BINARY", repr(uv))}
+    cuda = {name: {f"{name.replace('-', '_')}.py": ""} for name in ("nvidia-cublas", "cuda-bindings", "triton")}
+    own = {"tiny": {"tiny/__init__.py": ""}, "torchcam": {"torchcam.py": ""}}
+    project.lock(
+        {"uv": files, "torch": {"torch.py": "'cuda'"}, "torchvision": {"torchvision.py": ""}} | cuda | own | more
+    )
+    index = project.folder.parent / "PyTorch's own index"
+    index.mkdir(exist_ok=True)
+    for name in ("torch", "torchvision"):
+        make_wheel(index, name, "1.0+cpu", {f"{name}.py": "'cpu'"})
+    return {"REACHED": str(index)}
+
+
+def modules(project):
+    """What is installed, and which build of PyTorch."""
+    found = {path.stem: path for path in (project.folder / ".venv").rglob("site-packages/*.py")}
+    cuda = {"nvidia_cublas", "cuda_bindings", "triton"} & set(found)
+    return found["torch"].read_text().strip("'"), len(cuda), "torchcam" in found and "more" in found
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, PyTorch comes without CUDA")
+
+
+@linux
+def test_without_cuda(project):
+    """--cpu leaves out what only CUDA needs, keeps every other pin, and is remembered when the lock changes."""
+    reached = with_torch(project)
+    called = project.call("--cpu", "heatmap", **reached)
+    assert called.returncode == 0, called.stderr
+    assert "downloads 2.0 GB at most (less what is cached), and takes 5.0 GB" in called.stderr
+    assert called.stderr.index("downloads 2.0 GB") < called.stderr.index("installing") and "--cpu" not in called.stderr
+    assert modules(project) == ("cpu", 0, False)
+    assert project.call("heatmap").stderr == project.call("--cpu", "heatmap").stderr == ""
+    with_torch(project, more={"more.py": ""})
+    assert project.call("heatmap", **reached).returncode == 0
+    assert modules(project) == ("cpu", 0, True)
+    assert_stopped(project.call("set-up", "--gpu"), "set-up knows only --cpu, not --gpu")
+
+
+@linux
+def test_without_cuda_where_pytorchs_index_cannot_be_reached(project):
+    """One line says so, and the locked build is installed; later commands do not try again, set-up does."""
+    reached = with_torch(project, more={"more.py": ""})
+    called = project.call("--cpu", "heatmap")
+    assert called.returncode == 0, called.stderr
+    (line,) = [line for line in called.stderr.splitlines() if "CPU build" in line]
+    assert line.endswith("could not be fetched from PyTorch's own index; installing the build with CUDA instead")
+    assert modules(project) == ("cuda", 3, True)
+    assert project.call("heatmap").stderr == project.call("--cpu", "heatmap").stderr == ""
+    assert project.call("set-up", "--cpu", **reached).returncode == 0
+    assert modules(project) == ("cpu", 0, True), "what was there for CUDA is gone"
+
+
+@pytest.mark.parametrize(("system", "line"), [("darwin", "2.0 GB"), ("win32", "2.0 GB"), ("linux", "--cpu COMMAND")])
+def test_what_is_downloaded_is_said_on_every_system(project, system, line, monkeypatch, capsys):
+    run = project.module()
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(run, "make_venv", lambda build: run.VENV.mkdir())
+    monkeypatch.setattr(run, "install", lambda build: build)
+    run.set_up(cpu=system != "linux")
+    said = capsys.readouterr().err
+    assert "downloads 2.0 GB" in said and line in said
+    assert ("--cpu changes nothing here" in said) == (system != "linux")
+    assert run.state()[2] == run.FULL
 
 
 @posix

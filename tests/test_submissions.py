@@ -15,6 +15,7 @@ from tests.test_classroom import at, code_cell, handed_out, points, rows, solved
 from tools.classroom import course, submissions
 from tools.classroom.__main__ import main
 from tools.classroom.times import CANVAS, HandIn
+from tools.errors import ToolError
 
 KNOWN = [*course.exercises(), "weights"]
 ADA, DOE = "ada", "doejane_12345"
@@ -213,7 +214,7 @@ def test_every_encoding_of_an_editor_is_read(encoding, tmp_path):
 @pytest.mark.parametrize(("text", "says"), [("", "the file is empty"), ("{", "not a whole notebook")])
 def test_what_is_no_notebook_says_so(text, says, tmp_path):
     put(tmp_path, "a.ipynb", text=text)
-    with pytest.raises(course.ClassroomError, match=says):
+    with pytest.raises(ToolError, match=says):
         submissions.read_notebook(tmp_path / "a.ipynb")
     assert submissions.name_in(tmp_path / "a.ipynb") == ""
 

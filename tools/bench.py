@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -173,7 +174,7 @@ def jobs(folder: Path, batch: int = 8, copies: int = 6) -> dict[str, Way]:
     photos.mkdir()
     for n in range(copies):
         for photo in PHOTOS:
-            (photos / f"{n}-{photo.name}").symlink_to(photo)
+            shutil.copyfile(photo, photos / f"{n}-{photo.name}")
     clf, files = load_model(), sorted(photos.iterdir())
 
     def plain() -> None:
@@ -207,7 +208,7 @@ def table(title: str, found: Measured) -> None:
 
 
 def summary(results: dict[str, Measured]) -> str:
-    """The table of the README: ratios to the bare forward pass, a row for each way, a column for each network."""
+    """The table of docs/how_it_compares.md: ratios to the bare forward pass, a row a way, a column a network."""
     shown = {name: found for name, found in results.items() if name != "a folder"}
     ways = list(next(iter(shown.values())))[1:]
     lines = ["| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
@@ -239,14 +240,14 @@ def plot(results: dict[str, Measured], file: Path) -> None:
     fig.savefig(file, dpi=120, metadata={"Software": None})
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--only", help="a part of a network's name")
     parser.add_argument("--out", type=Path, default=PEERS, help="folder for bench.json and bench.png")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     packages = ("torch", "torchvision", "torchcam", "grad-cam", "captum")
     about = {name: version(name) for name in packages} | {"threads": args.threads, "rounds": args.rounds}
@@ -267,7 +268,8 @@ def main() -> None:
                 results["a folder"],
             )
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "bench.json").write_text(json.dumps({"about": about, "seconds": results}, indent=1) + "\n")
+    text = json.dumps({"about": about, "seconds": results}, indent=1) + "\n"
+    (args.out / "bench.json").write_text(text, encoding="utf-8")
     if not args.only:
         plot(results, args.out / "bench.png")
     print(f"\nwritten: {args.out / 'bench.json'}")

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FIGURE_TYPES = ("image/png", "image/jpeg")
-# An explanation as a cell's last line: the explorer's page in a frame, on top of a picture of the best class's map.
-EXPLORER = re.compile(
+EXPLANATION_TYPE = "application/vnd.camlib.explanation+json"  # camlib.page's, which would import torch
+# How an explanation is shown: the explorer's page in a frame, on top of a picture of the best class's map.
+SHOWN = re.compile(
     r'<img src="data:(?P<mime>image/\w+);base64,(?P<picture>[^"]*)" alt="(?P<alt>[^"]*)"[^>]*>'
     r'<iframe srcdoc="(?P<page>[^"]*)"[^>]*></iframe>'
 )
@@ -50,8 +51,9 @@ def figures(outputs: Iterable[Mapping[str, Any]]) -> list[Figure]:
 
 
 def explorer(output: Mapping[str, Any]) -> re.Match[str] | None:
-    """The explorer that an output shows: its groups are the page, and the picture below it with mime and alt."""
-    return EXPLORER.search(str(output.get("data", {}).get("text/html", "")))
+    """The explorer of an explanation: its groups are the page, and the picture below it with mime and alt."""
+    data = output.get("data", {})
+    return SHOWN.search(str(data.get("text/html", ""))) if EXPLANATION_TYPE in data else None
 
 
 def _pixels(encoded: str) -> NDArray[np.uint8]:

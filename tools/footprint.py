@@ -1,6 +1,6 @@
 """What a chapter costs the machine that runs it, for a teacher who has to size a server.
 
-    python -m tools.footprint [FILE ...]
+    python3 run.py footprint [FILE ...]
 
 Each notebook runs in a fresh kernel, all its cells in a row, and is not written. The table, in Markdown on stdout, says
 what was measured; notebooks/instructor/servers.md says what follows from it for a class.
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import psutil
 
 from tools import notebooks
+from tools.errors import ToolError
 
 STEP = 0.02  # seconds between two looks at a kernel's memory: a peak that is shorter may be missed
 PACKAGES = ("torch", "jupyterlab", "ipykernel")
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{number} of {len(files)}: {path.name}", file=sys.stderr, flush=True)
         try:
             found.append((path.stem[:2] if path.stem[:2].isdigit() else path.stem, measure(path)))
-        except notebooks.NotebookError as error:
+        except ToolError as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed += 1
     print(table(found))

@@ -1,23 +1,44 @@
 """Writes requirements.txt (every pin, with hashes) and environment.yml (the same pins for conda) from pyproject.toml.
 
+The head of requirements.txt says how much there is to download, for each system: the sum of the files that pip would
+take, whose sizes the package index tells. Installed sizes are those of the files in .venv; where that is another
+system or another build of PyTorch, PyTorch counts UNPACKED times its file, as its builds for Windows and macOS do.
+
 `python3 run.py lock` keeps the pins that still fit; `python3 run.py lock --upgrade` takes the newest ones. Arguments
 are passed on to `uv pip compile`. Needs the network.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.tags import compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+import run
+from tools import files
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"  # the one that the course is tested with; conda installs it, so one pin per package is left
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch"}  # matplotlib would bring Qt
+UNPACKED = 4.1  # torch 2.14.1: 524 MB from 127 for macOS, 476 from 124 for Windows
+# sys.platform -> what wheels call such systems, and what markers ask for
+SYSTEMS = {
+    "linux": ([f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)] + ["manylinux2014_x86_64", "linux_x86_64"],
+              {"platform_machine": "x86_64", "os_name": "posix", "platform_system": "Linux"}),
+    "darwin": (list(mac_platforms((15, 0), "arm64")),
+               {"platform_machine": "arm64", "os_name": "posix", "platform_system": "Darwin"}),
+    "win32": (["win_amd64"], {"platform_machine": "AMD64", "os_name": "nt", "platform_system": "Windows"}),
+}  # fmt: skip
 # Not on conda-forge, or there only in releases older than the lock's:
 FROM_PIP = {
     "axe-playwright-python",
@@ -45,7 +66,7 @@ def direct_dependencies(pyproject: str) -> list[Requirement]:
 def pins(lock: str) -> list[Requirement]:
     """The entries of requirements.txt, without their hashes."""
     entries = lock.replace("\\\n", " ").splitlines()
-    return [Requirement(entry.split("--hash")[0]) for entry in entries if entry.strip()]
+    return [Requirement(entry.split("--hash")[0]) for entry in entries if entry.strip() and not entry.startswith("#")]
 
 
 def environment(pyproject: str, lock: str) -> str:
@@ -67,19 +88,92 @@ def environment(pyproject: str, lock: str) -> str:
     return "\n".join([*lines, "  - pip:", *(f"      - {line}" for line in [*pip, "-e ."])]) + "\n"
 
 
+# How much there is to download and to install
+
+
+def downloads(pylock: dict[str, Any], system: str) -> dict[str, int]:
+    """The size in bytes of the file that would be taken of each package, on such a system."""
+    platforms, known = SYSTEMS[system]
+    version = (int(PYTHON.split(".")[0]), int(PYTHON.split(".")[1]))
+    supported = [*cpython_tags(version, platforms=platforms)]
+    supported += compatible_tags(version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms)
+    rank = {tag: number for number, tag in enumerate(supported)}
+    here = known | {"sys_platform": system, "python_version": PYTHON, "python_full_version": f"{PYTHON}.9"}
+    found = {}
+    for package in pylock["packages"]:
+        if "marker" in package and not Marker(package["marker"]).evaluate(here):
+            continue
+        wheels = [(parse_wheel_filename(file_of(wheel))[3], wheel["size"]) for wheel in package.get("wheels", [])]
+        fitting = [(rank[tag], size) for tags, size in wheels for tag in tags if tag in rank]
+        found[package["name"]] = min(fitting)[1] if fitting else package["sdist"]["size"]
+    return found
+
+
+def file_of(wheel: dict[str, Any]) -> str:
+    """A wheel's file name."""
+    return str(wheel.get("name") or wheel["url"].partition("#")[0].rpartition("/")[2])
+
+
+def installed() -> dict[str, int]:
+    """The size in bytes of each package's files in this environment, without their bytecode."""
+    return {
+        canonicalize_name(package.metadata["Name"]): sum(
+            path.stat().st_size
+            for path in (Path(str(package.locate_file(file))) for file in package.files or [] if file.suffix != ".pyc")
+            if path.is_file()
+        )
+        for package in importlib.metadata.distributions()
+    }
+
+
+def sizes(pylock: dict[str, Any], here: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """(download, installed) in bytes on each system, and with PyTorch's CPU build on Linux, called cpu.
+
+    PyTorch's own index is not asked: its CPU build is taken to be as large as that for Windows, which is a CPU build.
+    """
+    files = {system: downloads(pylock, system) for system in SYSTEMS}
+    files["cpu"] = {name: size for name, size in files["linux"].items() if not run.CUDA.match(name)}
+    files["cpu"]["torch"] = files["win32"]["torch"]
+
+    def unpacked(system: str, name: str) -> int:
+        own = system == sys.platform or (name != "torch" and name in here)
+        return here.get(name, 0) if own else round(UNPACKED * files[system][name])
+
+    return {
+        system: (sum(of.values()), sum(unpacked(system, name) for name in of)) for system, of in sorted(files.items())
+    }
+
+
+def head(found: dict[str, tuple[int, int]]) -> str:
+    """The first lines of requirements.txt, which run.py reads."""
+    lines = ["# Written by `python3 run.py lock` from pyproject.toml: every package with its version and hashes."]
+    lines += [
+        f"# {system}: {download / 1e6:.0f} MB to download, {disk / 1e6:.0f} MB installed"
+        for system, (download, disk) in found.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     if importlib.util.find_spec("uv") is None:
         print("uv is missing here; run `python3 run.py lock`, which installs it first.", file=sys.stderr)
         return 2
     lock = ROOT / "requirements.txt"
     command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--all-extras"]
-    command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", lock.name, *arguments]
-    code = subprocess.run(command, cwd=ROOT).returncode
-    if code:
-        return code
+    command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+    with TemporaryDirectory() as folder:
+        pylock = Path(folder) / "pylock.toml"  # knows the sizes, and the addresses, which stay there
+        for more in (
+            ["--output-file", lock.name, *arguments],
+            ["--constraint", lock.name, "--format", "pylock.toml", "--output-file", str(pylock)],
+        ):
+            if code := subprocess.run([*command, *more], cwd=ROOT).returncode:
+                return code
+        found = sizes(tomllib.loads(pylock.read_text(encoding="utf-8")), installed())
+    text = head(found) + lock.read_text(encoding="utf-8")
+    files.write(lock, text.encode())
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    text = environment(pyproject, lock.read_text(encoding="utf-8"))
-    (ROOT / "environment.yml").write_text(text, encoding="utf-8", newline="\n")
+    files.write(ROOT / "environment.yml", environment(pyproject, text).encode())
     print(f"{lock.name}: {len(pins(lock.read_text(encoding='utf-8')))} pins; environment.yml holds the direct ones")
     return 0
 

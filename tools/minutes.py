@@ -1,6 +1,6 @@
 """How long a chapter takes: the rule for the minutes that it states.
 
-    python tools/minutes.py [FILE ...]   print the minutes of each chapter, and what they consist of
+    python3 run.py minutes [FILE ...]   print the minutes of each chapter, and what they consist of
 
 Minutes = (words + code tokens) / 125 + ½ for each prediction + those of the exercises, rounded up to 5. Solutions and
 code that only draws (cells with their source hidden) are not counted; answers to the questions are.
@@ -8,10 +8,10 @@ code that only draws (cells with their source hidden) are not counted; answers t
 
 from __future__ import annotations
 
+import argparse
 import io
 import math
 import re
-import sys
 import tokenize
 from pathlib import Path
 from typing import NamedTuple
@@ -76,12 +76,14 @@ def _tokens(source: str) -> int:
         return len(re.findall(r"\w+", plain))
 
 
-def main(files: list[str]) -> None:
-    for path in map(Path, files) if files else notebooks.all_notebooks():
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="minutes", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
+    for path in parser.parse_args(arguments).files or notebooks.all_notebooks():
         found = reading(notebooks.read(path))
         print(f"{path.stem:<28}{found.minutes:>4} minutes: {found.words} words, {found.tokens} tokens of code, "
               f"{found.predictions} predictions, {found.exercises} minutes of exercises")  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,8 +1,9 @@
 """Make the mosaics in data/mosaics: tiles of known classes, so that every box is exact by construction.
 
-python tools/mosaic.py          writes two.png (1 × 2 tiles) and four.png (2 × 2) and their boxes in data/boxes.json
+`python3 run.py mosaic` writes two.png (1 × 2 tiles) and four.png (2 × 2) and their boxes in data/boxes.json
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from camlib.images import read_image
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 TILE = 224  # pixels: what the bundled network sees of a photo
-CAT, COFFEE, TRIPOD, ROCKET = (
+TILES = CAT, COFFEE, TRIPOD, ROCKET = (
     ("photos/cat.jpg", "tiger cat"),
     ("photos/coffee.png", "espresso"),
     ("photos/camera.png", "tripod"),
@@ -41,8 +42,9 @@ def mosaic(rows: list[list[tuple[str, str]]]) -> tuple[np.ndarray, list[dict]]:
     return picture, boxes
 
 
-def main() -> None:
-    entries = [e for e in json.loads((DATA / "boxes.json").read_text()) if e["photo"] not in MOSAICS]
+def main(arguments: list[str] | None = None) -> None:
+    argparse.ArgumentParser(prog="mosaic", description=(__doc__ or "").partition("\n")[0]).parse_args(arguments)
+    entries = [e for e in json.loads((DATA / "boxes.json").read_text(encoding="utf-8")) if e["photo"] not in MOSAICS]
     for name, rows in MOSAICS.items():
         picture, boxes = mosaic(rows)
         (DATA / name).parent.mkdir(exist_ok=True)
@@ -50,7 +52,7 @@ def main() -> None:
         entries += [{"photo": name, **box} for box in boxes]
         print(f"data/{name}: {picture.shape[1]}×{picture.shape[0]}, {', '.join(box['label'] for box in boxes)}")
     lines = ",\n  ".join(json.dumps(entry) for entry in entries)
-    (DATA / "boxes.json").write_text(f"[\n  {lines}\n]\n")
+    (DATA / "boxes.json").write_text(f"[\n  {lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

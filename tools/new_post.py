@@ -7,28 +7,22 @@ too: pytest finds every notebook under notebooks/, and `run.py posts` refuses wh
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
 
 import nbformat
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
 from tools import address, notebooks, pages
+from tools.errors import ToolError
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"
 LESSON = pages.TEMPLATES / "lesson.txt"
 
 
-class NewPostError(Exception):
-    """What a person can mend, said in one line."""
-
-
 def lesson(title: str, path: Path) -> nbformat.NotebookNode:
     """The notebook, with paths to the photos that hold where it lies."""
-    photos = Path(os.path.relpath(pages.PHOTOS, path.resolve().parent)).as_posix()
+    photos = notebooks.from_here(pages.PHOTOS, path.resolve().parent).as_posix()
     parts = re.split(r"^%% (text|code)\n", LESSON.read_text(encoding="utf-8"), flags=re.M)[1:]
     filled = {"{{title}}": title, "{{photos}}": photos}
     make = {"text": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
@@ -46,17 +40,17 @@ def place(title: str, out: Path | None) -> Path:
     """The file: the one given, or one named after the title, in the folder given or in notebooks/posts/."""
     if out is not None and out.suffix == ".ipynb":
         return out
-    return (out or Path(os.path.relpath(FOLDER))) / f"{pages.slug(title).replace('-', '_')}.ipynb"
+    return (out or notebooks.from_here(FOLDER)) / f"{pages.slug(title).replace('-', '_')}.ipynb"
 
 
 def make(title: str, out: Path | None) -> Path:
     """Write the notebook; nothing that is there already is touched."""
     title = " ".join(title.removeprefix("TITLE=").split())
     if not title:
-        raise NewPostError('A post has a title: python3 run.py new-post TITLE="Where the network saw the kettle"')
+        raise ToolError('A post has a title: python3 run.py new-post TITLE="Where the network saw the kettle"')
     path = place(title, out)
     if path.exists():
-        raise NewPostError(f"{path} is there already; take another title, or another place with --out.")
+        raise ToolError(f"{path} is there already; take another title, or another place with --out.")
     path.parent.mkdir(parents=True, exist_ok=True)
     notebooks.write(path, lesson(title, path))
     return path
@@ -72,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         path = make(options.title, options.out)
-    except (NewPostError, OSError) as error:
+    except (ToolError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{path}\nWrite it:    python3 run.py lab {path}\nRun it:      python3 run.py notebooks {path}")

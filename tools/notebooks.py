@@ -1,8 +1,8 @@
 """Keep the notebooks executed, comparable and small.
 
-    python tools/notebooks.py run   [FILE ...]   execute again, store the outputs in normal form
-    python tools/notebooks.py check [FILE ...]   fail unless each file is executed and in normal form
-    python tools/notebooks.py clean [FILE ...]   normalise without executing, after editing in JupyterLab
+    python3 run.py notebooks       [FILE ...]   execute again, store the outputs in normal form
+    python3 run.py notebooks check [FILE ...]   fail unless each file is executed and in normal form
+    python3 run.py notebooks clean [FILE ...]   normalise without executing, after editing in JupyterLab
 
 Without files: the chapters and the deep dives. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
@@ -43,9 +43,12 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from traitlets import default
 
+from tools import files
+from tools.errors import ToolError
+
 ROOT = Path(__file__).resolve().parent.parent
-MEND = "python3 run.py notebooks"
-CLEAN = "python tools/notebooks.py clean"
+RERUN = "python3 run.py notebooks"
+CLEAN = "python3 run.py notebooks clean"
 MAX_BYTES = 2_500_000
 CELL_SECONDS = 600
 MEASURED_TAG = "nbval-ignore-output"
@@ -62,10 +65,6 @@ PREDICT = "*Predict, then run.*"
 LONG_CODE = 12  # lines: with its output it fills a slide
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_NOTES = {b"tEXt", b"zTXt", b"iTXt", b"tIME"}  # matplotlib puts its version here
-
-
-class NotebookError(Exception):
-    """A notebook that cannot be read or executed; the message says where, what and what to do."""
 
 
 # Which cells are optional, and what can run here
@@ -320,13 +319,13 @@ def stale_cell(notebook: NotebookNode) -> int | None:
 
 
 def read(path: Path) -> NotebookNode:
-    """The notebook in the file; a NotebookError where there is none."""
+    """The notebook in the file; a ToolError where there is none."""
     try:
         return nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
     except OSError as error:
-        raise NotebookError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ToolError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise NotebookError(f"{path}: not a notebook; take the last good one from git") from error
+        raise ToolError(f"{path}: not a notebook; take the last good one from git") from error
 
 
 def to_bytes(notebook: NotebookNode) -> bytes:
@@ -334,18 +333,17 @@ def to_bytes(notebook: NotebookNode) -> bytes:
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode("utf-8")
 
 
+def from_here(path: Path, folder: Path | None = None) -> Path:
+    """The path relative to the folder, or to the current one; as it is where it lies on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder))
+    except ValueError:
+        return path
+
+
 def write(path: Path, notebook: NotebookNode) -> bool:
     """Replace the file as a whole or not at all; False when it already held these bytes."""
-    path, content = path.resolve(), to_bytes(notebook)
-    if path.exists() and path.read_bytes() == content:
-        return False
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return True
+    return files.write(path, to_bytes(notebook))
 
 
 # What is wrong with a stored notebook
@@ -367,17 +365,17 @@ def texts(output: NotebookNode) -> Iterator[str]:
 def _output_faults(output: NotebookNode, tags: set[str]) -> Iterator[str]:
     if output.output_type == "error" and "raises-exception" not in tags:
         yield (
-            f"stores the error {output.ename}: {output.evalue}; mend the cell, "
-            f"or tag it raises-exception if the error is the lesson, then: {MEND}"
+            f"stores the error {output.ename}: {output.evalue}; fix the cell, "
+            f"or tag it raises-exception if the error is the lesson, then: {RERUN}"
         )
     for mime in output.get("data", {}):
         if mime.startswith("image/") and not str(output.metadata.get(mime, {}).get("alt", "")).strip():
             yield (
                 "has a figure without alt text; show it with camlib.plot.show(figure, alt='what is seen'), "
-                f"then: {MEND}"
+                f"then: {RERUN}"
             )
     for path in itertools.chain.from_iterable(map(MACHINE_PATH.findall, texts(output))):
-        yield f"prints {path!r}, a path of one machine; print a name or a relative path, then: {MEND}"
+        yield f"prints {path!r}, a path of one machine; print a name or a relative path, then: {RERUN}"
 
 
 def cell_faults(cell: NotebookNode) -> Iterator[str]:
@@ -385,7 +383,7 @@ def cell_faults(cell: NotebookNode) -> Iterator[str]:
     tags = tags_of(cell)
     optional = tags & OPTIONAL_TAGS and not cell.outputs
     if cell.source.strip() and cell.execution_count is None and not optional:
-        yield f"was never executed, so there is nothing to compare a new run with; execute it: {MEND}"
+        yield f"was never executed, so there is nothing to compare a new run with; execute it: {RERUN}"
     for output in cell.outputs:
         yield from _output_faults(output, tags)
 
@@ -397,14 +395,14 @@ def faults(path: Path) -> list[str]:
     if size > MAX_BYTES:
         found.append(
             f"{path}: {size / 1e3:.0f} kB, more than {MAX_BYTES / 1e3:.0f} kB; "
-            f"draw fewer or smaller figures, then: {MEND}"
+            f"draw fewer or smaller figures, then: {RERUN}"
         )
     notebook = read(path)
     for number, cell in enumerate(code_cells(notebook)):
         found += [f"{path}::Cell {number} ({first_line(cell)!r}) {fault}" for fault in cell_faults(cell)]
     stale = stale_cell(notebook)
     if stale is not None:
-        found.append(f"{path}::Cell {stale} is not the code that was run: its outputs are stale; run it again: {MEND}")
+        found.append(f"{path}::Cell {stale} is not the code that was run: its outputs are stale; run it again: {RERUN}")
     return found
 
 
@@ -455,7 +453,7 @@ class _Client(NotebookClient):
             return await super().async_execute_cell(cell, cell_index, execution_count, store_history)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             number = sum(before.cell_type == "code" for before in self.nb.cells[:cell_index])
-            raise NotebookError(_failure(f"Cell {number}", cell, error)) from None
+            raise ToolError(_failure(f"Cell {number}", cell, error)) from None
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
@@ -494,8 +492,8 @@ def run(path: Path) -> bool:
     kept, before = _measurements(notebook), executed(notebook)
     try:
         execute(notebook, path.resolve().parent)
-    except NotebookError as error:
-        raise NotebookError(f"{path}::{error}\nThe file is unchanged. Mend the cell, then: {MEND}") from None
+    except ToolError as error:
+        raise ToolError(f"{path}::{error}\nThe file is unchanged. Fix the cell, then: {RERUN}") from None
     for cell in notebook.cells:
         if cell.id in kept:
             cell.outputs = kept[cell.id]
@@ -566,29 +564,32 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when all is well, 1 when a notebook is not, 2 for bad usage."""
-    parser = argparse.ArgumentParser(description="Keep the notebooks executed, comparable and small.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (_, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
-    options = parser.parse_args(arguments)
-    files = options.files or [Path(os.path.relpath(path)) for path in all_notebooks()]
-    if not files:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("run", arguments)
+    parser = argparse.ArgumentParser(
+        prog="notebooks",
+        usage="notebooks [run | check | clean] [FILE ...]",
+        description="; ".join(f"{name}: {text}" for name, (_, text) in COMMANDS.items()),
+    )
+    parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
+    options = parser.parse_args(rest)
+    paths = options.files or [from_here(path) for path in all_notebooks()]
+    if not paths:
         parser.error(f"no notebooks in {ROOT / 'notebooks'}: name the files")
-    if missing := [str(path) for path in files if not path.is_file()]:
+    if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
 
     bad = 0
-    for path in files:
+    for path in paths:
         try:
-            found = COMMANDS[options.command][0](path)
-        except NotebookError as error:
+            found = COMMANDS[command][0](path)
+        except ToolError as error:
             found = [str(error)]
         bad += bool(found)
         for fault in found:
             print(fault, file=sys.stderr, flush=True)
-    if options.command == "check" and not bad:
-        print(f"{len(files)} notebooks: executed and in normal form")
+    if command == "check" and not bad:
+        print(f"{len(paths)} notebooks: executed and in normal form")
     return 1 if bad else 0
 
 

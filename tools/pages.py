@@ -43,7 +43,7 @@ ROOT = notebooks.ROOT
 TEMPLATES = Path(__file__).parent / "post"
 PHOTOS = ROOT / "data" / "photos"
 SIDE = 640  # pixels of a photo in the explorer, which is drawn on about 530
-EXPLORER = re.compile(r"\AExplorer\((.+) by (\S+), (\w+)\)\Z")
+EXPLORER_TYPE = "application/vnd.camlib.explorer+json"  # camlib.page's, which would import torch
 FENCE = re.compile(r"(^(?:```|~~~).*?^(?:```|~~~)[^\n]*$|`+[^`\n]+`+)", re.S | re.M)  # code, which is no prose
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
@@ -126,8 +126,11 @@ class Links:
     folder: Path  # the notebook's own
     pages: dict[Path, str]  # what is published together: notebook -> address
 
-    def __call__(self, address: str) -> str:
-        """The address in the page: another page, an anchor, or a file of the repository on the web."""
+    def __call__(self, address: str) -> str | None:
+        """The address in the page: another page, an anchor, or a file of the repository on the web.
+
+        None for a file as long as the repository's own address is not set: there is nothing to lead to.
+        """
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
             if parts.scheme not in SCHEMES:
@@ -139,13 +142,14 @@ class Links:
         target = self.file(parts.path, f"links to {address!r}")
         if target in self.pages:
             return self.pages[target] + anchor
-        return web.source(target) + (f"#{parts.fragment}" if parts.fragment else "")
+        on_the_web = web.source(target)
+        return on_the_web and on_the_web + (f"#{parts.fragment}" if parts.fragment else "")
 
     def file(self, path: str, what: str) -> Path:
         """The file or folder of the repository, or a page that is published along; a Fault where there is none."""
         target = Path(os.path.normpath(self.folder / unquote(path)))
         if not target.exists():
-            raise Fault(f"{what}, which is not there; mend the link")
+            raise Fault(f"{what}, which is not there; fix the link")
         if target not in self.pages and not target.is_relative_to(ROOT):
             raise Fault(f"{what}, which lies outside the repository and would lead nowhere on a page")
         return target
@@ -230,7 +234,8 @@ class _Prose(IPythonRenderer):
         return f'<h{level} id="{anchor}">{text} {mark}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, self.links(url), title)
+        target = self.links(url)
+        return text if target is None else super().link(text, target, title)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         mime, content = self.links.picture(url, text, self.attachments)
@@ -291,17 +296,18 @@ def code_box(source: str, language: str = "python") -> str:
 # The explorer
 
 
+def explorer_page(output: NotebookNode) -> str | None:
+    """The page of a live explorer, computed anew; None for every other output."""
+    said = output.data.get(EXPLORER_TYPE)
+    return _explorer_page(tuple(said["photos"]), said["network"], said["method"]) if said else None
+
+
 @cache
-def explorer_page(text: str) -> str | None:
-    """The explorer's page for an output whose text is Explorer(...), computed anew; None for every other output."""
-    found = EXPLORER.match(text)
-    if not found:
-        return None
+def _explorer_page(names: tuple[str, ...], network: str, method: str) -> str:
     import torch
 
     from camlib import CamError, explain, load_model, to_html
 
-    names, network, method = found[1].split(", "), found[2], found[3]
     if missing := [name for name in names if not (PHOTOS / name).is_file()]:
         raise Fault(
             f"shows an explorer of {', '.join(missing)}; a page can show photos of data/photos only, under their names"
@@ -420,7 +426,7 @@ class PageExporter(_Exporter):
         return f'<img src="{source}" alt="{alt}"{size_of(mime, content, said.get("width"))}>'
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
-        page = explorer_page(output.data.get("text/plain", ""))
+        page = explorer_page(output)
         return "" if page is None else frame(page)
 
 
@@ -451,7 +457,8 @@ class TextExporter(_Exporter):
     def _link(self, cell: NotebookNode, found: re.Match[str]) -> str:
         picture, text, address = found.groups()
         if not picture:
-            return f"[{text}]({self.links(address)})"
+            target = self.links(address)
+            return text if target is None else f"[{text}]({target})"
         mime, content = self.links.picture(address, text, cell.get("attachments", {}))
         return f"![{text}]({self.store(content, ending(mime))})"
 
@@ -473,7 +480,7 @@ class TextExporter(_Exporter):
         return f"![{escaped(html.unescape(shown['alt']))}]({name})\n\n[Open the explorer]({page})"
 
     def explorer(self, cell: NotebookNode, output: NotebookNode) -> str:
-        page = explorer_page(output.data.get("text/plain", ""))
+        page = explorer_page(output)
         return "" if page is None else f"[Open the explorer]({self.store(page.encode(), 'html')})"
 
 

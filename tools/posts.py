@@ -1,4 +1,4 @@
-"""Publishes executed notebooks: `python3 run.py posts`, or `python tools/posts.py NOTEBOOK ...`.
+"""Publishes executed notebooks: `python3 run.py posts [NOTEBOOK ...]`.
 
     posts/html/        a page for each notebook that needs nothing else, and index.html with contents and search
     posts/markdown/    the same as NAME/index.md with pictures, for Quarto, Jekyll, Hugo or MyST
@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
-from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -31,9 +28,9 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
-from tools import address, notebooks, pages
+from tools import address, catalogue, mosaic, notebooks, pages
+from tools.errors import ToolError
+from tools.files import write_folder
 from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
 
 ROOT = notebooks.ROOT
@@ -44,10 +41,6 @@ PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
 SECTION = re.compile(r'(?=<h2 id=")')
 Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
-
-
-class PostsError(Exception):
-    """What a person can mend, said in one line or a few."""
 
 
 # What is said about the course in one place
@@ -108,7 +101,7 @@ def refuse_what_is_stored(post: Post) -> None:
     if alone is not None and not (_is_here(post.path) and alone.source == address.cell(post.path).source):
         post.refuse(
             alone,
-            "is not what the repository's address makes of it; write it anew: python3 run.py address (in a notebook "
+            "is out of date; regenerate it: python3 run.py update (in a notebook "
             "that does not lie under notebooks/, leave it out)",
         )
     for cell in cells:
@@ -122,14 +115,14 @@ def refuse_what_is_stored(post: Post) -> None:
                     cell, f"stores only {', '.join(output.data)}, which a page cannot show; display a figure or text"
                 )
             if any(HERE.search(text) for text in notebooks.texts(output)):
-                post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.MEND}")
+                post.refuse(cell, f"prints this checkout's own path; print a relative one, then: {notebooks.RERUN}")
     stale = notebooks.stale_cell(post.notebook)
     if stale is not None and stale < len(cells):
-        post.refuse(cells[stale], f"is not the code that was run; run it again: {notebooks.MEND}")
+        post.refuse(cells[stale], f"is not the code that was run; run it again: {notebooks.RERUN}")
     elif stale is not None:
-        post.refuse(cells[-1], f"was followed by another cell when it was run; run it again: {notebooks.MEND}")
+        post.refuse(cells[-1], f"was followed by another cell when it was run; run it again: {notebooks.RERUN}")
     elif cells and not notebooks.executed(post.notebook):
-        post.refuse(cells[0], f"was not run by this project's command, so it may be stale; run it: {notebooks.MEND}")
+        post.refuse(cells[0], f"was not run by this project's command, so it may be stale; run it: {notebooks.RERUN}")
 
 
 # The colophon
@@ -151,8 +144,8 @@ def inside(path: Path) -> str:
 
 def colophon(post: Post | None, command: str) -> list[Row]:
     """Where a page comes from, and how to make it again; without a post, of the contents."""
-    course = address.project()
-    rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository()}])]
+    course = catalogue.project()
+    rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository() or ""}])]
     if post:
         notebook: dict[str, str] = {"code": inside(post.path)}
         rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
@@ -161,7 +154,8 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     rows.append(row("Published with", [{"text": listed({name: version(name) for name in PUBLISHERS})}]))
     if post and (network := network_of(post)):
         rows.append(network)
-    if photos := photos_of(post) if post else credits({name for name in photo_table() if name in front_page()[1]}):
+    photos = photos_of(post) if post else credits({name for name in catalogue.photos() if name in front_page()[1]})
+    if photos:
         rows.append(row("Photos", *photos))
     rows.append(row("Licence", [{"text": f"{citation()['license']}, {authors()}"}]))
     rows.append(row("Rebuild", [{"code": command}]))
@@ -188,17 +182,6 @@ def network_of(post: Post) -> Row | None:
 
 
 @cache
-def photo_table() -> dict[str, str]:
-    """What data/README.md says of each photo: file name -> source, author and licence."""
-    found = {}
-    for line in (ROOT / "data" / "README.md").read_text(encoding="utf-8").splitlines():
-        columns = [column.strip().replace("`", "") for column in line.strip("| ").split(" | ")]
-        if line.startswith("| `") and len(columns) == 5:
-            found[columns[0]] = f"{columns[3]}; {columns[2]}"
-    return found
-
-
-@cache
 def _boxed() -> set[str]:
     boxes = json.loads((ROOT / "data" / "boxes.json").read_text(encoding="utf-8"))
     return {Path(entry["photo"]).name for entry in boxes}
@@ -210,28 +193,29 @@ def photos_of(post: Post) -> list[list[dict[str, str]]]:
     outputs = [o for cell in notebooks.code_cells(post.notebook) for o in cell.outputs]
     sources = (cell.source for cell in post.notebook.cells)
     named = "\n".join([*sources, *(text for output in outputs for text in notebooks.texts(output))])
-    used = {name for name in photo_table() if re.search(rf"(?<![\w.-]){re.escape(name)}", named)}
+    used = {name for name in catalogue.photos() if re.search(rf"(?<![\w.-]){re.escape(name)}", named)}
     if re.search(r"photos/?[\"']\)?\.(iterdir|glob)", code):
-        used = set(photo_table())
+        used = set(catalogue.photos())
     if "boxes.json" in code:
         used |= _boxed()
     if "mosaic" in code or "mosaics/" in code:
-        used |= {"cat.jpg", "coffee.png", "camera.png", "rocket.jpg"}
+        used |= {Path(photo).name for photo, _ in mosaic.TILES}
     return credits(used) + [[{"code": name}, {"text": " no source given"}] for name in own_photos(post)]
 
 
 def own_photos(post: Post) -> list[str]:
-    """The names of picture files that a notebook names literally, and of which data/README.md says nothing."""
+    """The names of picture files that a notebook names literally, and that course.toml does not list."""
     named = {unquote(name) for cell in post.notebook.cells for name in PICTURE_FILE.findall(cell.source)}
     files = [(post.path.parent / name).resolve() for name in sorted(named)]
-    of_the_course = {(PHOTOS / name).resolve() for name in photo_table()}
+    of_the_course = {(PHOTOS / name).resolve() for name in catalogue.photos()}
     made_of_them = (ROOT / "data", ROOT / "data" / "mosaics")
     return [f.name for f in files if f.is_file() and f not in of_the_course and f.parent not in made_of_them]
 
 
 def credits(names: set[str]) -> list[list[dict[str, str]]]:
-    """An entry for each of these photos, in the order of data/README.md."""
-    return [[{"code": name}, {"text": f" {credit}"}] for name, credit in photo_table().items() if name in names]
+    """An entry for each of these photos, in the order of course.toml."""
+    listed = catalogue.photos().items()
+    return [[{"code": name}, {"text": f" {photo.credit}"}] for name, photo in listed if name in names]
 
 
 # The site
@@ -262,13 +246,13 @@ def ways_in(post: Post) -> list[dict[str, str]]:
     """Where the notebook of a page can be run without installing anything, and read."""
     if not _is_here(post.path):
         return []
-    ways = []
-    with suppress(address.AddressError):  # a host that these two do not know
-        if address.its_cell(post.notebook) is not None:
-            ways.append({"text": "Run on Colab", "url": address.colab(post.path)})
-        if post.name not in address.TOO_LARGE_FOR_BINDER:
-            ways.append({"text": "Run on Binder", "url": address.binder(post.path)})
-    return [*ways, {"text": "Notebook", "url": address.source(post.path)}]
+    alone = address.its_cell(post.notebook) is not None
+    ways = {
+        "Run on Colab": address.colab(post.path) if alone else None,
+        "Run on Binder": address.binder(post.path),
+        "Notebook": address.source(post.path),
+    }
+    return [{"text": text, "url": url} for text, url in ways.items() if url]
 
 
 def _template(name: str) -> str:
@@ -319,7 +303,7 @@ def contents_page(site: list[Post], made: dict[str, str], command: str, live: in
     try:
         said["intro"] = page.prose(NotebookNode(), front_page()[1])
     except pages.Fault as fault:
-        raise PostsError(f"README.md {fault}") from None
+        raise ToolError(f"README.md {fault}") from None
     return page.environment.get_template("contents.html.j2").render(about=said)
 
 
@@ -330,7 +314,7 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
 def live_page(folder: Path) -> dict[str, bytes]:
     """The files of the page that `python3 run.py live` wrote into this folder, for html/live/."""
     if not all((folder / name).is_file() for name in ("index.html", "network.json", "sw.js")):
-        raise PostsError(
+        raise ToolError(
             f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}"
         )
     found = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -338,7 +322,7 @@ def live_page(folder: Path) -> dict[str, bytes]:
 
 
 def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str, bytes]:
-    """Every file of the site, by its path in it; a PostsError names whatever keeps a notebook from being published.
+    """Every file of the site, by its path in it; a ToolError names whatever keeps a notebook from being published.
 
     live: the folder of the live page, which then stands in a frame on the contents and in chapter 00.
     """
@@ -349,7 +333,7 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
     in_html = {post.path.resolve(): f"{post.name}.html" for post in site}
     in_text = {post.path.resolve(): f"../{post.name}/index.md" for post in site}
     if len({post.name.lower() for post in site} | {"index"}) <= len(site):
-        raise PostsError("Two notebooks have the same name, or one is called index; their pages would be one.")
+        raise ToolError("Two notebooks have the same name, or one is called index; their pages would be one.")
     for at, post in enumerate(tqdm(site, desc="posts", unit="page", disable=None, leave=False)):
         refuse_what_is_stored(post)
         said = about(site, at, command, live_bytes)
@@ -359,7 +343,7 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
         files[f"markdown/{post.name}/index.md"] = tidy(text.export()).encode()
         files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
     if faults := list(dict.fromkeys(fault for post in site for fault in post.faults)):
-        raise PostsError("\n".join(faults))
+        raise ToolError("\n".join(faults))
     files["html/index.html"] = contents_page(site, made, command, live_bytes).encode()
     return files
 
@@ -377,26 +361,7 @@ def check_folder(out: Path) -> None:
         return
     index = out / "html" / "index.html"
     if not index.is_file() or f'content="{GENERATOR}"' not in index.read_text(encoding="utf-8", errors="replace"):
-        raise PostsError(f"{out} contains something other than posts; give another folder with --out, or empty it.")
-
-
-def write(out: Path, files: dict[str, bytes]) -> None:
-    """Replace the folder as a whole or not at all."""
-    part, old = (out.with_name(f".{out.name}.{kind}") for kind in ("part", "old"))
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        for name, content in sorted(files.items()):
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
-        if out.exists():
-            os.replace(out, old)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if not out.exists() and old.exists():
-            os.replace(old, out)
-        shutil.rmtree(old, ignore_errors=True)
+        raise ToolError(f"{out} contains something other than posts; give another folder with --out, or empty it.")
 
 
 # The command
@@ -409,8 +374,8 @@ def report(out: Path, files: dict[str, bytes]) -> None:
             print(f"{out / name}  {len(content) / 1e3:.0f} kB")
     total = {kind: sum(len(c) for name, c in files.items() if name.startswith(kind)) for kind in ("html", "markdown")}
     print(f"total: html {total['html'] / 1e6:.1f} MB, markdown {total['markdown'] / 1e6:.1f} MB, {len(files)} files")
-    if address.repository() == address.PLACEHOLDER:
-        print(f"links lead to the placeholder {address.PLACEHOLDER}; pyproject.toml holds the address")
+    if not address.repository():
+        print("nothing links to the repository, whose address is not set; set it with python3 run.py address")
     print(f"open {out / 'html' / 'index.html'}")
 
 
@@ -435,13 +400,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in options.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    paths = options.files or [Path(os.path.relpath(path)) for path in notebooks.all_notebooks()]
+    paths = options.files or [notebooks.from_here(path) for path in notebooks.all_notebooks()]
     command = shlex.join(["python3", "run.py", "posts", *(inside(path) for path in options.files)])
     try:
         check_folder(options.out)
         files = build(paths, command, options.live)
-        write(options.out, files)
-    except (PostsError, notebooks.NotebookError) as error:
+        write_folder(options.out, files)
+    except ToolError as error:
         print(f"{error}\nNothing was published.", file=sys.stderr)
         return 2
     except OSError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 
-from tools import address, figures, notebooks, pages
+from tools import figures, notebooks, pages
 from tools.pages import Links, PageExporter, Post
 
 WIDE, HIGH = 1160, 636  # pixels that a slide has for its heading and what stands below
@@ -138,7 +138,7 @@ class SlideExporter(PageExporter):
             mark.decompose()
         for link in soup.select("a[href]"):
             target = str(link["href"])
-            if target.startswith(("#", address.PLACEHOLDER)):
+            if target.startswith("#"):
                 link.unwrap()
             else:
                 link["target"], link["rel"] = "_blank", "noopener"

@@ -1,4 +1,4 @@
-"""Chapters as slide shows: `python3 run.py slides CHAPTER`, or `python tools/slides.py CHAPTER`.
+"""Chapters as slide shows: `python3 run.py slides CHAPTER`.
 
 Each chapter becomes one HTML file that needs no network: reveal.js (from npm, fetched once), formulas and pictures are
 in it. No cell is executed, and what `posts` would refuse is refused here too. Without --code, code is in the speaker
@@ -15,7 +15,6 @@ import argparse
 import copy
 import html
 import math
-import os
 import re
 import shlex
 import sys
@@ -26,9 +25,8 @@ from pathlib import Path
 from bs4 import BeautifulSoup, NavigableString
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file, too
-
-from tools import notebooks, npm, posts
+from tools import files, notebooks, npm, posts
+from tools.errors import ToolError
 from tools.pages import Links, Post
 from tools.slide_blocks import HIGH, PROSE, WIDE, Block, Break, Heading, Item, Note, SlideExporter, classes, joined
 
@@ -43,10 +41,6 @@ BRIEF = 200  # pixels: text that takes less is written larger
 READING = "Further reading"  # is written smaller
 GOALS = "After this chapter you can"
 LABEL = re.compile(r"\A(You need|You do not need|Time|All chapters):")
-
-
-class SlidesError(Exception):
-    """What a person can fix, in one line or a few."""
 
 
 # From items to slides
@@ -363,13 +357,13 @@ def _script(file: Path) -> str:
 
 
 def build(path: Path, code: bool) -> tuple[str, int]:
-    """The page of a notebook and the number of its slides; a SlidesError names whatever keeps it from being shown."""
+    """The page of a notebook and the number of its slides; a ToolError names whatever keeps it from being shown."""
     post = posts.read(path)
     posts.refuse_what_is_stored(post)
     exporter = SlideExporter(post, Links(path.resolve().parent, {}), code)
     slides = arrange(post, list(exporter.items()))
     if post.faults:
-        raise SlidesError("\n".join(dict.fromkeys(post.faults)))
+        raise ToolError("\n".join(dict.fromkeys(post.faults)))
     named = path.stem[:2] if path in notebooks.chapters() else posts.inside(path)
     command = shlex.join(["python3", "run.py", "slides", named, *(["--code"] if code else [])])
     return page(post, slides, command), len(slides) + 1
@@ -390,20 +384,14 @@ def find(name: str) -> list[Path]:
         if path.stem == named or (number and path.stem.startswith(number)):
             return [path]
     known = ", ".join(path.stem for path in notebooks.all_notebooks())
-    raise SlidesError(f"There is no chapter {name!r}. Give a number, a notebook's file, or all; there are {known}.")
+    raise ToolError(f"There is no chapter {name!r}. Give a number, a notebook's file, or all; there are {known}.")
 
 
 def write(path: Path, text: str) -> None:
     """Replace nothing but earlier slides, and those only as a whole."""
     if path.exists() and f'content="{GENERATOR}"' not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise SlidesError(f"{path} is something other than slides; give another folder with --out, or remove it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        raise ToolError(f"{path} is something other than slides; give another folder with --out, or remove it.")
+    files.write(path, text.encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -423,7 +411,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     try:
         paths = list(dict.fromkeys(path for name in options.chapters for path in find(name)))
-    except SlidesError as error:
+    except ToolError as error:
         print(error, file=sys.stderr)
         return 2
     made = []
@@ -432,7 +420,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             text, count = build(path, options.code)
             write(out, text)
-        except (SlidesError, npm.NpmError, posts.PostsError, notebooks.NotebookError, OSError) as error:
+        except (ToolError, OSError) as error:
             print(f"{error}\n{out} was not written.", file=sys.stderr)
             failed = True
             continue

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tools.errors import ToolError
+from tools.files import write_folder
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 ARGUMENTS = [
     "--headless",
@@ -53,15 +56,14 @@ def shots(request):
 @pytest.fixture(scope="session")
 def live_folder(clf, tmp_path_factory):
     """What `python3 run.py live` builds, written once: its export takes a while."""
-    from tools import npm, posts
     from tools.live import build, network
 
     try:
         files = build.build(network.exported(clf))
-    except npm.NpmError as error:
+    except ToolError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("built") / "live"
-    posts.write(folder, files)
+    write_folder(folder, files)
     return folder
 
 

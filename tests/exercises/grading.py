@@ -134,11 +134,12 @@ def _is_code(cell: nbformat.NotebookNode) -> bool:
     return cell.cell_type == "code"
 
 
-def _names(source: str, kind: type) -> set[str]:
+@cache
+def _names(source: str, kind: type) -> frozenset[str]:
     tree = list(ast.walk(ast.parse(source)))
     names = {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
     defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    return names | defined if kind is ast.Store else names
+    return frozenset(names | defined if kind is ast.Store else names)
 
 
 def _modules(kind: type) -> set[type]:

@@ -1,4 +1,4 @@
-"""What the README's table "what each does" says of the peers, seen on them."""
+"""What the table of docs/how_it_compares.md says of the peers, seen on them."""
 
 import inspect
 

@@ -19,9 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
-
-from tools.classroom.course import CELL_SECONDS, ClassroomError, exercises, full_marks, hand_out
+from tools.classroom.course import CELL_SECONDS, exercises, full_marks, hand_out
 from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
 from tools.classroom.gradebook import open_course, set_due
 from tools.classroom.grading import autograde, grade_all
@@ -31,6 +29,7 @@ from tools.classroom.roster import read_roster
 from tools.classroom.submissions import find_submissions, same
 from tools.classroom.table import key, number, read_table, update_table
 from tools.classroom.times import FILE_DATE, due_time, percentage
+from tools.errors import ToolError
 
 SECONDS, GIGABYTES = 300, 6.0
 HAND_OUT = (
@@ -54,14 +53,14 @@ def grade(args: argparse.Namespace) -> int:
     folder = args.folder = Path(args.submissions.removeprefix("SUBMISSIONS="))
     if not folder.is_dir():
         if folder.is_file():
-            raise ClassroomError(f"{folder} is a file: unpack the archive, or name the folder that the notebook is in.")
-        raise ClassroomError(f"{folder}: no such folder of submissions.")
+            raise ToolError(f"{folder} is a file: unpack the archive, or name the folder that the notebook is in.")
+        raise ToolError(f"{folder}: no such folder of submissions.")
     chosen, table = _chosen(args.only), args.out / "grades.csv"
     roster = read_roster(args.roster) if args.roster else None
     everything, strays = find_submissions(folder, exercises())
     submissions = [submission for submission in everything if submission.exercise in chosen]
     if not submissions and not strays:
-        raise ClassroomError(
+        raise ToolError(
             f"{folder}: no submissions. They are STUDENT/EXERCISE.ipynb or STUDENT_EXERCISE.ipynb, with the exercises "
             f"{', '.join(exercises())}."
         )
@@ -99,7 +98,7 @@ def grade(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     table = args.out / "grades.csv"
     if not table.is_file():
-        raise ClassroomError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
+        raise ToolError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
     rows = from_formgrader(table, args.out / "course")
     names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
     told = []
@@ -111,7 +110,7 @@ def export(args: argparse.Namespace) -> int:
             told += to_canvas(rows, names, roster, args.out / "canvas.csv")
             print(args.out / "canvas.csv")
         elif len(names) != 1:
-            raise ClassroomError(
+            raise ToolError(
                 f"A Moodle worksheet is for one exercise: choose it with --only, of {', '.join(names)}."
                 if names
                 else f"{table} has no marks for {', '.join(args.only or exercises())}."
@@ -140,7 +139,7 @@ def export(args: argparse.Namespace) -> int:
 def _chosen(only: list[str] | None) -> list[str]:
     wrong = sorted(set(only or []) - set(exercises()))
     if wrong:
-        raise ClassroomError(f"No exercise {wrong[0]!r}; there are {', '.join(exercises())}.")
+        raise ToolError(f"No exercise {wrong[0]!r}; there are {', '.join(exercises())}.")
     return only or exercises()
 
 
@@ -211,7 +210,7 @@ def main(arguments: list[str]) -> int:
             return 0
         args = parser().parse_args(arguments)
         return int(args.run(args))
-    except ClassroomError as error:
+    except ToolError as error:
         print(f"classroom: {error}", file=sys.stderr)
         return 2
 

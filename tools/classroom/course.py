@@ -12,6 +12,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import nbformat
 
+from tools.errors import ToolError
+
 if TYPE_CHECKING:
     from nbgrader.apps import NbGraderAPI  # takes a second
     from traitlets.config import Config
@@ -23,10 +25,6 @@ BESIDE = (HELPER, EXERCISES / "testing.py", EXERCISES.parent / "checks" / "answe
 ALONE = "alone"  # grade_id of the cell that tools/address.py writes
 CELL_SECONDS = 30
 CELL_LIMIT = "CAMLIB_CELL_SECONDS"  # how the limit reaches the process that grades
-
-
-class ClassroomError(Exception):
-    """What a person can fix, in one line."""
 
 
 def is_for_alone(cell: nbformat.NotebookNode) -> bool:
@@ -52,7 +50,7 @@ def make_course(folder: Path, names: Iterable[str]) -> None:
             shutil.copyfile(helper["photo_path"](photo), source / "photos" / photo)
         done = api(folder).generate_assignment(name, force=True)
         if not done["success"]:
-            raise ClassroomError(f"nbgrader could not make {name}:\n{done['log']}")
+            raise ToolError(f"nbgrader could not make {name}:\n{done['log']}")
 
 
 def api(folder: Path, more: "Config | None" = None) -> "NbGraderAPI":

@@ -27,10 +27,11 @@ from traitlets import Any as AnyTrait
 from traitlets import Unicode
 from traitlets.config import Config
 
-from tools.classroom.course import EXERCISES, ClassroomError, is_for_alone
+from tools.classroom.course import EXERCISES, is_for_alone
 from tools.classroom.restoring import top_names
 from tools.classroom.room import DESK, Room
 from tools.classroom.submissions import read_notebook
+from tools.errors import ToolError
 
 LONGEST = 20_000  # characters of one output on a feedback page
 Error = tuple[str, str, list[str]]  # name, message, the student's lines that led to it
@@ -125,7 +126,7 @@ class Exam(Execute):
             begin = [c.source for c in self.nb.cells if is_given(c)]
             error = self._order(new_code_cell(), index, begin=begin, name=name_given(self.nb))
             if error:
-                raise ClassroomError(f"the exercise's setup fails: {error[0]}: {error[1]}")
+                raise ToolError(f"the exercise's setup fails: {error[0]}: {error[1]}")
         if cell.cell_type != "code" or not cell.source.strip() or is_for_alone(cell):
             return cell, resources
         if is_test(cell):

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from tools.classroom.course import ClassroomError, full_marks
+from tools.classroom.course import full_marks
 from tools.classroom.roster import Person, Roster
 from tools.classroom.submissions import same
 from tools.classroom.table import NOTHING, Row, guarded, nothing, number, write_csv
+from tools.errors import ToolError
 
 
 def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
@@ -49,7 +50,7 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
     Students without a submission keep what Canvas has.
     """
     if roster.kind != "canvas":
-        raise ClassroomError("For Canvas, the roster has to be a gradebook exported by Canvas (Student, ID, …).")
+        raise ToolError("For Canvas, the roster has to be a gradebook exported by Canvas (Student, ID, …).")
     who = roster.column("Section") + 1
     columns = {exercise: _canvas_column(exercise, roster) for exercise in exercises}
     header = [*roster.header[:who], *(roster.header[n] if n is not None else name for name, n in columns.items())]
@@ -84,7 +85,7 @@ def _canvas_column(exercise: str, roster: Roster) -> int | None:
 def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list[str]:
     """Write Moodle's grading worksheet with its grades, and the zip of feedback files. What a teacher should know."""
     if roster.kind != "moodle":
-        raise ClassroomError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
+        raise ToolError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
     grade, most = roster.column("Grade"), roster.column("Maximum grade")
     comments = [n for n, name in enumerate(roster.header) if name.casefold() == "feedback comments"]
     given, found, scale = marks(rows, exercise, roster), {}, {}

@@ -3,7 +3,6 @@
 The graded process never sees it. What it made is filed here afterwards: the notebook with its outputs, and the points.
 """
 
-import os
 import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
-from tools.classroom.course import EXERCISES, ClassroomError, make_course
+from tools.classroom.course import EXERCISES, make_course
 from tools.classroom.grading import Grade
 from tools.classroom.times import STAMP
+from tools.errors import ToolError
 
 if TYPE_CHECKING:
     from nbgrader.api import Gradebook  # takes a second
@@ -39,11 +39,11 @@ def open_course(out: Path, exercises: Iterable[str]) -> Path:
         shutil.rmtree(source, ignore_errors=True)
         try:
             make_course(course, [name])
-        except ClassroomError as error:
+        except ToolError as error:
             shutil.rmtree(source, ignore_errors=True)
             if "Cannot add or remove cells" not in str(error):
                 raise
-            raise ClassroomError(
+            raise ToolError(
                 f"The exercise {name} has other cells than when it was graded into {out}, and nbgrader cannot change "
                 "them once there are marks. Grade into another folder (--out)."
             ) from None
@@ -134,11 +134,3 @@ def by_people(course: Path) -> dict[tuple[str, str], tuple[float, float]]:
                 left = sum(g.max_score for g in grades if g.auto_score is None and g.manual_score is None)
                 found[submission.student.id, assignment.name] = (given, left)
     return found
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write a file whole, or leave the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(data)
-    os.replace(new, path)

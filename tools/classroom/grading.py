@@ -16,12 +16,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools.classroom.album import bring
-from tools.classroom.course import ClassroomError, api, machine_graded, make_course
+from tools.classroom.course import api, machine_graded, make_course
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore
 from tools.classroom.room import Room, room_for
 from tools.classroom.submissions import Submission, name_in, read_notebook
 from tools.classroom.suspicion import look_at
+from tools.errors import ToolError
 
 COLUMNS = ("student", "exercise", "name", "status", "points", "of", "by hand", "cells", "look at")
 
@@ -92,7 +93,7 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
         nbformat.write(grade.notebook, there / file)
         grade.remarks += bring(submission, there)
         result = folder / "result.json"
-        command = [sys.executable, str(Path(__file__).parent), "autograde", str(course), submission.exercise]
+        command = [sys.executable, str(Path(__file__).parents[1]), "autograde", str(course), submission.exercise]
         grade.status = limited([*command, str(result), json.dumps(asdict(room))], home, limits)
         if grade.status == "graded":
             found = json.loads(result.read_text(encoding="utf-8"))
@@ -102,7 +103,7 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
             grade.executed = (course / "autograded" / "student" / submission.exercise / file).read_bytes()
             page = course / "feedback" / "student" / submission.exercise / f"{submission.exercise}.html"
             grade.page = page.read_bytes()
-    except (ClassroomError, OSError, ValueError, KeyError) as error:
+    except (ToolError, OSError, ValueError, KeyError) as error:
         grade.status = f"failed: {error}"
     finally:
         for used in (folder, Path(room.own)):
@@ -125,7 +126,7 @@ def autograde(course: Path, exercise: str, result: Path, room: Room) -> None:
     for step in (grader.autograde, grader.generate_feedback):
         done = step(exercise, "student", force=True)
         if not done["success"]:
-            raise ClassroomError(f"{done['log']}\n{done.get('error') or ''}".strip())
+            raise ToolError(f"{done['log']}\n{done.get('error') or ''}".strip())
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         submission = book.find_submission(exercise, "student")
         grades = [grade for notebook in submission.notebooks for grade in notebook.grades]

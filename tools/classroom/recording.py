@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tools import files
 from tools.classroom.course import machine_graded
 from tools.classroom.export import missing
-from tools.classroom.gradebook import by_people, file_grade, put
+from tools.classroom.gradebook import by_people, file_grade
 from tools.classroom.grading import Grade
 from tools.classroom.roster import Roster
 from tools.classroom.submissions import Stray, Submission, same
@@ -54,7 +55,7 @@ def record(done: Grade, before: Row | None, course: Path, args: argparse.Namespa
             kept = f"{KEPT}: {old:g} points of an earlier attempt, as {submission.file.name!r} has {points:g}"
             return {**before, "status": "; ".join([first, kept, *parts])}
         done.remarks.append(f"{LOWER}: {points:g} points instead of {old:g}")
-    put(args.out / "feedback" / submission.student / f"{submission.exercise}.html", done.page)
+    files.write(args.out / "feedback" / submission.student / f"{submission.exercise}.html", done.page)
     another, marked = file_grade(course, done, percent)
     if before and number(before["given by hand"]) and (another or BY_HAND in before["status"]):
         done.remarks.append(BY_HAND)

@@ -10,7 +10,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from tools.classroom.course import ClassroomError, is_for_alone
+from tools.classroom.course import is_for_alone
+from tools.errors import ToolError
 
 
 def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNode, list[str]]:
@@ -21,13 +22,13 @@ def restore(released: NotebookNode, handed_in: NotebookNode) -> tuple[NotebookNo
     student wrote is dropped: other copies of a cell, and what a locked cell had been changed to, become the student's
     own cells and run where they stood. Locked text is put back without a remark, because no point depends on it.
 
-    Raises ClassroomError if no answer to the exercise is in the notebook.
+    Raises ToolError if no answer to the exercise is in the notebook.
     """
     ours, theirs = released.cells, handed_in.cells
     bent: dict[str, list[int]] = defaultdict(list)  # what had happened, to which released cells
     found = _recognise(ours, theirs, bent)
     if not any(_is_answer(ours[n]) and _mark(ours[n]) for n in found):
-        raise ClassroomError(
+        raise ToolError(
             "none of the exercise's answers is in the notebook: write them into the notebook that was handed out"
         )
     chosen = {n: _choose(n, found, ours, theirs) for n in found}

@@ -138,9 +138,9 @@ def enter(room: Room, command: list[str]) -> int:
         root, ids = os.getuid() == 0, (os.getuid(), os.getgid())
         _call("unshare", sum(UNSHARE.values()) | (0 if root else UNSHARE_USER))
         if not root:
-            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
             for kind, number in zip(("uid", "gid"), ids, strict=True):
-                Path(f"/proc/self/{kind}_map").write_text(f"0 {number} 1")
+                Path(f"/proc/self/{kind}_map").write_text(f"0 {number} 1", encoding="ascii")
         if first := os.fork():  # the first process of the new namespace: all others end with it
             return _ended(first)
         _call("prctl", DIE_WITH_PARENT, signal.SIGKILL)
@@ -197,7 +197,7 @@ def _become_nobody(room: Room) -> None:
 
 def _is_mapped() -> bool:
     """Whether user 0 is really somebody else, in a namespace with one user only."""
-    return int(Path("/proc/self/uid_map").read_text().split()[2]) == 1
+    return int(Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2]) == 1
 
 
 def _ended(process: int) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tools.classroom.course import ClassroomError
 from tools.classroom.submissions import same
 from tools.classroom.table import read_csv, unguarded
 from tools.classroom.times import moodle_date
+from tools.errors import ToolError
 
 CANVAS_NAMES = (["Student"], ["LastName", "FirstName"])  # the latter where the course shows them apart
 NO_STUDENT = re.compile(r"(?i)\s*(points possible|student, test\s*$|test student\s*$)")
@@ -55,13 +55,13 @@ class Roster:
         for name in names:
             if name.casefold() in lower:
                 return lower.index(name.casefold())
-        raise ClassroomError(f"The roster has no column {names[0]!r}; it has {', '.join(self.header)}.")
+        raise ToolError(f"The roster has no column {names[0]!r}; it has {', '.join(self.header)}.")
 
 
 def read_roster(path: Path) -> Roster:
     """A roster by Canvas (its exported gradebook), by Moodle (its grading worksheet), or with student, name, id."""
     if not path.is_file():
-        raise ClassroomError(f"{path}: no such roster.")
+        raise ToolError(f"{path}: no such roster.")
     header, rows, _ = read_csv(path)
     header = [name.strip() for name in header]
     rows = [row + [""] * (len(header) - len(row)) for row in rows]
@@ -72,7 +72,7 @@ def read_roster(path: Path) -> Roster:
     elif "student" in [name.casefold() for name in header]:
         kind, person = "list", _of_list
     else:
-        raise ClassroomError(
+        raise ToolError(
             f"{path}: neither a gradebook exported by Canvas (Student, ID, …), nor Moodle's grading worksheet in "
             f"English (Identifier, Full name, …), nor a list with a column 'student'. Its columns: {', '.join(header)}"
         )

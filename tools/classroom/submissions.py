@@ -12,8 +12,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.classroom.course import EXERCISES, ClassroomError
+from tools.classroom.course import EXERCISES
 from tools.classroom.times import CANVAS, HandIn, handed_in
+from tools.errors import ToolError
 
 MOODLE_FILE = re.compile(r"(?P<student>.+_\d+)_assignsubmission_[a-z]+_?(?P<name>.*)")
 CANVAS_FILES = (  # Canvas takes all but letters, digits and underscores from the name; `anon` where grading is blind
@@ -238,7 +239,7 @@ def read_notebook(file: Path) -> NotebookNode:
     except Exception as error:  # nbformat and its readers raise many kinds
         size = file.stat().st_size if file.is_file() else 0
         what = "the file is not a whole notebook" if size else "the file is empty"
-        raise ClassroomError(f"{what}: save it in Jupyter, open it once more, and hand it in again") from error
+        raise ToolError(f"{what}: save it in Jupyter, open it once more, and hand it in again") from error
     return notebook
 
 

@@ -15,8 +15,8 @@ from itertools import combinations
 
 from nbformat import NotebookNode
 
-from tools.classroom.course import ClassroomError
 from tools.classroom.submissions import Submission, read_notebook
+from tools.errors import ToolError
 
 # What is found, and how it is named in the table. An answer to an exercise needs none of it.
 SIGNS = {
@@ -63,7 +63,7 @@ def look_at(submissions: list[Submission]) -> dict[Submission, list[str]]:
     for submission in submissions:
         try:
             notebook = read_notebook(submission.file)
-        except ClassroomError:
+        except ToolError:
             continue
         found[submission] += [f"uses {', '.join(names)}"] if (names := signs(notebook)) else []
         written[submission.exercise][submission] = answers(notebook)

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tools.classroom.course import ClassroomError
+from tools import files
 from tools.classroom.grading import COLUMNS as MACHINE
 from tools.classroom.submissions import same
+from tools.errors import ToolError
 
 BY_TEACHER = ("given by hand", "comment")  # what a person writes; never overwritten, as no unknown column is
 COLUMNS = (
@@ -69,21 +69,20 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]], str]:
     delimiter = max(",;\t", key=first.count)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     if not rows:
-        raise ClassroomError(f"{path}: the file is empty.")
+        raise ToolError(f"{path}: the file is empty.")
     return rows[0], rows[1:], delimiter
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]], delimiter: str = ",") -> None:
-    """Write it beside the old one and put it in its place: there is always a whole file."""
-    new = path.with_name(f".{path.name}.new")
-    with open(new, "w", newline="", encoding="utf-8-sig") as file:  # without the mark, Excel garbles accents
-        table = csv.writer(file, delimiter=delimiter)
-        table.writerow(header)
-        table.writerows(rows)
+    """Write a table that Excel opens as it should; there is always a whole file."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, delimiter=delimiter)
+    table.writerow(header)
+    table.writerows(rows)
     try:
-        os.replace(new, path)
-    except PermissionError as error:
-        raise ClassroomError(f"{path} cannot be replaced: close it in Excel, then run the same command.") from error
+        files.write(path, text.getvalue().encode("utf-8-sig"))  # without the mark, Excel garbles accents
+    except ToolError as error:
+        raise ToolError(f"{error} Close it if it is open in Excel, then run the same command.") from error
 
 
 def read_table(path: Path) -> list[Row]:
@@ -92,12 +91,12 @@ def read_table(path: Path) -> list[Row]:
         return []
     header, rows, _ = read_csv(path)
     if not {"student", "exercise"} <= set(header):
-        raise ClassroomError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
+        raise ToolError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
     blank = dict.fromkeys(COLUMNS, "")
     found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
     for row in found:
         if row.get("given by hand", "").strip() and number(row["given by hand"]) is None:
-            raise ClassroomError(
+            raise ToolError(
                 f"{path}: {row['given by hand']!r} is no number, given by hand to {row['student']} for "
                 f"{row['exercise']}. Remarks go into the column 'comment'."
             )

@@ -9,12 +9,12 @@ import webbrowser
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a folder, too
-
 from camlib.errors import CamError, first_line
 from camlib.models import Classifier, load_model
 from camlib.zoo import BUNDLED
-from tools import npm, posts
+from tools import npm
+from tools.errors import ToolError
+from tools.files import write_folder
 from tools.live import build, network, server
 
 PORT = 8000
@@ -26,18 +26,18 @@ def classifier(model: str) -> Classifier:
     if not model.endswith(".py"):
         return load_model(model)
     if not Path(model).is_file():
-        raise build.LiveError(f"{model}: no such file.")
+        raise ToolError(f"{model}: no such file.")
     sys.path.insert(0, str(Path(model).resolve().parent))  # for what it imports, as when it is run by itself
     try:
         made = runpy.run_path(model).get(NAME)
     except CamError:
         raise
     except SystemExit as error:
-        raise build.LiveError(f"{model} called sys.exit({error.code!r}) before it defined {NAME}.") from error
+        raise ToolError(f"{model} called sys.exit({error.code!r}) before it defined {NAME}.") from error
     except Exception as error:
-        raise build.LiveError(f"Running {model} failed with {type(error).__name__}: {first_line(error)}") from error
+        raise ToolError(f"Running {model} failed with {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(made, Classifier):
-        raise build.LiveError(f"{model} must define {NAME} = camlib.load_model(...), the classifier to explain.")
+        raise ToolError(f"{model} must define {NAME} = camlib.load_model(...), the classifier to explain.")
     return made
 
 
@@ -52,7 +52,7 @@ def make(options: argparse.Namespace) -> None:
     files = build.network_in(options.out) if options.page_only else network.exported(classifier(options.model), say)
     say("putting the folder together")
     folder = build.build(files)
-    posts.write(options.out.resolve(), folder)
+    write_folder(options.out.resolve(), folder)
     print(build.sizes(folder))
     print(f"{options.out} is ready for any web server; python3 run.py live --serve opens it here")
 
@@ -60,14 +60,12 @@ def make(options: argparse.Namespace) -> None:
 def listening(folder: Path, port: int) -> ThreadingHTTPServer:
     """The server, before the work begins: a port that cannot be used is told at once."""
     if not 0 <= port <= 65535:
-        raise build.LiveError(f"Port {port} does not exist; use a number from 1 to 65535.")
+        raise ToolError(f"Port {port} does not exist; use a number from 1 to 65535.")
     try:
         return server.server(folder, port)
     except OSError as error:
         other = port + 1 if port < 65535 else PORT
-        raise build.LiveError(
-            f"Port {port} cannot be used ({error.strerror}); give another: --serve {other}"
-        ) from error
+        raise ToolError(f"Port {port} cannot be used ({error.strerror}); give another: --serve {other}") from error
 
 
 def serve(running: ThreadingHTTPServer, browser: bool) -> None:
@@ -119,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.serve is not None:
             running = listening(options.out.resolve(), options.serve)
         make(options)
-    except (build.LiveError, npm.NpmError, CamError, OSError) as error:
+    except (ToolError, CamError, OSError) as error:
         print(f"{error}\n{options.out} was not written.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from tools import npm, posts
+from tools import catalogue, npm
+from tools.errors import ToolError
 from tools.live import index
 from tools.live.network import DESCRIPTION, NETWORK, WEIGHTS, Files
 from tools.notebooks import ROOT
@@ -40,14 +41,10 @@ APACHE = {"efficientnet_lite0"}  # the networks whose weights are known to be un
 WATERMARKS = {"chinese": "Chinese", "latin": "Latin letters, the control"}
 
 
-class LiveError(Exception):
-    """A problem that the user can fix, in one line."""
-
-
 def build(network: Files) -> Files:
     """Every file of the folder by its path, from those of the network.
 
-    Raises `NpmError` if the runtime cannot be fetched, and `LiveError` if a file of page/ is not as it must be.
+    Raises `ToolError` if the runtime cannot be fetched, and `ToolError` if a file of page/ is not as it must be.
     """
     said = json.loads(network[DESCRIPTION])
     ort = runtime()
@@ -58,7 +55,7 @@ def build(network: Files) -> Files:
     files: Files = {}
     for part in parts:
         if both := set(files) & set(part):
-            raise LiveError(f"{', '.join(sorted(both))}: page/ has a file that the build makes; rename it.")
+            raise ToolError(f"{', '.join(sorted(both))}: page/ has a file that the build makes; rename it.")
         files |= part
     files[WORKER] = filled(files)
     return dict(sorted(files.items()))
@@ -83,8 +80,8 @@ def pictures() -> Files:
         for path in sorted((PICTURES / folder).iterdir()):
             files[f"{folder}/{path.name}"] = path.read_bytes()
     photos = [
-        {"file": f"photos/{name}", "name": _name(name), "credit": credit}
-        for name, credit in posts.photo_table().items()
+        {"file": f"photos/{name}", "name": _name(name), "credit": photo.credit}
+        for name, photo in catalogue.photos().items()
     ]
     mosaics = [
         {"file": file, "name": f"{_name(file)} photos", "credit": "made from the course's photos"}
@@ -92,7 +89,7 @@ def pictures() -> Files:
         if file.startswith("mosaics/")
     ]
     if missing := {photo["file"] for photo in photos} ^ {file for file in files if file.startswith("photos/")}:
-        raise LiveError(f"{', '.join(sorted(missing))}: data/README.md and data/photos do not name the same photos.")
+        raise ToolError(f"{', '.join(sorted(missing))}: course.toml and data/photos do not name the same photos.")
     marks = [{"file": f"watermarks/{name}.png", "name": said} for name, said in WATERMARKS.items()]
     files["photos/photos.json"] = _json(photos + mosaics)
     files["watermarks/watermarks.json"] = _json(
@@ -116,7 +113,7 @@ def licences(name: str, human_name: str) -> Files:
     weights = "Apache-2.0 (Apache-2.0.txt); the weights were rounded to half precision and stored as ONNX"
     if name not in APACHE:
         weights = "see the author's terms; this build does not know them"
-    rows = "\n".join(f"photos/{file}: {credit}" for file, credit in posts.photo_table().items())
+    rows = "\n".join(f"photos/{file}: {photo.credit}" for file, photo in catalogue.photos().items())
     text = f"""What this folder holds, and under which licence
 
 network.onnx, classifier.bin, network.json: {human_name}, {weights}.
@@ -172,7 +169,7 @@ def filled(files: Files) -> bytes:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     text = files.get(WORKER, b"").decode()
     if text.count(VERSION) != 1 or text.count(LIST) != 1:
-        raise LiveError(f"page/{WORKER} must contain {VERSION} and {LIST}, once each; the build fills them in.")
+        raise ToolError(f"page/{WORKER} must contain {VERSION} and {LIST}, once each; the build fills them in.")
     names = sorted(set(files) - {WORKER})
     return text.replace(VERSION, json.dumps(digest.hexdigest()[:16])).replace(LIST, json.dumps(names)).encode()
 
@@ -186,7 +183,7 @@ def check_folder(out: Path) -> None:
             return
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise LiveError(f"{out} contains files that are not a live page; choose another folder with --out, or empty it.")
+    raise ToolError(f"{out} contains files that are not a live page; choose another folder with --out, or empty it.")
 
 
 def network_in(out: Path) -> Files:
@@ -195,7 +192,7 @@ def network_in(out: Path) -> Files:
     try:
         return {name: (out / name).read_bytes() for name in (NETWORK, WEIGHTS, DESCRIPTION)}
     except OSError as error:
-        raise LiveError(f"{out} has no network yet ({error.strerror}); build it once without --page-only.") from error
+        raise ToolError(f"{out} has no network yet ({error.strerror}); build it once without --page-only.") from error
 
 
 def sizes(files: Files) -> str:

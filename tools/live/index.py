@@ -1,5 +1,6 @@
 """The page's document: camlib's explorer, with what the live page has beside it."""
 
+import re
 from pathlib import Path
 
 from camlib import page
@@ -28,20 +29,22 @@ STYLE = """\
 <link rel="apple-touch-icon" href="icon-180.png">
 <meta name="theme-color" content="#f7f6f3" media="(prefers-color-scheme: light)">
 <meta name="theme-color" content="#131315" media="(prefers-color-scheme: dark)">"""
+LINK = re.compile(r'<a href="(?P<chapter>\d\d_\w+\.ipynb)">(?P<text>[^<]+)</a>')
 SCRIPT = """\
 <script src="explorer.js"></script>
 <script type="module" src="live.js"></script>"""
 
 
+def _to_chapter(found: re.Match[str]) -> str:
+    """A link to a chapter on the web; only its text where the repository has no address yet."""
+    target = address.source(ROOT / "notebooks" / found["chapter"])
+    return f'<a href="{target}">{found["text"]}</a>' if target else found["text"]
+
+
 def files() -> dict[str, bytes]:
     """index.html, and the explorer's style and script, which camlib's own pages hold inline."""
-    chapters = {
-        "chapter": address.source(ROOT / "notebooks" / "04_einsum_cam.ipynb"),
-        "first": address.source(ROOT / "notebooks" / "00_first_heat_map.ipynb"),
-    }
     parts = {path.stem: path.read_text(encoding="utf-8") for path in PARTS.glob("*.html")}
-    for name, link in chapters.items():
-        parts["more"] = parts["more"].replace("{{" + name + "}}", link)
+    parts["more"] = LINK.sub(_to_chapter, parts["more"])
     document = page.assembled(
         title=TITLE,
         policy=POLICY,
