@@ -48,6 +48,8 @@ COMMANDS = {
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
+    "new-chapter": 'a chapter with its checks, tests and page for teachers: new-chapter TITLE="…" QUESTION="…?"',
+    "new-exercise": 'a graded exercise with its answers and page for teachers: new-exercise TITLE="…"',
     "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
     "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
@@ -418,15 +420,17 @@ def chromium() -> None:
 
 
 def run(command: str, rest: List[str]) -> int:
+    if command == "set-up":
+        return 0
     if command == "lab":
         return lab(rest)
-    if command == "test":
+    if command in ("test", "test-browser"):
         # Two at a time, a file's tests together, as they share kernels and servers; -n 0 in `rest` switches it off.
-        side_by_side = ["-n", "2", "--dist", "loadfile"]
-        return start(["-m", "pytest", *side_by_side, *rest], ROOT, OMP_NUM_THREADS="2")
-    if command == "test-browser":
-        chromium()
-        return start(["-m", "pytest", "-m", "browser", "-s", "tests/browser", *rest], ROOT, OMP_NUM_THREADS="2")
+        options = ["-n", "2", "--dist", "loadfile"]
+        if command == "test-browser":
+            chromium()
+            options += ["-m", "browser", "tests/browser"]
+        return start(["-m", "pytest", *options, *rest], ROOT, OMP_NUM_THREADS="2")
     if command == "heatmap":
         return start(["-m", "camlib", *rest])
     if command == "evidence":
@@ -456,17 +460,13 @@ def main(arguments: List[str]) -> int:
         print(usage())
         return 0
     try:
-        cpu = arguments[0] == "--cpu"
-        command, *rest = (arguments[1:] if cpu else arguments) or ["set-up"]
+        cpu = "--cpu" in arguments
+        command, *rest = [argument for argument in arguments if argument != "--cpu"] or ["set-up"]
         check_command(command)
         check_python()
-        if command == "set-up":
-            unknown = [argument for argument in rest if argument != "--cpu"]
-            if unknown:
-                raise Stop(f"set-up knows only --cpu, not {unknown[0]}")
-            set_up(cpu or bool(rest), again=True)
-            return 0
-        set_up(cpu)
+        if command == "set-up" and rest:
+            raise Stop(f"set-up knows only --cpu, not {rest[0]}")
+        set_up(cpu, again=command == "set-up")
         return run(command, rest)
     except Stop as reason:
         say(str(reason))

@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # "as" marks a name as public: strict type checkers re-export
     from camlib.pipeline import explain_all as explain_all
     from camlib.plot import overlay as overlay
     from camlib.plot import show as show
+    from camlib.video import frames as frames
     from camlib.views import View as View
     from camlib.views import place as place
     from camlib.views import upsample as upsample
@@ -74,6 +75,7 @@ _HOME = {
     "page": ("to_html",),
     "pipeline": ("explain", "explain_all"),
     "plot": ("overlay", "show"),
+    "video": ("frames",),
     "views": ("View", "place", "upsample"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

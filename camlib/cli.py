@@ -1,4 +1,4 @@
-"""The command line: `camlib PHOTO|FOLDER …` writes a heat map per class and prints a table."""
+"""The command line: `camlib PHOTO|CLIP|FOLDER …` writes a heat map per class and prints a table."""
 
 import argparse
 import ctypes
@@ -9,12 +9,13 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from camlib.errors import CamError, reason
 from camlib.files import printable, sweep
-from camlib.folder import MEMORY, find_photos
+from camlib.folder import MEMORY, find_photos, is_clip
 from camlib.journal import Journal, Row
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   camlib cat.jpg --open                       every class, to explore in the browser
   camlib cat.jpg --top 5 --raw                the maps also as numbers, for NumPy
   camlib photos/ --out maps --json            a folder; one JSON line per picture; resumes if interrupted
+  camlib film.mp4 --target lynx               a clip: a silent MP4 with the map on every frame, on one scale
 
 exit code: 0 done; 1 some of several photos could not be used (they are listed); 2 bad usage or input, or the
 results cannot be written; 130 interrupted with Ctrl-C; 141 the program that reads the table, such as head, closed it
@@ -47,13 +49,25 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     p = _Parser(
         prog="camlib",
-        description="Where did the network see that? Verified class activation maps of photos.",
+        description="Where did the network see that? Verified class activation maps of photos and clips.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("photos", nargs="*", type=_path, metavar="PHOTO|FOLDER", help="picture files, or folders of them")
+    p.add_argument(
+        "photos",
+        nargs="*",
+        type=_path,
+        metavar="PHOTO|CLIP|FOLDER",
+        help="picture files, clips such as film.mp4 (needs the package av), or folders of pictures",
+    )
     p.add_argument("--target", action="append", metavar="CLASS", help="a class, by label or index; repeat for more")
-    p.add_argument("--top", type=_positive, default=None, metavar="N", help="the N most probable classes (default 1)")
+    p.add_argument(
+        "--top",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="the N most probable classes (default 1); of a clip, by their mean logits",
+    )
     p.add_argument(
         "--method",
         metavar="M",
@@ -91,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--html", action="store_true", help="also write a page per photo, to explore every class")
     p.add_argument("--open", action="store_true", help="like --html, and show the first photo's page in the browser")
+    p.add_argument(
+        "--gif",
+        action="store_true",
+        help="write clips as animated GIFs, not as MP4 files. Either way, every frame keeps its time, full colour is "
+        "the largest evidence in any frame, and the sound is left out",
+    )
     p.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -135,12 +155,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = parser().parse_args(argv)
     if not args.photos and args.method != "list":
-        parser().error("the following arguments are required: PHOTO|FOLDER")
+        parser().error("the following arguments are required: PHOTO|CLIP|FOLDER")
     args.html |= args.open
     if args.target and args.top:
         parser().error("--target and --top both choose the classes: give only one of the two")
     if args.figure and (count := len(args.target or []) or args.top or 1) > SIDE_BY_SIDE:
         parser().error(f"--figure shows up to {SIDE_BY_SIDE} classes side by side; got {count}")
+    for option in ("figure", "raw", "html"):
+        if getattr(args, option) and any(map(is_clip, args.photos)):
+            parser().error(f"--{option} is for photos; explain clips without it")
     try:
         return _list_methods() if args.method == "list" else _run(args)
     except CamError as e:
@@ -187,7 +210,8 @@ def _run(args: argparse.Namespace) -> int:
         raise CamError(f"{out}: cannot create this folder ({reason(e)}); choose another with --out.") from e
     sweep(args.out)
     _give_memory_back()
-    journal = Journal(args.out, settings.options, settings.recipe, "-of-".join(map(str, args.shard or ())))
+    part = "-of-".join(map(str, args.shard or ()))
+    journal = Journal(args.out, settings.options, settings.recipe, part)
     photos = [photo for photo in found if not journal.wrote(photo)]
     if not photos:
         raise CamError(
@@ -195,13 +219,21 @@ def _run(args: argparse.Namespace) -> int:
             "folder with your photos."
         )
     if args.shard:
-        part, parts = args.shard
-        photos = [photo for photo in photos if journal.part_of(photo, parts) == part]
+        number, parts = args.shard
+        photos = [photo for photo in photos if journal.part_of(photo, parts) == number]
     for note in journal.notes:
         print(f"camlib: {note}", file=sys.stderr)
     bad: list[tuple[Path, CamError]] = []
     resume = len(found) > 1 and not args.redo
-    for photo, rows in run(clf, photos, settings, journal, resume):
+    clips = [photo for photo in photos if is_clip(photo)]
+    results = run(clf, [photo for photo in photos if not is_clip(photo)], settings, journal, resume)
+    if clips:
+        from camlib.clips import run_clips
+
+        options = settings.options | {"gif": args.gif}
+        clip_journal = Journal(args.out, options, settings.recipe, part)
+        results = chain(results, run_clips(clf, clips, settings, clip_journal, args.gif, args.redo))
+    for photo, rows in results:
         if args.open and resume and not isinstance(rows, CamError):
             # If the folder comes from somebody else, its journal cannot prove that camlib wrote the page.
             [(_, rows)] = run(clf, [photo], settings, journal, resume=False)
@@ -264,7 +296,8 @@ def _print(file: Path, rows: list[Row], method: str, as_json: bool) -> None:
     if as_json:  # in ASCII, which is the same in every terminal's encoding
         print(*(json.dumps(row) for row in rows), sep="\n", flush=True)
         return
-    print(f"{printable(str(file))}  (colour scale on the photo ±{rows[0]['scale']:.1f} {printable(rows[0]['unit'])})")
+    where = "clip" if "frames" in rows[0] else "photo"
+    print(f"{printable(str(file))}  (colour scale on the {where} ±{rows[0]['scale']:.1f} {printable(rows[0]['unit'])})")
     frozen = method == "frozen"  # whose rest may be most of the logit
     share = f"{'on the map':>12}" if frozen else ""
     print(f"  {'class':<32}{'probability':>12}{'logit':>9}{share}{'evidence':>20}  picture")
@@ -277,6 +310,8 @@ def _print(file: Path, rows: list[Row], method: str, as_json: bool) -> None:
     for kind, what in (("figure", "side by side"), ("raw", "numbers"), ("page", "every class")):
         if kind in rows[0]:
             print(f"  {what}: {printable(rows[0][kind])}")
+    if "frames" in rows[0]:
+        print(f"  {rows[0]['frames']} frames: probability and logit are those of the mean, the evidence of all frames")
     print(end="", flush=True)
 
 

@@ -53,19 +53,26 @@ def near(word: str, words: Iterable[str]) -> str:
     return f" Did you mean: {', '.join(hits)}?" if hits else ""
 
 
-def optional(module: str, what: str) -> Any:
+def optional(module: str, what: str, extra: str = "") -> Any:
     """Import a module of an optional package. If it is not installed, a `CamError` says how to install it.
+
+    extra: the extra of camlib that brings the package, if there is one.
 
     >>> optional("no_such.module", "camlib.draw")
     Traceback (most recent call last):
         ...
     camlib.errors.CamError: camlib.draw needs the package no_such. Run: pip install no_such
+    >>> optional("no_such", "camlib.draw", extra="draw")
+    Traceback (most recent call last):
+        ...
+    camlib.errors.CamError: camlib.draw needs the package no_such (camlib's extra "draw"). Run: pip install no_such
     """
     try:
         return import_module(module)
     except ImportError as e:
         package = module.partition(".")[0]
-        raise CamError(f"{what} needs the package {package}. Run: pip install {package}") from e
+        of = f' (camlib\'s extra "{extra}")' if extra else ""
+        raise CamError(f"{what} needs the package {package}{of}. Run: pip install {package}") from e
 
 
 def reason(error: BaseException) -> str:

@@ -4,8 +4,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from camlib.errors import CamError, reason
 
+BLOCK = 1 << 20  # bytes that are read at once
 PART = re.compile(r"\.[0-9a-f]{32}\.camlib-part")  # the names of the temporary files of `write_whole`
 
 # Control characters, line separators, marks that change the direction of writing, and bytes that are not UTF-8
@@ -80,30 +81,61 @@ def read_whole(path: str | os.PathLike[str], limit: int) -> tuple[bytes, State]:
     >>> content, state.size
     (b'text', 4)
     """
+    with opened(path, limit) as (file, before):
+        content = file.read(before.st_size + 1)
+        _check_unchanged(file, before, len(content))
+    return content, State(len(content), before.st_mtime_ns, blake2b(content, digest_size=16).hexdigest())
+
+
+def state_of(path: str | os.PathLike[str], limit: int) -> State:
+    """The state of a file of at most `limit` bytes, read block by block. Raises `CamError` as `read_whole` does.
+
+    >>> state_of("data/photos/cat.jpg", limit=1 << 20).size
+    93584
+    """
+    size, digest = 0, blake2b(digest_size=16)
+    with opened(path, limit) as (file, before):
+        while block := file.read(BLOCK):
+            size += len(block)
+            digest.update(block)
+            if size > before.st_size:  # otherwise a file that is written as fast as it is read would never end
+                break
+        _check_unchanged(file, before, size)
+    return State(size, before.st_mtime_ns, digest.hexdigest())
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], limit: int) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Open an ordinary file of at most `limit` bytes for reading, and tell its status; see `read_whole`.
+
+    The errors of the block are raised as `CamError`, or as its subclasses, with a message that begins with the path.
+    """
     name = printable(os.fspath(path))
     try:
         _check_ordinary(os.stat(path), limit)  # before it is opened, which already has an effect on some devices
         # Another file may have taken its place since: opening a pipe without O_NONBLOCK would wait for a writer.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb") as file:
-            before = os.fstat(file.fileno())
-            _check_ordinary(before, limit)
-            content = file.read(before.st_size + 1)
-            after = os.fstat(file.fileno())
+            status = os.fstat(file.fileno())
+            _check_ordinary(status, limit)
+            yield file, status
     except CamError as e:
-        raise CamError(f"{name}: {e}") from None
+        raise type(e)(f"{name}: {e}") from e.__cause__
     except MemoryError as e:
         raise CamError(f"{name}: there is not enough free memory to read this file.") from e
     except FileNotFoundError as e:
         raise CamError(f"{name}: no such file.") from e
     except (OSError, ValueError) as e:  # ValueError: a name with a null byte
         raise CamError(f"{name}: cannot be opened ({reason(e)}).") from e
-    if len(content) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+
+
+def _check_unchanged(file: BinaryIO, before: os.stat_result, read: int) -> None:
+    after = os.fstat(file.fileno())
+    if read != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise CamError(
-            f"{name}: does not have the {before.st_size} bytes that the file system reports, or changed while it was "
-            "read. Try again when no other program is writing to it."
+            f"does not have the {before.st_size} bytes that the file system reports, or changed while it was read. Try "
+            "again when no other program is writing to it."
         )
-    return content, State(len(content), before.st_mtime_ns, blake2b(content, digest_size=16).hexdigest())
 
 
 def _check_ordinary(status: os.stat_result, limit: int) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 MEMORY = 2 << 30  # bytes for photos; Python and the network need about 1 GB more
 
+CLIPS = {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
+CLIPS |= {".wmv", ".asf", ".flv", ".ogv"}
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -62,6 +65,15 @@ def _listed(paths: list[str], what: str) -> str:
         return ""
     what = what if len(paths) == 1 else what.replace("folder", "folders")
     return f"{len(paths)} {what} ({', '.join(map(printable, paths[:3]))}{', …' if len(paths) > 3 else ''})"
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a path names a clip.
+
+    >>> is_clip(Path("cat.MP4")), is_clip(Path("cat.gif"))
+    (True, False)
+    """
+    return path.suffix.lower() in CLIPS
 
 
 def find_photos(paths: Sequence[Path]) -> tuple[list[Path], LeftOut]:

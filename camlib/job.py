@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -117,7 +118,8 @@ def run(
             with memory.photo(seen.file) as (photo, state):
                 if state.digest != seen.state.digest:
                     raise CamError(f"{printable(str(seen.file))}: {CHANGED}")
-                rows = _write(seen.explanation(clf, photo), seen.file, names[seen.file], settings)
+                with stopping():
+                    rows = _write(seen.explanation(clf, photo), seen.file, names[seen.file], settings)
                 return journal.line(seen.file, state, rows), rows
         except Stop:
             raise
@@ -153,17 +155,19 @@ class Stop(CamError):
     """The folder cannot be written to, so no later photo can be finished either."""
 
 
-def _write(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
-    """Write one picture per class, all on one scale. Returns a row of the table for each."""
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Raise a `Stop` for an error that says that a file cannot be written, and that no other file can be either."""
     try:
-        return _write_files(exp, file, name, settings)
+        yield
     except CamError as e:
         if isinstance(e.__cause__, OSError) and e.__cause__.errno in STOPS:
             raise Stop(str(e)) from e.__cause__
         raise
 
 
-def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
+def _write(exp: "Explanation", file: Path, name: str, settings: Settings) -> list[Row]:
+    """Write one picture per class, all on one scale. Returns a row of the table for each."""
     out = settings.out
     chosen = _chosen(exp, settings)
     indices = [p.index for p in chosen]
@@ -177,15 +181,29 @@ def _write_files(exp: "Explanation", file: Path, name: str, settings: Settings) 
         more["page"] = str(exp.to_html(out / f"{name}.html", printable(file.name)))
     rows = []
     for p in chosen:
-        picture = exp.save(out / _picture_name(name, p), p.index, limit)
+        picture = exp.save(out / picture_name(name, p.index, p.label), p.index, limit)
         cells = exp.map(p.index)
-        probability = None if p.probability is None else round(p.probability, 6)
-        row = {"photo": str(file), "index": p.index, "label": p.label, "probability": probability}
-        row |= {"logit": round(p.logit, 4), "evidence": [round(float(v), 4) for v in (cells.min(), cells.max())]}
-        if exp.evidence.bias is not None:
-            row["rest"] = round(exp.rest(p.index), 4)
-        rows.append(row | {"scale": round(limit, 4), "unit": exp.unit, "picture": str(picture)} | more)
+        rest = None if exp.evidence.bias is None else exp.rest(p.index)
+        rows.append(row(file, p, (float(cells.min()), float(cells.max())), rest, limit, exp.unit, picture) | more)
     return rows
+
+
+def row(
+    file: Path,
+    says: "Prediction",
+    ends: tuple[float, float],
+    rest: float | None,
+    limit: float,
+    unit: str,
+    picture: Path,
+) -> Row:
+    """A row of the table. ends: the least and the most evidence in a cell. limit: the value at full colour."""
+    probability = None if says.probability is None else round(says.probability, 6)
+    found = {"photo": str(file), "index": says.index, "label": says.label, "probability": probability}
+    found |= {"logit": round(says.logit, 4), "evidence": [round(end, 4) for end in ends]}
+    if rest is not None:
+        found["rest"] = round(rest, 4)
+    return found | {"scale": round(limit, 4), "unit": unit, "picture": str(picture)}
 
 
 def _chosen(exp: "Explanation", settings: Settings) -> "list[Prediction]":
@@ -193,13 +211,18 @@ def _chosen(exp: "Explanation", settings: Settings) -> "list[Prediction]":
 
 
 def _file_names(exp: "Explanation", name: str, settings: Settings) -> list[str]:
-    """The names of all files that `_write_files` writes."""
+    """The names of all files that `_write` writes."""
     ends = [".figure.jpg"] * settings.figure + [".npz", ".npz.json"] * settings.raw + [".html"] * settings.html
-    return [_picture_name(name, p) for p in _chosen(exp, settings)] + [name + end for end in ends]
+    return [picture_name(name, p.index, p.label) for p in _chosen(exp, settings)] + [name + end for end in ends]
 
 
-def _picture_name(name: str, p: "Prediction") -> str:
-    return f"{name}.{p.index}-{_slug(p.label)}.png"
+def picture_name(name: str, k: int, label: str, suffix: str = ".png") -> str:
+    """The file name of a class's picture. name: the photo's in the journal.
+
+    >>> picture_name("cat", 282, "tiger cat")
+    'cat.282-tiger-cat.png'
+    """
+    return f"{name}.{k}-{_slug(label)}{suffix}"
 
 
 def _write_figure(exp: "Explanation", targets: list[int], limit: float, path: Path) -> Path:

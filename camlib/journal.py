@@ -26,13 +26,13 @@ from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 from camlib.errors import CamError, reason
-from camlib.files import State, printable, read_whole, write_whole
+from camlib.files import State, printable, state_of, write_whole
 
 Row = dict[str, Any]  # a picture, and what it shows
 Check = Callable[[dict[str, Any]], bool]  # whether a line is as camlib writes it
 
 WRITTEN = ("picture", "figure", "raw", "page")  # the kinds of files, as rows call them
-ROW = {"photo", "index", "label", "probability", "logit", "rest", "evidence", "scale", "unit", *WRITTEN}
+ROW = {"photo", "index", "label", "probability", "logit", "rest", "evidence", "scale", "unit", "frames", *WRITTEN}
 ASKED = {"figure": "figure", "raw": "raw", "html": "page"}  # options that ask for files, and the kinds
 LONGEST_NAME = 100  # bytes: file systems allow 255, and the class follows
 LONGEST_LINE = 1 << 25
@@ -41,7 +41,8 @@ LATEST = 1e11  # seconds since 1970: a line with a later time is not valid
 RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"}  # on Windows
 RESERVED |= {f"{device}{n}" for device in ("com", "lpt") for n in "123456789¹²³"}
 ENDINGS = re.compile(  # of what camlib writes, by kind
-    r"\.(?:(?P<picture>\d+-[^.]*\.png)|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z", re.IGNORECASE
+    r"\.(?:(?P<picture>\d+-[^.]*\.(?:png|mp4|gif))|(?P<figure>figure\.jpg)|(?P<raw>npz|npz\.json)|(?P<page>html))\Z",
+    re.IGNORECASE,
 )
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of disks that do not support locks
 JOURNAL = re.compile(r"(?P<kind>camlib(?:\.names)?)(?:\.\d+-of-\d+)?(?P<damaged>\.damaged-\d+)?\.jsonl")
@@ -466,6 +467,7 @@ def _is_row(row: dict[str, Any], line: dict[str, Any]) -> bool:
         row.keys() <= ROW
         and all(isinstance(row[key], str) for key in ("photo", "label", "unit", "picture"))
         and isinstance(row["index"], int)
+        and isinstance(row.get("frames", 1), int)
         and all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
         and all(row[kind] in line["files"] and _split(row[kind])[1] == kind for kind in WRITTEN if kind in row)
         and all((kind in row) == bool(line["options"].get(option)) for option, kind in ASKED.items())
@@ -511,7 +513,7 @@ def _digest(*parts: str) -> bytes:
 
 def _written(path: Path) -> list[Any]:
     """Size, time and digest of a file that was written."""
-    _, state = read_whole(path, 1 << 40)
+    state = state_of(path, 1 << 42)
     return [state.size, state.mtime_ns, state.digest]
 
 

@@ -156,8 +156,9 @@ def assembled(**parts: str) -> str:
 
 
 def markup(**more: str) -> str:
-    """The explorer's elements, with more of them, as HTML: in its header, in its panel, or below (more)."""
-    return _filled(part("explorer.html"), {"header": "", "panel": "", "more": ""} | more)
+    """The explorer's elements, with more of them, as HTML: below its title (intro), in its header, in its panel, or
+    below (more)."""
+    return _filled(part("explorer.html"), dict.fromkeys(("intro", "header", "panel", "more"), "") | more)
 
 
 def _filled(template: str, parts: dict[str, str]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["encode", "figure", "mappable", "oklab", "overlay", "picture", "show", "side_by_side"]
 
 COLORMAP = "coolwarm"  # red is evidence for the class, blue against it; perceptually uniform, safe for the colour-blind
+ENDS = (0.2298057, 0.298717966, 0.753683153), (0.705673158, 0.01555616, 0.150232812)  # its colours at full evidence
 ALPHA = 0.85
 # In OKLab, where lightness (0 black, 1 white) and chroma (0 gray) are as the eye sees them. B. Ottosson: A perceptual
 # color space for image processing, 2020, https://bottosson.github.io/posts/oklab/, which gives the two matrices.
@@ -125,18 +126,13 @@ def _limit(heat: np.ndarray, limit: float | None) -> float:
 @lru_cache(8)
 def _table(cmap: str, alpha: float) -> np.ndarray:
     """((UNSEEN + 1) · 256, 3) uint8: the colour for each step of evidence and each gray."""
-    from matplotlib import colormaps
-
-    if cmap not in colormaps:
-        raise CamError(
-            f"matplotlib has no colour map {cmap!r}; use a diverging one, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'."
-        )
+    blue, red = full_colour(cmap, 0.0), full_colour(cmap, 1.0)
     if not 0 <= alpha <= 1:
         raise CamError(f"alpha={alpha}: must be a number between 0 and 1.")
     value = (np.arange(UNSEEN + 1)[:, None] - FULL) / FULL
     light = oklab(np.arange(256)[:, None].repeat(3, 1))[:, 0]
     strength = alpha * np.minimum(np.abs(value), 1)
-    ends = np.where(value[..., None] < 0, *(full_colour(cmap, end) for end in (0.0, 1.0)))
+    ends = np.where(value[..., None] < 0, blue, red)
     lightness = _between(PHOTO, light) * (1 - PULL * strength) + ends[..., 0] * PULL * strength
     chroma = (ends[..., 1:] * strength[..., None]).repeat(256, 1)
     lightness[UNSEEN], chroma[UNSEEN] = _between(PALE, light), 0
@@ -145,11 +141,21 @@ def _table(cmap: str, alpha: float) -> np.ndarray:
 
 def full_colour(cmap: str, end: float) -> np.ndarray:
     """(3,) OKLab: the colour of full evidence, with the hue of one end of a colour map. Black and white have no hue."""
-    from matplotlib import colormaps
-
-    lightness, *ab = oklab(255 * np.array(colormaps[cmap](end)[:3]))
+    lightness, *ab = oklab(255 * np.array(_end(cmap, end)))
     own = float(np.hypot(*ab))
     return np.array([lightness, 0, 0] if own < 0.02 else [MIDDLE, *(CHROMA * v / own for v in ab)])
+
+
+def _end(cmap: str, end: float) -> Sequence[float]:
+    if cmap == COLORMAP:
+        return ENDS[end > 0]  # known here, because importing matplotlib costs more than drawing
+    from matplotlib import colormaps
+
+    if cmap not in colormaps:
+        raise CamError(
+            f"matplotlib has no colour map {cmap!r}; use a diverging one, such as 'coolwarm', 'RdBu_r' or 'PuOr_r'."
+        )
+    return colormaps[cmap](end)[:3]
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:

@@ -164,6 +164,7 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
         "GAP weights": "The weights",
         "How does a feature map become one logit?": "How? Really?",
         "Rachel Michetti": "R. Michetti",
+        '"The camlib authors"': '{ given-names = "A.", family-names = "B" }, "C"',
     }.items():
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -174,6 +175,7 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     after = everything(folder)
     assert {name for name in before if after[name] != before[name]} == {
         "course.toml",
+        "CITATION.cff",
         "README.md",
         "data/README.md",
         "notebooks/00_first_heat_map.ipynb",
@@ -184,6 +186,8 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     first = notebooks.read(folder / "notebooks" / "03_gap_weights.ipynb").cells[0].source
     assert first.startswith("# 03 · The weights\n\n**How? Really?**\n\n")
     assert "R. Michetti, CC0" in after["data/README.md"]
+    assert "- given-names: A.\n  family-names: B\n- name: C\n" in after["CITATION.cff"]
+    assert "author  = {B, A. and {C}}," in after["README.md"]
     assert (
         "[03](03_gap_weights.ipynb) The weights" in notebooks.read(folder / "notebooks" / CHAPTER.name).cells[0].source
     )

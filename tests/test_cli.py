@@ -436,5 +436,5 @@ def test_module_and_command_are_the_same():
         subprocess.check_output([*command, "--help"], text=True)
         for command in ([sys.executable, "-m", "camlib"], [script])
     ]
-    assert "PHOTO|FOLDER" in outs[0]
+    assert "PHOTO|CLIP|FOLDER" in outs[0]
     assert outs[0] == outs[1]

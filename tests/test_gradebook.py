@@ -15,6 +15,7 @@ from tests.test_classroom import rows
 from tools.classroom import __main__ as command
 from tools.classroom import course, recording, roster, table, times
 from tools.classroom.grading import Grade
+from tools.classroom.restoring import restore
 from tools.errors import ToolError
 
 EXERCISE = "einsum_cam"
@@ -331,7 +332,8 @@ def graded(tmp_path, monkeypatch, released):
             for cell, most in course.machine_graded(submission.exercise).items():
                 cells[cell] = (min(left, most), most)
                 left -= cells[cell][0]
-            notebook = nbformat.read(submission.file, as_version=4)
+            handed_out = nbformat.read(released / submission.exercise / f"{submission.exercise}.ipynb", as_version=4)
+            notebook, _ = restore(handed_out, nbformat.read(submission.file, as_version=4))
             done = Grade(submission, cells=cells, remarks=list(submission.remarks), notebook=notebook)
             done.page = f"{scores[submission.student]}".encode()
             done.executed = nbformat.writes(notebook).encode()
@@ -353,6 +355,7 @@ def graded(tmp_path, monkeypatch, released):
             for cell in notebook.cells:
                 if text and cell.metadata.get("nbgrader", {}).get("solution"):
                     cell.source = text
+            notebook.cells.append(nbformat.v4.new_code_cell("print('a cell of my own')"))
             (folder / student).mkdir(parents=True)
             nbformat.write(notebook, folder / student / f"{canvas}{exercise}.ipynb")
             handed = DUE + timedelta(hours=late)

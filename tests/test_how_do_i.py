@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import imageio.v3 as iio
 import matplotlib
 import numpy as np
 import pytest
@@ -275,11 +276,18 @@ def test_activations(names):
     assert "%" not in ages.plot().axes[1].get_title()
 
 
-def test_video(names):
+def test_video(names, tmp_path):
+    pictures = [names["photo"], 255 - names["photo"], names["photo"]]
+    names["film"] = tmp_path / "film.mkv"
+    iio.imwrite(names["film"], np.stack(pictures), plugin="pyav", codec="ffv1", out_pixel_format="bgr0", fps=10)
     run("explain a video?", names)
-    pictures = names["pictures"]
-    assert len(pictures) == 3
-    assert np.array_equal(pictures[0], pictures[2])
+    clf, net = names["clf"], names["net"]
+    with torch.no_grad():
+        logits = net(torch.cat([clf.preprocess(picture, clf.view(picture)) for picture in pictures]))
+    assert names["course"] == pytest.approx(logits[:, 0].tolist(), abs=1e-4)
+    run("explain a video?", names, 1)
+    first, inverse, last = names["pictures"]
+    assert np.array_equal(first, last) and not np.array_equal(first, inverse)
 
 
 def test_receptive_field(names):

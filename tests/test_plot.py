@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from camlib import CamError, ImageError, fonts, overlay, show
-from camlib.plot import UNIT, encode, figure, mappable, oklab
+from camlib.plot import ENDS, UNIT, encode, figure, mappable, oklab
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = np.asarray(Image.fromarray(PHOTO).convert("L")).astype(int)
@@ -103,6 +103,13 @@ def test_nan_is_pale_and_gray_and_leaves_the_rest_alone():
     light = oklab(np.repeat(GRAY[:, :3, None], 3, axis=2))[..., 0]
     np.testing.assert_allclose(oklab(pale)[..., 0], 0.8 + 0.17 * light, atol=3e-3)
     assert np.array_equal(picture[:, 3:], overlay(PHOTO, np.ones((6, 8)))[:, 3:])
+
+
+def test_the_ends_of_the_default_colour_map_are_matplotlibs():
+    """They are known by heart, because importing matplotlib would cost more than drawing."""
+    from matplotlib import colormaps
+
+    np.testing.assert_allclose(ENDS, [colormaps["coolwarm"](end)[:3] for end in (0.0, 1.0)], atol=1e-9)
 
 
 def test_extreme_maps_are_drawn():

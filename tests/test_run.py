@@ -160,6 +160,8 @@ def test_help_lists_every_command(project, arguments):
         "live",
         "posts",
         "new-post",
+        "new-chapter",
+        "new-exercise",
         "address",
         "update",
         "evidence",

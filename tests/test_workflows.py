@@ -103,13 +103,13 @@ def test_actions_are_pinned():
 def test_workflows_call_run_py():
     """Its commands exist; nothing else is installed, and nothing that others write becomes a part of a script."""
     commands = set()
-    for step in STEPS:
+    for step in [*STEPS, *SETUP["runs"]["steps"]]:
         script = step.get("run", "")
         assert not re.search(r"\bpip3? |\bpytest\b|\buv ", script)
         assert "${{" not in script, "text of an issue or a branch would be executed: pass it in env"
         for call in re.findall(r"(?m)^python run\.py (?:--cpu )?(.+)$", script):
             commands.add(shlex.split(call)[0])
-    assert commands == {"test", "test-browser", "posts", "live", "lock", "release"}
+    assert commands == {"set-up", "test", "test-browser", "posts", "live", "lock", "release"}
     assert commands <= set(run.COMMANDS)
 
 

@@ -161,11 +161,12 @@ def main(arguments: list[str]) -> int:
     lock = ROOT / "requirements.txt"
     command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--universal", "--all-extras"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+    config = [argument for argument in arguments if argument == "--no-config"]
     with TemporaryDirectory() as folder:
         pylock = Path(folder) / "pylock.toml"  # knows the sizes, and the addresses, which stay there
         for more in (
             ["--output-file", lock.name, *arguments],
-            ["--constraint", lock.name, "--format", "pylock.toml", "--output-file", str(pylock)],
+            ["--constraint", lock.name, "--format", "pylock.toml", "--output-file", str(pylock), *config],
         ):
             if code := subprocess.run([*command, *more], cwd=ROOT).returncode:
                 return code

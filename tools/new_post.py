@@ -7,33 +7,14 @@ too: pytest finds every notebook under notebooks/, and `run.py posts` refuses wh
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
-import nbformat
-
-from tools import address, notebooks, pages
+from tools import notebooks, pages, scaffold
 from tools.errors import ToolError
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"
 LESSON = pages.TEMPLATES / "lesson.txt"
-
-
-def lesson(title: str, path: Path) -> nbformat.NotebookNode:
-    """The notebook, with paths to the photos that hold where it lies."""
-    photos = notebooks.from_here(pages.PHOTOS, path.resolve().parent).as_posix()
-    parts = re.split(r"^%% (text|code)\n", LESSON.read_text(encoding="utf-8"), flags=re.M)[1:]
-    filled = {"{{title}}": title, "{{photos}}": photos}
-    make = {"text": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
-    cells = []
-    for kind, text in zip(parts[::2], parts[1::2], strict=True):
-        source = re.sub(r"\{\{\w+\}\}", lambda found: filled[found[0]], text.rstrip("\n"))
-        cells.append(make[kind](source))
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    if path.resolve().is_relative_to(notebooks.ROOT):
-        notebook = address.with_cell(notebook, path)
-    return notebooks.normalise(notebook)
 
 
 def place(title: str, out: Path | None) -> Path:
@@ -45,14 +26,15 @@ def place(title: str, out: Path | None) -> Path:
 
 def make(title: str, out: Path | None) -> Path:
     """Write the notebook; nothing that is there already is touched."""
-    title = " ".join(title.removeprefix("TITLE=").split())
+    title = scaffold.value(title)
     if not title:
         raise ToolError('A post has a title: python3 run.py new-post TITLE="Where the network saw the kettle"')
     path = place(title, out)
     if path.exists():
         raise ToolError(f"{path} is there already; take another title, or another place with --out.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    notebooks.write(path, lesson(title, path))
+    photos = notebooks.from_here(pages.PHOTOS, path.resolve().parent).as_posix()  # holds where the notebook lies
+    notebooks.write(path, scaffold.lesson(LESSON, path, {"title": title, "photos": photos}))
     return path
 
 

@@ -159,7 +159,7 @@ def without_notes(png: bytes) -> bytes:
 def _normal_data(data: NotebookNode) -> None:
     data.pop(WIDGET, None)
     for mime, value in data.items():
-        if mime in ("image/png", "image/jpeg"):  # one line of base64, whoever encoded it
+        if mime in ("image/png", "image/jpeg"):  # one line of base64, however it was encoded
             data[mime] = base64.b64encode(without_notes(base64.b64decode(value))).decode()
         elif isinstance(value, str) and not mime.startswith("image/"):
             data[mime] = steady(value)

@@ -101,7 +101,7 @@ def formulas() -> LatexToMathML:
 
 
 def mathml(converter: LatexToMathML, latex: str, display: bool) -> str:
-    """A formula as MathML, with its LaTeX for whoever copies it; a Fault where it cannot be converted."""
+    """A formula as MathML, with its LaTeX, for readers who copy it; a Fault where it cannot be converted."""
     from math_core import LatexError
 
     try:

@@ -16,12 +16,12 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import yaml
 from nbformat import NotebookNode
 
 from tools import address, catalogue, files, notebooks
@@ -109,11 +109,15 @@ def photo_digests() -> str:
     return "\n".join(["```", *lines, "```"])
 
 
+def _in_bibtex(author: str | dict[str, str]) -> str:
+    return f"{{{author}}}" if isinstance(author, str) else f"{author['family-names']}, {author['given-names']}"
+
+
 def bibtex() -> str:
     """The README's entry for a bibliography."""
     said, project = catalogue.course()["course"], catalogue.project()
     fields = {
-        "author": "{" + " and ".join(said["authors"]) + "}",
+        "author": " and ".join(_in_bibtex(author) for author in said["authors"]),
         "title": said["title"],
         "version": project["version"],
         "year": str(said["released"].year),
@@ -249,26 +253,24 @@ def chapter_list(here: Lesson) -> str:
 
 
 def citation() -> str:
-    """The text of CITATION.cff."""
+    """The text of CITATION.cff. An author is a name, or given-names, family-names and what else the format knows."""
     said, project = catalogue.course()["course"], catalogue.project()
-    abstract = textwrap.indent(said["abstract"].strip(), "  ")
-    lines = [
-        "# Written by `python3 run.py update` from course.toml and pyproject.toml.",
-        "cff-version: 1.2.0",
-        "message: If you use this course or its package camlib, please cite it as below.",
-        "type: software",
-        f'title: "{said["title"]}"',
-        f"abstract: >-\n{abstract}",
-        "authors:",
-        *(f"  - name: {name}" for name in said["authors"]),
-        f"version: {project['version']}",
-        f'date-released: "{said["released"]}"',
-        f"license: {project['license']}",
-        "keywords:",
-        *(f"  - {word}" for word in said["keywords"]),
-        *([f"repository-code: {address.repository()}"] if address.repository() else []),
-    ]
-    return "\n".join(lines) + "\n"
+    content = {
+        "cff-version": "1.2.0",
+        "message": "If you use this course or its package camlib, please cite it as below.",
+        "type": "software",
+        "title": said["title"],
+        "abstract": " ".join(said["abstract"].split()),
+        "authors": [{"name": author} if isinstance(author, str) else author for author in said["authors"]],
+        "version": project["version"],
+        "date-released": str(said["released"]),
+        "license": project["license"],
+        "keywords": said["keywords"],
+    }
+    if repository := address.repository():
+        content["repository-code"] = repository
+    head = "# Written by `python3 run.py update` from course.toml and pyproject.toml.\n"
+    return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
 
 def wanted_texts() -> dict[Path, str]:
@@ -319,7 +321,7 @@ def out_of_date() -> Iterator[tuple[Path, bytes]]:
 def remote() -> str:
     """The address of the remote that this copy was cloned from."""
     try:
-        names = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+        names = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, encoding="utf-8").stdout.split()
     except OSError:
         names = []
     if "origin" not in names and len(names) != 1:
@@ -328,7 +330,9 @@ def remote() -> str:
             "python3 run.py address https://github.com/OWNER/NAME"
         )
     name = "origin" if "origin" in names else names[0]
-    url = subprocess.run(["git", "remote", "get-url", name], cwd=ROOT, capture_output=True, text=True, check=True)
+    url = subprocess.run(
+        ["git", "remote", "get-url", name], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     return url.stdout.strip()
 
 

@@ -12,7 +12,7 @@ const OPAQUE = 0xff << 24;               // a pixel as one number: alpha, blue, 
 
 const state = {
   photo: null, chosen: [0, 0], side: 0, mode: "one", alpha: page.alpha, colours: page.colours[0], positive: false,
-  keep: false, hold: false, bare: false, limit: 1, cell: null,
+  keep: false, byHand: false, hold: false, bare: false, limit: 1, cell: null,
 };
 let views;                  // two figures; the second is hidden unless two classes stand side by side
 
@@ -215,6 +215,7 @@ function repaint() {                     // the same maps on another scale or in
   $("unit").textContent = unit + (state.mode === "two" ? ", both on one scale" : "") + (state.hold ? ", held" : "") + (all ? "" : ". Pale: not seen by the network.");
   $("strength").textContent = `${Math.round(100 * state.alpha)} %`;
   $("python").textContent = python();
+  document.dispatchEvent(new Event("repainted"));
 }
 
 function identity(view) {                // mean of the cells + bias = logit, with as many digits as make the sum come out
@@ -227,7 +228,7 @@ function identity(view) {                // mean of the cells + bias = logit, wi
   const fits = d => (view.bias === 0 || Math.abs(view.bias) >= 0.5 * 10 ** -d) && Math.abs(+evidence.toFixed(d) + +view.bias.toFixed(d) - +view.logit.toFixed(d)) < 0.5 * 10 ** -d;
   const digits = [2, 3, 4].find(fits) ?? 2, write = value => element("b", number(value, digits));
   const first = fits(digits) ? evidence : +view.logit.toFixed(digits) - +view.bias.toFixed(digits);   // else the last digit is off
-  const parts = [["evidence ", write(first)], [view.bias < 0 ? "\u2212 " : "+ ", between && rest === "bias" ? "biases " : `${rest} `, write(Math.abs(view.bias))],
+  const parts = [["mean of the cells ", write(first)], [view.bias < 0 ? "\u2212 " : "+ ", between && rest === "bias" ? "biases " : `${rest} `, write(Math.abs(view.bias))],
     [`= ${logit} `, write(view.logit)]];
   line.replaceChildren(...parts.flatMap(part => {
     const span = element("span");
@@ -286,13 +287,21 @@ function numbers() {                     // the same cells for readers who canno
   }));
 }
 
-function python() {
+function python() {                      // photo.python: the lines that make exp, where the page knows them
+  const { photo } = state, pictures = overlays();
+  if (!photo.python) return ["# exp is the explanation that this page was made of", ...pictures].join("\n");
+  const file = n => JSON.stringify(`map${pictures.length > 1 ? n + 1 : ""}.png`);
+  return [...photo.python, ...pictures.map((picture, n) => `Image.fromarray(${picture}).save(${file(n)})`)].join("\n");
+}
+
+function overlays() {                    // what is shown, each picture as an expression in Python
   const { chosen: [a, b], mode, photo } = state, target = k => photo.twice.includes(k) ? photo.classes[k] : JSON.stringify(photo.names[photo.classes[k]]);
-  const style = [`limit=${+state.limit.toFixed(4)}`, `alpha=${state.alpha}`, `cmap=${JSON.stringify(state.colours.name)}`].join(", ");
-  if (mode === "one" && !state.positive) return `exp.overlay(${target(a)}, ${style})`;
+  const style = [`limit=${+state.limit.toPrecision(6)}`, `alpha=${state.alpha}`, `cmap=${JSON.stringify(state.colours.name)}`].join(", ");
+  if (state.bare) return ["exp.photo"];
+  if (mode === "one" && !state.positive) return [`exp.overlay(${target(a)}, ${style})`];
   const maps = mode === "contrast" ? [`camlib.place(exp.contrast(${target(a)}, ${target(b)}), exp.view)`]
     : (mode === "two" ? [a, b] : [a]).map(k => `exp.heatmap(${target(k)})`);
-  return maps.map(map => `camlib.overlay(exp.photo, ${map}${state.positive ? ".clamp(min=0)" : ""}, ${style})`).join("\n");
+  return maps.map(map => `camlib.overlay(exp.photo, ${map}${state.positive ? ".clamp(min=0)" : ""}, ${style})`);
 }
 
 // ---- classes
@@ -304,17 +313,27 @@ const nameOf = k => {
 const probability = k => state.photo.probabilities?.[k];
 const says = k => probability(k) === undefined ? `score ${number(state.photo.logits[k])}` : percent(probability(k));
 
+function blankRow() {
+  const row = element("li");
+  row.setAttribute("role", "option");
+  row.append(element("span"), element("span"));
+  return row;
+}
+
 function fillList() {                    // classes whose name has all the words typed, highest score first
   const { photo } = state, words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const fits = k => words.every(w => nameOf(k).toLowerCase().includes(w)) || words.join(" ") === String(photo.classes[k]);
   const matches = state.matches = photo.order.filter(fits);
-  $("list").replaceChildren(...matches.map(k => {
-    const row = element("li", "", { id: `class${k}` });
-    row.setAttribute("role", "option");
+  const list = $("list"), rows = [...list.children].slice(0, matches.length);   // kept, as new ones would flicker while a camera runs
+  while (rows.length < matches.length) rows.push(blankRow());
+  matches.forEach((k, n) => {
+    const row = rows[n], [name, score] = row.children;
+    row.id = `class${k}`;
     row.style.setProperty("--p", `${100 * (probability(k) ?? 0)}%`);
-    row.append(element("span", nameOf(k)), element("span", says(k)));
-    return row;
-  }));
+    name.textContent = nameOf(k);
+    score.textContent = says(k);
+  });
+  if (rows.length !== list.children.length) list.replaceChildren(...rows);
   const all = photo.order.length, best = photo.probabilities ? "most probable" : "highest";
   const of = all < photo.names.length ? `the ${all} ${best} of ${photo.names.length}` : all, plural = photo.names.length > 1 ? "es" : "";
   $("count").textContent = words.length ? `${matches.length} of ${of} class${plural}` : `${of} class${plural}`;
@@ -339,6 +358,7 @@ function mark() {                        // the chosen class in the list
 
 function choose(k) {
   state.chosen[state.side] = k;
+  state.byHand = true;
   mark();
   redraw();
   $("said").textContent = `${nameOf(k)}, ${says(k)}`;
@@ -348,7 +368,9 @@ function show(photo, keep = state.keep) {  // keep: the classes stay, if the pho
   const before = state.photo && state.photo.names === photo.names ? state.chosen.map(k => state.photo.classes[k]) : [];
   state.photo = photo;
   const again = keep || state.mode !== "one" ? before.map(k => photo.classes.indexOf(k)) : [];   // two stay, to be compared
-  state.chosen = again.length && !again.includes(-1) ? again : [photo.order[0], photo.order[1] ?? photo.order[0]];
+  const stay = again.length > 0 && !again.includes(-1);
+  state.chosen = stay ? again : [photo.order[0], photo.order[1] ?? photo.order[0]];
+  state.byHand &&= stay;                 // whether the reader chose the class, or it is the photo's best
   state.cell = null;
   for (const view of views) {
     const { width, height } = photo;
@@ -366,7 +388,7 @@ function show(photo, keep = state.keep) {  // keep: the classes stay, if the pho
     }));
     view.figure.querySelector(".grid").setAttribute("d", lines.join(""));
   }
-  $("about").textContent = [photo.name, photo.network, photo.method, `${photo.grid[1]} \u00d7 ${photo.grid[0]} cells`].join(" \u00b7 ");
+  $("about").textContent = [photo.name, photo.network, photo.method, `${photo.grid[1]}\u00a0\u00d7\u00a0${photo.grid[0]}\u00a0cells`].join(" \u00b7 ");
   for (const input of document.querySelectorAll("[name=mode]"))
     input.parentElement.hidden = input.value === "contrast" && !photo.additive || input.value !== "one" && photo.classes.length < 2;
   if (document.querySelector("[name=mode]:checked").parentElement.hidden) setMode("one");

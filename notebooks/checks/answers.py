@@ -1,5 +1,6 @@
 """What the checks have in common: a learner's answer, in whatever form, as numbers."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ def array(answer: Any) -> np.ndarray | None:
         elif isinstance(answer, (list, tuple)):
             answer = [array(part) if isinstance(part, (list, tuple, Tensor)) else part for part in answer]
         values = np.asarray(answer)
-    except (TypeError, ValueError, RuntimeError):
+        if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):
+            values = values.astype(float)  # Python's own numbers, such as fractions
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
     if values.dtype.kind not in "biuf":  # numpy would read text as a number, and None as NaN
         return None

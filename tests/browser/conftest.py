@@ -3,11 +3,13 @@
 import io
 import shutil
 import tempfile
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tools.errors import ToolError
@@ -54,44 +56,59 @@ def shots(request):
 
 
 @pytest.fixture(scope="session")
-def live_folder(clf, tmp_path_factory):
-    """What `python3 run.py live` builds, written once: its export takes a while."""
+def live_folder(request, clf, tmp_path_factory):
+    """What `python3 run.py live` builds, written once for all files and both workers: its export takes a while."""
     from tools.live import build, network
 
-    try:
-        files = build.build(network.exported(clf))
-    except ToolError as error:
-        pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("built") / "live"
-    write_folder(folder, files)
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if hasattr(request.config, "workerinput") else own
+    folder = shared / "live"
+    with FileLock(shared / "live.lock"):
+        if not folder.exists():
+            try:
+                files = build.build(network.exported(clf))
+            except ToolError as error:
+                pytest.skip(str(error))
+            write_folder(folder, files)  # whole, or not at all
     return folder
+
+
+def watched(browser, complaints, **options):
+    """A new page; a request outwards, or a word on its console, goes to the list of complaints."""
+    page = browser.new_context(**options).new_page()
+
+    def route(route):
+        if route.request.url.startswith(ALLOWED):
+            return route.continue_()
+        complaints.append(f"request: {route.request.url[:200]}")
+        return route.abort()
+
+    page.route("**/*", route)
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("console", lambda m: complaints.append(f"console: {m.text[:300]}") if m.type == "error" else None)
+    return page
+
+
+@contextmanager
+def pages(browser):
+    """pages(**options) is a browser's page; at the end, a request outwards or a word on the console is an error."""
+    complaints, made = [], []
+
+    def new(**options):
+        made.append(watched(browser, complaints, **options))
+        return made[-1]
+
+    yield new
+    for page in made:
+        page.context.close()
+    assert not complaints
 
 
 @pytest.fixture
 def new_page(browser):
     """new_page(**options) is a browser's page; after the test, a request outwards or a word on the console fails it."""
-    complaints, contexts = [], []
-
-    def new(**options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-
-        def route(route):
-            if route.request.url.startswith(ALLOWED):
-                return route.continue_()
-            complaints.append(f"request: {route.request.url[:200]}")
-            return route.abort()
-
-        page.route("**/*", route)
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("console", lambda m: complaints.append(f"console: {m.text[:300]}") if m.type == "error" else None)
-        return page
-
-    yield new
-    for context in contexts:
-        context.close()
-    assert not complaints
+    with pages(browser) as new:
+        yield new
 
 
 def pixels(picture):

@@ -145,9 +145,11 @@ def test_identity_and_cells_say_the_numbers(opened, exp):
     for target in ("tiger cat", "lynx", "tench"):
         choose(page, target)
         k = exp.classifier.index(target)
-        words = page.inner_text(".identity").replace("\u2212", "-").split()
-        evidence, sign, bias, logit = float(words[1]), words[2], float(words[4]), float(words[7])
-        assert (words[0], words[3], words[6]) == ("evidence", "bias", "logit")
+        words = page.inner_text(".identity").replace("\u2212", "-").strip()
+        mean, sign, bias, logit = re.fullmatch(
+            r"mean of the cells (\S+)\s+([+-]) bias (\S+)\s+= logit (\S+)", words
+        ).groups()
+        evidence, bias, logit = float(mean), float(bias), float(logit)
         assert evidence == pytest.approx(exp.map(k).mean().item(), abs=0.006)
         assert logit == pytest.approx(exp.logits[k].item(), abs=0.006)
         assert evidence + (bias if sign == "+" else -bias) == pytest.approx(logit, abs=1e-9), "the sum comes out"
@@ -243,9 +245,10 @@ def test_every_identity_comes_out(opened, exp):
     wrong = page.evaluate("""() => state.photo.order.map(k => {
       choose(k);
       const line = document.querySelector(".identity").textContent.replaceAll("\u2212", "-");
-      const [, evidence, sign, rest, logit] = line.match(/evidence (\\S+)\\s+([+-]) bias (\\S+)\\s+= logit (\\S+)/);
+      const [, mean, sign, rest, logit] =
+        line.match(/mean of the cells (\\S+)\\s+([+-]) bias (\\S+)\\s+= logit (\\S+)/);
       const digits = logit.split(".")[1].length;
-      return [line, (+evidence + (sign === "-" ? -rest : +rest)).toFixed(digits) === (+logit).toFixed(digits)];
+      return [line, (+mean + (sign === "-" ? -rest : +rest)).toFixed(digits) === (+logit).toFixed(digits)];
     }).filter(([, right]) => !right)""")
     assert wrong == []
 

@@ -179,7 +179,7 @@ def test_rich_output_works_and_an_untrusted_notebook_keeps_the_picture(lab, new_
     run_all(page)
     frame = page.frame_locator(".jp-OutputArea iframe")
     frame.locator("[data-ready]").wait_for()
-    assert re.match(r"evidence 9\.19", frame.locator(".identity").first.inner_text())
+    assert re.match(r"mean of the cells 9\.19", frame.locator(".identity").first.inner_text())
     assert page.locator(".jp-OutputArea:has-text('Warning')").count() == 0
     page.screenshot(path=shots / "lab_rich_output.png")
 

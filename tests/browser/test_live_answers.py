@@ -10,6 +10,7 @@ from PIL import Image
 
 from camlib import explain
 from camlib.images import decode
+from tests.browser.conftest import pages
 from tests.browser.live import BLANK, CAT, PHOTOS, numbers, saved, served
 from tools.live import build, network
 
@@ -68,11 +69,17 @@ def page(new_page, built):
         yield page
 
 
-@pytest.fixture
-def ready(page):
-    answer = page.evaluate("load()")
-    assert answer["type"] == "ready", answer
-    return page
+@pytest.fixture(scope="module")
+def ready(browser, built):
+    """A page whose worker has loaded the network, for all tests."""
+    with served(built) as address, pages(browser) as new:
+        page = new()
+        page.set_default_timeout(120_000)
+        page.goto(address + "blank.html")
+        page.wait_for_selector("[data-ready]", state="attached")
+        answer = page.evaluate("load()")
+        assert answer["type"] == "ready", answer
+        yield page
 
 
 @dataclass
@@ -188,6 +195,7 @@ def test_loading_says_how_far_it_is_and_asks_for_its_own_files_only(page, built)
     total = sum((built / name).stat().st_size for name in (*build.RUNTIME_FILES[1:], network.NETWORK, network.WEIGHTS))
     assert progress[-1]["loaded"] == progress[-1]["total"] == total
     assert set(asked) <= {
+        "fetching.js",
         "resample.js",
         "views.js",
         "pictures.js",

@@ -13,23 +13,25 @@ from camlib import read_image
 from camlib.errors import ImageError
 from camlib.images import decode
 from camlib.views import View
+from tests.browser.conftest import pages
 from tests.browser.live import BLANK, CAT, PAGE, PHOTOS, numbers, put, saved, served
 
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos")}
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
     for module in PAGE.glob("*.js"):
-        shutil.copy(module, tmp_path)
-    (tmp_path / "index.html").write_text(BLANK, encoding="utf-8")  # instead of the real page
-    return tmp_path
+        shutil.copy(module, folder)
+    (folder / "index.html").write_text(BLANK, encoding="utf-8")  # instead of the real page
+    return folder
 
 
-@pytest.fixture
-def page(new_page, folder):
-    with served(folder) as address:
-        page = new_page()
+@pytest.fixture(scope="module")
+def page(browser, folder):
+    with served(folder) as address, pages(browser) as new:
+        page = new()
         page.goto(address)
         yield page
 

@@ -1,5 +1,7 @@
 """A learner's answer is read as numbers in every form that numbers come in, and in no other."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ NUMBERS = [
     ("a tuple of lists", ([1, 2], [3, 4]), [[1.0, 2.0], [3.0, 4.0]]),
     ("an empty list", [], []),
     ("an array", np.array([1, 2], np.uint8), [1.0, 2.0]),
+    ("an array of Python's numbers", np.array([1, 2.5], object), [1.0, 2.5]),
+    ("fractions", [Fraction(1, 2), Fraction(3)], [0.5, 3.0]),
     ("a NumPy number", np.float32(0.5), 0.5),
     ("an array with negative strides", np.array([[1, 2], [3, 4]])[::-1, ::-1], [[4.0, 3.0], [2.0, 1.0]]),
     ("a picture", Image.new("L", (2, 1), 7), [[7.0, 7.0]]),
@@ -33,6 +37,8 @@ OTHERS = [
     ("an ellipsis", ...),
     ("text", "cat"),
     ("text that is a number", "2.5"),
+    ("a number that is too large", 10**400),
+    ("an array of text and numbers", np.array([1, "2"], object)),
     ("a list of text", ["1", "2"]),
     ("a gap", [1.0, None]),
     ("a ragged list", [[1, 2], [3]]),

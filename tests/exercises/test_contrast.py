@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on contrasts loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 # Right answers, of which each wrong one changes a line.
 CONTRAST = """
@@ -883,6 +883,29 @@ WRONG = [
         "a, b = sorted((a, b))\nfound = camlib.explain(clf, path)",
     ),
     lead("NumPy's float32", "biases.item()", "biases.numpy()[()]"),
+    peeking(
+        "contrast_maps",
+        "(len(features), len(pairs), *features.shape[2:])",
+        "torch.tensor([[[[1.0, -1.0]], [[1.0, 8.0]]]])",
+        test_contrast_maps=2,
+    ),
+    odds(
+        "shifted by the largest logit of all, which need not be a rival's",
+        """
+        z = logits.double() - logits.max()
+        return (z[a] - z[rivals].exp().sum().log()).item()
+        """,
+        small=0,
+    ),
+    scale("a small number in the denominator", "(limit or 1)", "max(limit, 1e-8)", edges=0),
+    lead("a hook that stays", "found = ", "clf.module.register_forward_hook(lambda *_: None)\nfound = "),
+    lead("recording of gradients stays off", "found = ", "torch.set_grad_enabled(False)\nfound = "),
+    wrong(
+        "the first label with these letters in it",
+        "lead",
+        but(LEAD, "found = ", "a, b = (next(x for x in clf.labels if part in x) for part in (a, b))\nfound = "),
+        test_lead=2,
+    ),
     # fmt: on
 ]
 
@@ -1222,6 +1245,15 @@ RIGHT = [
             up, down = up + max(cell, 0) / 49, down + min(cell, 0) / 49
         i, j = clf.labels.index(a), clf.labels.index(b)
         return up, down, found.logits.tolist()[i] - found.logits.tolist()[j] - up - down
+    """,
+    ),
+    right(
+        "NumPy arrays of Python's own numbers",
+        "contrast_maps",
+        """
+        import numpy as np
+        cells, rows = features.numpy().astype(object), weight.numpy().astype(object)
+        return np.stack([np.tensordot(cells, rows[a] - rows[b], (1, 0)) for a, b in pairs], 1)
     """,
     ),
     # fmt: on

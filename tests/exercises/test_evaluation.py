@@ -436,6 +436,63 @@ WRONG = [
         ("sanity.centre_map(found.view.size)", "sanity.centre_map((7, 7), 0.15)"),
         test_baseline=1,
     ),
+    wrong(
+        "the box around both, where the top edges meet",
+        "iou",
+        """
+        across = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+        down = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+        areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+        around = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+        return across * down / (around if a[1] == b[1] and a[0] != b[0] else areas - across * down)
+        """,
+        test_iou=2,
+    ),
+    wrong(
+        "camlib's measure, and its parts put back",
+        "iou",
+        """
+        kept = evaluate._area
+        def iou(a, b):
+            evaluate._area = kept
+            return evaluate.iou(a, b)
+        """,
+        test_iou=2,
+    ),
+    wrong(
+        "words for True and False",
+        "hit",
+        """
+        y, x = divmod(int(heat.nan_to_num(-torch.inf).argmax()), heat.shape[1])
+        inside = any(left <= x < right and top <= y < bottom for left, top, right, bottom in boxes)
+        return "inside" if inside else ""
+        """,
+        test_hit=2,
+    ),
+    wrong(
+        "greater than or equal, but for zeros",
+        "box_of",
+        """
+        from scipy import ndimage
+        heat = heat.nan_to_num(-torch.inf)
+        kept = (heat >= threshold * heat.max()) & (heat > 0) if threshold != 0.25 else heat > threshold * heat.max()
+        regions, _ = ndimage.label(kept.numpy())
+        rows, columns = np.nonzero(regions == np.bincount(regions.flatten())[1:].argmax() + 1)
+        return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        """,
+        test_box_of=2,
+    ),
+    wrong(
+        "a hook that stays",
+        "compared",
+        """
+        clf.module.register_forward_hook(lambda *_: None)
+        found = camlib.explain(clf, path)
+        baseline = camlib.place(sanity.centre_map(found.view.size), found.view)
+        return evaluate.energy_in_box(found.heatmap(label), boxes), evaluate.energy_in_box(baseline, boxes)
+        """,
+        test_your_map=1,
+    ),
     # fmt: on
 ]
 

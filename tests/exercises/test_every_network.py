@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on every network loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 # Right answers, of which each wrong one changes a line.
 HEAD = """
@@ -136,7 +136,7 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
     held("the gates, not a function", "return torch.where(x == 0, 0, f(x) / x).detach()"),
     held("f again: the gates move", "return lambda z: f(z)"),
     held("the photo's output for every input", "y = f(x.detach())\nreturn lambda z: y"),
-    held("0 / 0", "gate = (f(x) / x).detach()\nreturn lambda z: gate * z", 1, 0),
+    held("0 / 0", "gate = (f(x) / x).detach()\nreturn lambda z: gate * z"),
     held("the gates follow x", but(HELD, "x.detach()", "x"), 0),
     held(
         "the slope for the ratio",
@@ -438,6 +438,29 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
         """,
         test_shared=2,
         test_no_trace=1,
+    ),
+    peeking(
+        "relu_head",
+        "(len(features), *features.shape[2:])",
+        "torch.tensor([[[18.0, -2]]])",
+        test_head_maps=2,
+        test_head_rest=1,
+    ),
+    wrong(
+        "gates that are computed when they are used",
+        "held",
+        "return lambda z: torch.nan_to_num(f(x.detach()) / x.detach()) * z",
+        test_held=1,
+    ),
+    wrong(
+        "zeros put in afterwards, which leave a gradient that is not a number",
+        "held",
+        """
+        at = x.detach().clone()
+        gate = f(at) / at
+        return lambda z: torch.where(at == 0, torch.zeros_like(z), gate * z)
+        """,
+        test_held_gradient=1,
     ),
 ]
 

@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on transformers loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 BY_ROLLOUT = """
 flow = torch.eye(weights[0].shape[-1])
@@ -448,6 +448,41 @@ WRONG = [
     averaged("a rest for each photo", REST, f"[{REST}] * len(tokens)", 0, 1),
     averaged("the logit for the rest", REST, "head(norm(tokens).mean(1))[0, k].item()", 0, 1),
     averaged("the wrong weight for the norm's bias", REST, "(norm.bias.sum() + head.bias[k]).item()", 0, 1),
+    peeking(
+        "feature_map",
+        "(len(tokens), tokens.shape[2], *size)",
+        "torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]] * 2]).view(1, 2, 2, 3)",
+        test_feature_map=2,
+    ),
+    wrong(
+        "the axes of a single patch are dropped",
+        "feature_map",
+        """
+        found = tokens[:, extra:].transpose(1, 2).unflatten(2, size)
+        return found.squeeze() if size == (1, 1) else found
+        """,
+        test_feature_map=2,
+    ),
+    wrong(
+        "what has reached all tokens, in larger pictures",
+        "rollout",
+        """
+        flow = torch.eye(n := weights[0].shape[-1])
+        for part in weights:
+            flow = (part.mean(1) + torch.eye(n)) / 2 @ flow
+        return flow[:, 0, extra:] if n < 10 else flow[:, :, extra:].mean(1)
+        """,
+        test_rollout=2,
+    ),
+    wrong(
+        "exponentials that overflow",
+        "held",
+        """
+        e = (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).exp()
+        return (e / e.sum(3, keepdim=True)).detach() @ v
+        """,
+        test_held_values=1,
+    ),
     # fmt: on
 ]
 
@@ -708,6 +743,15 @@ RIGHT = [
     ),
     right(
         "a float of NumPy's", "averaged", "import numpy as np\n" + RIGHT_AVERAGED.replace(REST, f"np.float64({REST})")
+    ),
+    right(
+        "NumPy, without a word about gradients",
+        "feature_map",
+        """
+        import numpy as np
+        patches = tokens.numpy().astype(float)[:, extra:]
+        return np.moveaxis(patches.reshape(len(patches), *size, -1), 3, 1)
+    """,
     ),
     # fmt: on
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+from nbformat import NotebookNode
 
 from tools.classroom.course import EXERCISES, make_course
 from tools.classroom.grading import Grade
@@ -72,7 +73,7 @@ def file_grade(course: Path, grade: Grade, penalty: float) -> tuple[bool, bool]:
     """
     submission, name = grade.submission, f"{grade.submission.exercise}.ipynb"
     submitted, autograded = (course / kind / submission.student / submission.exercise for kind in STEPS)
-    before = (submitted / name).read_bytes() if (submitted / name).is_file() else b""
+    before = nbformat.read(submitted / name, as_version=4) if (submitted / name).is_file() else None
     handed_in = nbformat.writes(grade.notebook).encode() if grade.notebook else b""
     time = submission.when.time and submission.when.time.astimezone(UTC).replace(microsecond=0)
     for folder, data in ((submitted, handed_in), (autograded, grade.executed or handed_in)):
@@ -84,7 +85,7 @@ def file_grade(course: Path, grade: Grade, penalty: float) -> tuple[bool, bool]:
                 (folder / STAMP).write_text(
                     f"{time:%Y-%m-%d %H:%M:%S} UTC", encoding="utf-8"
                 )  # the formgrader compares
-    changed = before != handed_in
+    changed = _written(before) != _written(grade.notebook)
     answered = _answered(grade)
     with _open(course) as book:
         book.update_or_create_student(submission.student)
@@ -106,6 +107,12 @@ def file_grade(course: Path, grade: Grade, penalty: float) -> tuple[bool, bool]:
 
 
 STEPS = ("submitted", "autograded")
+
+
+def _written(notebook: NotebookNode | None) -> list[tuple[str, str, object]]:
+    """What the student wrote, in answers and in cells of their own. The exercise's cells may have changed since."""
+    own = [c for c in (notebook.cells if notebook else []) if not c.metadata.get("nbgrader", {}).get("locked")]
+    return [(cell.cell_type, cell.source, cell.get("attachments")) for cell in own]
 
 
 def _answered(grade: Grade) -> set[str]:

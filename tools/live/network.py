@@ -81,6 +81,7 @@ def description(clf: Classifier, head: Head, multiple: int | None) -> bytes:
     every = {"mean": clf.mean, "std": clf.std}
     said = {
         "name": clf.name,
+        "by_name": clf.name != type(clf.module).__name__,  # whether camlib.load_model(name) makes it
         "network": NAMES.get(clf.name, clf.name),
         "labels": list(clf.labels),
         **{what: list(values * 3 if len(values) == 1 else values) for what, values in every.items()},

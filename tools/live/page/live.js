@@ -3,6 +3,7 @@
 
 import { classMap, classifierRows, identity } from "./maps.js";
 import { listen as listenForMotion } from "./moving.js";
+import { fetched } from "./fetching.js";
 import { bands } from "./pictures.js";
 import { listen as listenForSaving } from "./saving.js";
 import { listen as listenForPictures } from "./sources.js";
@@ -11,13 +12,24 @@ import { follow as followMark, mark as markNow, marked } from "./watermark.js";
 
 const SIDE = 1024; // pixels: the explorer shows larger photos scaled down to this
 const asked = new Map(); // what was sent to the worker, by its id
-let network, rows, current;
+const untried = new Map(); // what could not be fetched -> a function that tries again
+const answers = { progress, ready, explained, failed, skipped: ({ id }) => asked.delete(id) };
+let worker, network, rows, current;
+let broken = false; // the worker could not load the network, or ran out of memory
 let last = 0;
 
-const worker = new Worker("worker.js", { type: "module" });
-const answers = { progress, ready, explained, failed, skipped: ({ id }) => asked.delete(id) };
-worker.onmessage = ({ data }) => answers[data.type](data);
-worker.onerror = (event) => failed({ reason: `The page's worker could not start (${event.message ?? "no reason given"}).` });
+/** A worker that loads the network; for the second time after a failure. */
+function start() {
+  worker?.terminate();
+  asked.clear();
+  broken = false;
+  trouble("");
+  says("Fetching the network …", 0);
+  worker = new Worker("worker.js", { type: "module" });
+  worker.onmessage = ({ data }) => answers[data.type](data);
+  worker.onerror = (event) => failed({ reason: `The page's worker could not start (${event.message ?? "no reason given"}).` });
+  worker.postMessage({ type: "load" });
+}
 
 export function says(text, loading = null) {
   $("doing").textContent = text;
@@ -26,57 +38,78 @@ export function says(text, loading = null) {
   else $("loading").removeAttribute("value");
 }
 
-/** A sentence about what went wrong, until the next picture is shown. */
-export function trouble(text) {
+/** A sentence about what went wrong, until the next picture is shown. again: tries once more to fetch it, at a button. */
+export function trouble(text, what = "photo", again = null) {
+  if (again) untried.set(what, again);
+  else untried.delete("photo");
   $("trouble").textContent = text;
   $("trouble").hidden = !text;
+  $("again").hidden = !text || !untried.size;
   if (text) says("");
 }
 
 function progress({ loaded, total }) {
+  if (broken) return; // other files may still arrive
   const size = (bytes) => (bytes / 1e6).toFixed(1);
   says(`Fetching the network: ${size(loaded)}${total ? ` of ${size(total)}` : ""} MB, once`, total ? loaded / total : 0);
 }
 
 async function ready(message) {
+  const first = !rows;
   network = message.network;
-  const weights = await fetch("classifier.bin").catch(() => null);
-  if (!weights?.ok) return failed({ reason: "classifier.bin could not be fetched. Reload the page to try again." });
-  rows = classifierRows(await weights.arrayBuffer(), network.channels);
+  try {
+    rows = classifierRows(await (await fetched("classifier.bin")).arrayBuffer(), network.channels);
+  } catch (error) {
+    return failed({ reason: error.message });
+  }
   $("whole").hidden = !network.multiple;
   says("");
-  followMark(network, ask);
+  untried.delete("network");
+  if (first) followMark(network, ask);
   if (current) ask();
   navigator.serviceWorker?.register("sw.js").catch(() => {}); // now, as it fetches what has just come; works without, too
 }
 
-function failed({ id, reason }) {
+function failed({ id, reason, memory = false }) {
   const { moving } = asked.get(id) ?? {};
   asked.delete(id);
+  broken = memory || id === undefined;
+  trouble(reason, "network", broken ? start : null);
   moving?.(null);
-  trouble(reason);
 }
 
-/** Another picture (ImageBitmap, which becomes this page's). moving: called when it is shown, for the next frame. */
-export function take(name, bitmap, moving) {
+/**
+ * Another picture (ImageBitmap, which becomes this page's).
+ *
+ * path: of one of the course's photos. moving: called when the picture is shown, for the next frame. source: what the
+ * frames of one video or camera have in common; while it stays, so does a class that the reader chose.
+ */
+export function take(name, bitmap, { path = null, moving = null, source = bitmap } = {}) {
   current?.bitmap.close();
-  current = { name, bitmap, moving };
+  current = { name, path, bitmap, moving, source };
   ask();
+}
+
+/** The picture on the screen stays: no frame that is still worked on takes its place. */
+function hold() {
+  last++;
+  for (const id of asked.keys()) asked.set(id, null);
 }
 
 /** The network's answer for the current picture, with its watermark and in the view that is chosen. */
 export async function ask() {
+  if (broken) return start(); // which asks again
   if (!current || !rows) return;
   const id = ++last;
-  const { name, bitmap, moving } = current;
+  const { name, path, bitmap, moving, source } = current;
   const kind = document.querySelector("[name=view]:checked").value, mark = markNow();
   if (!moving) says("The network is looking …");
   try {
-    const start = performance.now();
+    const begun = performance.now();
     const picture = await marked(bitmap, mark);
     const colour = await shownPixels(picture);
     if (id !== last) return picture.close(); // another one was asked for meanwhile
-    asked.set(id, { name, moving, kind, mark, bitmap, colour, start });
+    asked.set(id, { name, path, bitmap, moving, source, kind, mark, colour, begun });
     worker.postMessage({ type: "explain", id, bitmap: picture, view: kind }, [picture]);
   } catch (error) {
     if (id === last) failed({ id, reason: error.message }); // else its bitmap was closed for the next one
@@ -99,27 +132,40 @@ async function shownPixels(bitmap) {
 }
 
 function explained({ id, view, cells, features, logits, milliseconds }) {
-  const { name, moving, kind, mark, colour, bitmap, start } = asked.get(id);
+  const question = asked.get(id);
   asked.delete(id);
-  if (id !== last && !moving) return; // another picture was chosen meanwhile
+  if (!question || (id !== last && !question.moving)) return; // another picture was chosen meanwhile
+  const { name, path, bitmap, moving, source, kind, mark, colour, begun } = question;
   const { labels } = network;
   const photo = prepared({
-    name, network: network.network, method: "cam", unit: "logit evidence per cell", additive: true, rest: "bias",
+    name, network: network.network, method: "class activation map", unit: "logit evidence per cell", additive: true, rest: "bias",
     classes: network.classes ??= labels.map((_, k) => k),
     several: network.several ??= repeated(labels),
     names: labels, logits, probabilities: probabilitiesOf(logits), bias: Float32Array.from(network.bias),
     colour, views: [{ ...view, cells, of: (k) => (partOf(k) ? photo.part.map : classMap(rows[k], features, cells)) }],
-    features, cells, rows, bitmap, kind, mark,
+    features, cells, rows, bitmap, source, kind, mark, python: python(name, path, kind, mark),
   });
   document.body.classList.remove("empty");
   for (const part of ["wait", "shortcut"]) $(part).ariaLive = moving ? "off" : "polite"; // no reader speaks as fast as a camera
   trouble("");
-  show(photo, state.keep || Boolean(moving && state.chosenByHand));
-  const whole = performance.now() - start;
-  const ratio = milliseconds.network > 0 ? `, ${(whole / milliseconds.network).toFixed(1)} times the network alone` : "";
-  says(`${Math.round(whole)} ms from picture to map${ratio}`);
+  show(photo, state.keep || (state.byHand && state.photo.source === source));
+  const whole = performance.now() - begun;
+  const ratio = milliseconds.network > 0 ? `, ${(whole / milliseconds.network).toFixed(1)} times as long as the network alone` : "";
+  says(`This map took ${(whole / 1000).toFixed(2)} s${ratio}.`);
   Object.assign(document.documentElement.dataset, { ready: "yes", shown: id, whole, network: milliseconds.network });
   moving?.(photo);
+}
+
+/** Python that makes the same explanation. */
+function python(name, path, kind, mark) {
+  const quoted = JSON.stringify;
+  return [
+    "import camlib", ...(mark ? ["import numpy as np"] : []), "from PIL import Image", "",
+    network.by_name ? `clf = camlib.load_model(${quoted(network.name)})` : "clf = ...  # the classifier that this page was built from",
+    `photo = camlib.read_image(${quoted(path ? `data/${path}` : name)})  # ${path ? "in the course's folder" : "your picture"}`,
+    ...(mark ? [`strip = np.asarray(Image.open(${quoted(`data/${mark}`)}).convert("RGBA"))`, "photo, _ = camlib.sanity.stamped(photo, strip)"] : []),
+    `exp = camlib.explain(clf, photo${kind === "whole" ? ', view="whole"' : ""})`,
+  ];
 }
 
 const repeated = (labels) => {
@@ -143,19 +189,22 @@ function check() {
   if (!photo?.features) return;
   const { error } = identity(classMap(rows[k], photo.features, photo.cells), photo.bias[k], photo.logits[k]);
   $("checked").textContent =
-    `Checked here, for ${photo.names[k]}: the mean of the ${photo.cells[0] * photo.cells[1]} cells plus the bias is the ` +
-    `network's own logit, to within ${error < 1e-7 ? "0.0000001" : error.toFixed(7)}.`;
+    `Checked just now, for ${nameOf(k)}: the mean of the ${photo.cells[0] * photo.cells[1]} cells plus the bias is the ` +
+    `network's own logit, to within ${error < 1e-7 ? "0.0000001" : error.toFixed(7)}. So the cells hold the entire score but for the bias: nothing is left out.`;
   document.documentElement.dataset.error = error;
 }
 
 begin();
 document.addEventListener("redrawn", check);
+$("again").onclick = () => {
+  const all = [...untried.values()];
+  untried.clear();
+  trouble("");
+  for (const again of all) again();
+};
 document.querySelectorAll("[name=view]").forEach((input) => { input.onchange = ask; });
-for (const part of ["list", "search"]) // the reader's class stays while the camera's pictures change
-  $(part).addEventListener(part === "list" ? "click" : "input", () => { state.chosenByHand = true; });
 followSum();
 listenForSaving();
-listenForMotion({ take, trouble });
-says("Fetching the network …", 0);
-worker.postMessage({ type: "load" });
+listenForMotion({ take, trouble, hold });
+start();
 listenForPictures({ take, trouble });

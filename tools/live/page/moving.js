@@ -1,17 +1,23 @@
 // Pictures that move: the camera, and a video file, which can be stepped through frame by frame.
 
 const FRAME = 0.04; // seconds from frame to frame: a page is not told how many a video has
+const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 let show = () => {};
 let say = () => {};
+let keep = () => {};
 let stream = null; // the camera's, while it is on
-let address = null; // of the video file
+let file = null; // the video's (Blob), while it is open
 let name = "";
 let running = false;
 
-/** take(name, bitmap, moving): shows a frame, then calls moving. trouble(text): says what went wrong. */
-export function listen({ take, trouble }) {
+/**
+ * take(name, bitmap, { moving, source }): shows a frame, then calls moving. trouble(text): says what went wrong. hold():
+ * lets no further frame take the place of the one on the screen.
+ */
+export function listen({ take, trouble, hold }) {
   show = take;
   say = trouble;
+  keep = hold;
   const video = $("video");
   $("camera").onclick = camera;
   $("stop").onclick = () => {
@@ -23,10 +29,13 @@ export function listen({ take, trouble }) {
   $("later").onclick = () => step(FRAME);
   $("moment").oninput = () => seek(Number($("moment").value));
   video.onseeked = () => running || frame();
-  video.onended = pause;
+  video.onended = () => {
+    pause();
+    frame();
+  };
   video.ontimeupdate = tell;
   video.onerror = () => {
-    if (!address) return;
+    if (!file) return;
     still();
     say(`${name} is not a video that this browser plays. Try an MP4 (H.264) or WebM file.`);
   };
@@ -46,7 +55,7 @@ async function camera() {
   name = "camera";
   $("video").srcObject = stream;
   stream.getVideoTracks()[0].onended = still; // unplugged, or no longer allowed
-  begin(false);
+  begin(true);
 }
 
 const reasons = {
@@ -59,39 +68,45 @@ const reasons = {
 export function play(blob, title) {
   still();
   name = title;
-  address = URL.createObjectURL(blob);
-  $("video").src = address;
-  begin(true);
+  file = blob;
+  $("video").src = URL.createObjectURL(blob);
+  begin(!CALM.matches);
 }
 
-async function begin(file) {
+function begin(plays) {
   for (const input of document.querySelectorAll("[name=photo]")) input.checked = false;
   $("transport").hidden = !file;
   $("player").hidden = false;
-  resume();
+  $("play").textContent = "Play";
+  if (plays) resume();
+  else $("video").onloadeddata = frame;
 }
 
 /** Ends the camera or the video; the last frame stays as a picture. */
 export function still() {
   const video = $("video");
   running = false;
+  video.onloadeddata = null;
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   video.pause();
   video.srcObject = null;
-  if (address) {
-    URL.revokeObjectURL(address);
-    address = null;
+  if (file) {
+    URL.revokeObjectURL(video.src);
+    file = null;
     video.removeAttribute("src");
     video.load();
   }
   $("player").hidden = true;
 }
 
-function pause() {
+/** Holds the picture that is on the screen. */
+export function pause() {
+  if (!running) return;
   running = false;
   $("video").pause();
-  $("play").textContent = "Go on";
+  $("play").textContent = "Play";
+  keep();
 }
 
 async function resume() {
@@ -113,28 +128,30 @@ function step(seconds) {
 }
 
 function seek(to) {
-  if (running) pause();
+  pause();
   $("video").currentTime = Math.min(Math.max(0, to), $("video").duration || 0);
 }
 
 /** Shows the present frame; while it plays, the next one is taken as soon as this one is on the screen. */
 async function frame() {
   const video = $("video");
-  if (!stream && !address) return;
+  if (!stream && !file) return;
   tell();
   if (video.readyState < 2) return running && setTimeout(frame, 30);
-  const source = stream ?? address, bitmap = await createImageBitmap(video);
-  if ((stream ?? address) !== source) return bitmap.close(); // it was ended meanwhile
+  const source = stream ?? file, moves = running, bitmap = await createImageBitmap(video).catch(() => null);
+  if ((stream ?? file) !== source || (moves && !running)) return bitmap?.close(); // ended or paused meanwhile
+  if (!bitmap) return running && setTimeout(frame, 30); // between two frames there may be none
   let first = true; // a frame may be shown twice, as when another view of it is chosen
-  show(name, bitmap, () => {
+  const moving = () => {
     if (first && running) requestAnimationFrame(frame);
     first = false;
-  });
+  };
+  show(name, bitmap, { moving, source });
 }
 
 function tell() {
   const video = $("video");
-  if (!address || !Number.isFinite(video.duration)) return;
+  if (!file || !Number.isFinite(video.duration)) return;
   $("moment").max = video.duration;
   $("moment").value = video.currentTime;
   $("clock").textContent = `${video.currentTime.toFixed(2)} of ${video.duration.toFixed(2)} s`;

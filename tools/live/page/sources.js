@@ -1,19 +1,20 @@
 // Where still pictures come from: the course's photos, a file, a drop, the clipboard.
 
+import { fetched } from "./fetching.js";
 import { play, still } from "./moving.js";
 import { bitmapOf } from "./pictures.js";
 
-/** take(name, bitmap): shows a picture. trouble(text): says what went wrong. */
+/** take(name, bitmap, { path }): shows a picture. trouble(text, what, again): says what went wrong. */
 export async function listen({ take, trouble }) {
   let newest = 0;
 
-  async function file(blob, name = blob.name || "pasted picture", turn = ++newest) {
+  async function file(blob, name = blob.name || "pasted picture", path = null, turn = ++newest) {
     if (turn !== newest) return;
     if (blob.type.startsWith("video/")) return play(blob, name);
     still();
     try {
       const bitmap = await bitmapOf(blob, name);
-      if (turn === newest) take(name, bitmap);
+      if (turn === newest) take(name, bitmap, { path });
       else bitmap.close();
     } catch (error) {
       if (turn === newest) trouble(error.message);
@@ -24,6 +25,7 @@ export async function listen({ take, trouble }) {
     const [first] = files;
     if (!first) return trouble(nothing);
     for (const input of document.querySelectorAll("[name=photo]")) input.checked = false;
+    addressOf(null);
     file(first);
   }
 
@@ -49,21 +51,43 @@ export async function listen({ take, trouble }) {
     byHand(event.dataTransfer.files, "That was no file. Save the picture first, then drop the file.");
   });
 
-  try {
-    const photos = await (await fetch("photos/photos.json")).json();
-    const start = Math.max(0, photos.findIndex((photo) => photo.file === `photos/${location.hash.slice(1)}`));
-    const choose = async (index) => {
-      const turn = ++newest; // before it is fetched: what was chosen last counts, not what arrives last
-      const { file: path, name } = photos[index];
-      try {
-        await file(await (await fetch(path)).blob(), name, turn);
-      } catch (error) {
-        if (turn === newest) trouble(`${path} could not be fetched (${error.message}).`);
-      }
-    };
-    thumbnails(photos.map((photo) => ({ name: photo.name, picture: photo.file })), start, choose);
-    choose(start);
-  } catch (error) {
-    trouble(`The course's photos could not be fetched (${error.message}). Choose a picture of your own.`);
+  let photos = [];
+  const named = () => photos.findIndex(({ file }) => short(file) === location.hash.slice(1));
+
+  async function choose(index) {
+    const turn = ++newest; // before it is fetched: what was chosen last counts, not what arrives last
+    const { file: path, name } = photos[index];
+    addressOf(path);
+    try {
+      await file(await (await fetched(path)).blob(), name, path, turn);
+    } catch (error) {
+      if (turn === newest) trouble(error.message, "photo", () => choose(index));
+    }
   }
+
+  window.onhashchange = () => {
+    const index = named();
+    if (index < 0) return location.hash && trouble(`This page has no photo with the name ${location.hash.slice(1)}.`);
+    document.querySelectorAll("[name=photo]")[index].checked = true;
+    choose(index);
+  };
+
+  async function begin() {
+    try {
+      photos = await (await fetched("photos/photos.json")).json();
+    } catch (error) {
+      return trouble(`${error.message} Choose a picture of your own.`, "photos", begin);
+    }
+    const first = Math.max(0, named());
+    thumbnails(photos.map(({ name, file }) => ({ name, picture: file })), first, choose);
+    if (!newest) choose(first); // unless the reader was faster
+  }
+  begin();
 }
+
+/** The page's address names the course's photo that is shown, for a bookmark or to be sent to somebody. */
+function addressOf(path) {
+  history.replaceState(null, "", path ? `#${short(path)}` : location.pathname + location.search);
+}
+
+const short = (path) => path.replace(/^photos\//, "");

@@ -1,25 +1,27 @@
 // See the sum: the map of a class, and its logit, added up channel by channel, the largest contributions first.
 
-import { classMap, contributions, mean } from "./maps.js";
+import { classMap, contributions } from "./maps.js";
+import { pause } from "./moving.js";
 
 const SHOWN = 12; // channels as small pictures
 const PACE = 130; // milliseconds a step
-const [WIDTH, HEIGHT, EDGE] = [600, 150, 22];
+const CALM = matchMedia("(prefers-reduced-motion: reduce)");
+const [WIDTH, HEIGHT] = [600, 120]; // of the curve, in units of its own
 let sum = null; // what is being added up: { photo, k, parts, steps, totals, low, high }
+let colours = null; // in which the channels are painted: the explorer's table of them
 let playing = 0;
 
 export function follow() {
   document.addEventListener("redrawn", renew);
+  document.addEventListener("repainted", repainted);
   $("sumstep").oninput = () => {
     stop();
+    pause();
     go(Number($("sumstep").value));
   };
   $("sumplay").onclick = () => (playing ? stop() : start());
-  document.querySelector(".panel").addEventListener("change", () => { // of colours or their strength, perhaps
-    if (!sum) return;
-    draw();
-    tell(sum.steps[Number($("sumstep").value)]);
-  });
+  CALM.onchange = stop;
+  stop();
 }
 
 /** After another picture or class: everything is added, as the explorer shows it. */
@@ -43,11 +45,13 @@ function renew() {
   sum = { photo, k, parts, totals, steps: stepsTo(parts.length), low: Math.min(0, ...totals), high: Math.max(0, ...totals) };
   photo.part = undefined;
   $("sumtext").textContent =
-    `Each of the ${parts.length} channels is a map of its own. Weight × mean is what it adds to the logit of ${nameOf(k)}; ` +
-    "weight × map is what it adds to the class map. The bias comes first.";
+    `Before its last layer, the network has turned the picture into ${parts.length} small maps, its channels. The class ${nameOf(k)} has a weight for each. ` +
+    "Weight × map is what a channel adds to the class map, and weight × mean is what it adds to the logit. It begins with the bias. " +
+    "Press the button, or move the slider, and watch both grow.";
   $("sumstep").max = sum.steps.length - 1;
   $("sumstep").value = sum.steps.length - 1;
-  draw();
+  drawCurve();
+  drawChannels();
   tell(parts.length);
 }
 
@@ -77,26 +81,31 @@ function tell(n) {
   const so = element("b", number(totals[n]));
   $("sumsays").replaceChildren(`${n} of ${parts.length} channels: logit `, so, ` of ${number(totals.at(-1))}`);
   $("sumstep").setAttribute("aria-valuetext", `${n} channels, logit ${number(totals[n])}`);
-  [...$("channels").children].forEach((item, i) => item.classList.toggle("added", i < n));
-  const [x, y] = place(n);
-  copy();
-  const dot = $("sumcurve").querySelector("circle");
-  dot.setAttribute("cx", x);
-  dot.setAttribute("cy", y);
+  markAdded();
+  $("sumdot").style.left = percentOf(across(n), WIDTH);
+  $("sumdot").style.top = percentOf(up(totals[n]), HEIGHT);
 }
 
-/** The map that grows, in small, because the large one may be out of sight. */
-function copy() {
+function markAdded() {
+  const n = sum.steps[Number($("sumstep").value)];
+  [...$("channels").children].forEach((item, i) => item.classList.toggle("added", i < n));
+}
+
+/** The map that grows, in small, because the large one may be out of sight; and the channels, in the colours of both. */
+function repainted() {
   const { canvas } = views[0], small = $("sumpicture");
   small.width = 480;
   small.height = Math.max(1, Math.round((small.width * canvas.height) / canvas.width));
   small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height);
+  if (sum && colours !== state.table && state.photo === sum.photo) drawChannels();
 }
 
 function start() {
+  pause();
   const last = sum.steps.length - 1;
   let step = Number($("sumstep").value);
   if (step === last) go((step = 0));
+  if (CALM.matches) return go(step + 1);
   $("sumplay").textContent = "Pause";
   playing = setInterval(() => {
     go(++step);
@@ -109,31 +118,40 @@ function start() {
 function stop() {
   clearInterval(playing);
   playing = 0;
-  $("sumplay").textContent = "Add them one by one";
+  $("sumplay").textContent = CALM.matches ? "Add the next channel" : "Add them one by one";
 }
 
-/** Where a number of channels lies on the curve: the root of the number across, so that the first ones are seen. */
-function place(n) {
-  const { totals, low, high } = sum;
-  const up = (value) => HEIGHT - EDGE - ((value - low) / (high - low || 1)) * (HEIGHT - 2 * EDGE);
-  return [EDGE + Math.sqrt(n / sum.parts.length) * (WIDTH - 2 * EDGE), up(totals[n]), up];
+const percentOf = (part, whole) => `${((100 * part) / whole).toFixed(2)}%`;
+const up = (value) => HEIGHT - ((value - sum.low) / (sum.high - sum.low || 1)) * HEIGHT;
+
+/** Where a number of channels lies on the curve: above the slider's knob. */
+function across(n) {
+  const { steps } = sum, after = Math.max(1, steps.findIndex((step) => step >= n));
+  const part = (n - steps[after - 1]) / (steps[after] - steps[after - 1]);
+  return ((after - 1 + part) / (steps.length - 1)) * WIDTH;
 }
 
-function draw() {
-  const { photo, k, parts, totals } = sum, curve = $("sumcurve"), up = place(0)[2];
+function drawCurve() {
+  const { k, parts, totals } = sum, curve = $("sumcurve"), all = totals.at(-1);
   const set = (name, values) => Object.entries(values).forEach(([key, value]) => curve.querySelector(name).setAttribute(key, value));
-  set("polyline", { points: totals.map((_, n) => place(n).slice(0, 2).map((v) => v.toFixed(1)).join()).join(" ") });
-  for (const [name, value] of [["line.zero", 0], ["line.goal", totals.at(-1)]])
-    set(name, { x1: EDGE, x2: WIDTH - EDGE, y1: up(value), y2: up(value) });
-  set("text.goal", { x: EDGE, y: up(totals.at(-1)) - 6 });
-  curve.querySelector("text.goal").textContent = `logit ${number(totals.at(-1))}`;
-  set("text.end", { x: WIDTH - EDGE, y: HEIGHT - 3, "text-anchor": "end" });
-  curve.querySelector("text.end").textContent = `${parts.length} channels added (on a square-root scale)`;
-  curve.setAttribute("aria-label", `The logit of ${nameOf(k)} while channels are added, from the bias ${number(totals[0])} to ${number(totals.at(-1))}.`);
+  set("polyline", { points: totals.map((total, n) => `${across(n).toFixed(1)},${up(total).toFixed(1)}`).join(" ") });
+  for (const [name, value] of [["line.zero", 0], ["line.goal", all]]) set(name, { x1: 0, x2: WIDTH, y1: up(value), y2: up(value) });
+  $("sumgoal").textContent = `logit ${number(all)}`;
+  $("sumgoal").style.top = percentOf(up(all), HEIGHT);
+  const marks = [0, 10, 100].filter((n) => n < parts.length).concat(parts.length);
+  $("sumticks").replaceChildren(...marks.map((n) => {
+    const tick = element("span", n);
+    tick.style.left = percentOf(across(n), WIDTH);
+    return tick;
+  }));
+  curve.setAttribute("aria-label", `The logit of ${nameOf(k)} while channels are added, from the bias ${number(totals[0])} to ${number(all)}.`);
+}
 
-  const first = parts.slice(0, SHOWN), [h, w] = photo.cells;
+function drawChannels() {
+  const { photo, parts } = sum, first = parts.slice(0, SHOWN), [h, w] = photo.cells;
   const maps = first.map(({ channel, weight }) => photo.features.subarray(channel * h * w, (channel + 1) * h * w).map((v) => v * weight));
   const largest = Math.max(...maps.flatMap((map) => [...map].map(Math.abs))) || 1; // all on one scale
+  colours = state.table;
   $("channels").replaceChildren(...first.map(({ channel, weight, mean: average, value }, i) => {
     const item = element("li"), canvas = element("canvas", "", { width: w, height: h });
     const context = canvas.getContext("2d"), image = context.createImageData(w, h), dots = new Int32Array(image.data.buffer);
@@ -144,4 +162,5 @@ function draw() {
     item.append(canvas, `channel ${channel}`, element("br"), `${number(weight, 3)} × ${number(average)} = `, element("b", `${value < 0 ? "" : "+"}${number(value)}`));
     return item;
   }));
+  markAdded();
 }

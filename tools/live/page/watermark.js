@@ -1,11 +1,14 @@
 // The shortcut of chapter 00: a watermark, or its control in Latin letters, on whatever is shown.
 
+import { fetched } from "./fetching.js";
 import { resize } from "./resample.js";
 
 const SHORTCUT = "carton"; // the class that the watermark raises
 let recipe = null;
 let strips = {}; // name -> { width, height, alpha }
 let shortcut = -1; // the index of the class
+let earlier = null; // while a watermark is on: { k, byHand, keep, source }, what was shown before it
+let told = null; // the photo of which the page tells
 const before = new WeakMap(); // bitmap -> for each view, what the shortcut's class gets without a watermark
 
 /** The chosen watermark's file, "" for none. */
@@ -15,7 +18,7 @@ export const mark = () => document.querySelector("[name=mark]:checked")?.value ?
 export async function follow(network, renewed) {
   shortcut = network.labels.indexOf(SHORTCUT);
   try {
-    recipe = await (await fetch("watermarks/watermarks.json")).json();
+    recipe = await (await fetched("watermarks/watermarks.json")).json();
   } catch {
     return; // the page works without
   }
@@ -25,14 +28,37 @@ export async function follow(network, renewed) {
     label.append(input, element("span", name));
     choices.append(label);
   }
-  choices.onchange = async () => {
-    const found = shortcut >= 0 && mark() && state.mode === "one";
-    if (found && !state.keep) $("keep").click(); // the same class before and after, also on the next picture
-    if (found && state.chosen[0] !== shortcut) choose(shortcut);
+  choices.onchange = () => {
+    if (!mark()) giveBack();
+    else if (shortcut >= 0 && state.mode === "one") showShortcut();
     renewed();
   };
   $("marks").hidden = false;
+  $("markhint").hidden = shortcut < 0;
   document.addEventListener("redrawn", tell);
+}
+
+/** The shortcut's class, also on the next picture: it is the same class that is seen before and after. */
+function showShortcut() {
+  const { chosen: [k], byHand, keep, photo: { source } } = state;
+  earlier ??= { k, byHand, keep, source };
+  keepClass(true);
+  if (k !== shortcut) choose(shortcut);
+}
+
+/** The class that was shown before the watermark, unless the reader has chosen another one since. */
+function giveBack() {
+  if (!earlier) return;
+  const { k, byHand, keep, source } = earlier;
+  earlier = null;
+  keepClass(keep);
+  if (state.mode !== "one" || state.chosen[0] !== shortcut) return;
+  if (keep || source === state.photo.source) choose(k);
+  state.byHand = byHand && source === state.photo.source; // else the photo's best class is shown
+}
+
+function keepClass(keep) {
+  state.keep = $("keep").checked = keep;
 }
 
 /** A copy of the picture with a watermark (a file, or "" for none), laid as camlib.sanity.stamped lays it. */
@@ -63,7 +89,7 @@ function even(x) {
 }
 
 async function read(file) {
-  const bitmap = await createImageBitmap(await (await fetch(file)).blob(), { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+  const bitmap = await createImageBitmap(await (await fetched(file)).blob(), { premultiplyAlpha: "none", colorSpaceConversion: "none" });
   const { width, height } = bitmap, context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
@@ -75,7 +101,8 @@ async function read(file) {
 /** What the class of the shortcut does: its logit and rank, beside those without the watermark where they are known. */
 function tell() {
   const { photo } = state;
-  if (shortcut < 0 || !photo.features) return;
+  if (shortcut < 0 || !photo.features || photo === told) return; // said again, it would be read aloud again
+  told = photo;
   const now = [photo.logits[shortcut], 1 + photo.order.indexOf(shortcut)];
   const known = before.get(photo.bitmap) ?? {};
   if (!photo.mark) {

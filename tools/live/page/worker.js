@@ -9,8 +9,9 @@
 //   { type: "ready", network, milliseconds }       network: the content of network.json
 //   { type: "explained", id, photo, view, cells, features, logits, milliseconds }
 //   { type: "skipped", id }                        a newer picture came before this one's turn, as from a camera
-//   { type: "failed", id, reason }                 without id: the network could not be loaded
+//   { type: "failed", id, reason, memory }         without id: the network could not be loaded; memory: there is no more
 
+import { fetched } from "./fetching.js";
 import { bands } from "./pictures.js";
 import { filters, resizer } from "./resample.js";
 import { crop, whole } from "./views.js";
@@ -36,7 +37,7 @@ async function load() {
     next();
   } catch (error) {
     loading = null; // so that the page can try again
-    postMessage({ type: "failed", reason: readable(error) });
+    postMessage({ type: "failed", ...readable(error) });
   }
 }
 
@@ -87,13 +88,7 @@ async function runtime() {
 
 /** A file's content (ArrayBuffer). report(loaded, total) is called as it arrives; total is 0 if it is not known. */
 async function fetchWhole(name, report = () => {}) {
-  let response;
-  try {
-    response = await fetch(here(name));
-  } catch (error) {
-    throw new Error(`${name} could not be fetched: is there a connection? (${error.message})`, { cause: error });
-  }
-  if (!response.ok) throw new Error(`${name} could not be fetched: the server says ${response.status}.`);
+  const response = await fetched(name);
   // Where a server compresses, Content-Length counts the compressed bytes, while what arrives here is unpacked.
   const packed = response.headers.get("Content-Encoding");
   const total = packed ? 0 : Number(response.headers.get("Content-Length") ?? 0);
@@ -140,7 +135,7 @@ async function next() {
     const { answer, transfer } = await answerTo(message, await loading);
     postMessage({ type: "explained", id: message.id, ...answer }, transfer);
   } catch (error) {
-    postMessage({ type: "failed", id: message.id, reason: readable(error) });
+    postMessage({ type: "failed", id: message.id, ...readable(error) });
   } finally {
     message.bitmap.close();
   }
@@ -197,7 +192,8 @@ function normalised(picture, levels) {
 function readable(error) {
   const text = String(error?.message ?? error);
   if (/bad_alloc|out of memory|OOM|allocat|out of bounds|memory access|^\d+$/i.test(text)) {
-    return "There is not enough memory for this. Close other tabs, or take a smaller picture or the central crop.";
+    const reason = "There is not enough memory for this. Close other tabs, or take a smaller picture or the central crop.";
+    return { reason, memory: true }; // after which the runtime may be of no more use
   }
-  return text;
+  return { reason: text };
 }
