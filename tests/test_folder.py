@@ -238,14 +238,14 @@ def test_bad_shards(shard, capsys):
 
 
 def recipe(name):
-    """The commands under a heading of the README's section on large jobs."""
-    text = Path("README.md").read_text(encoding="utf-8")
+    """The commands below this word in docs/large_jobs.md."""
+    text = Path("docs/large_jobs.md").read_text(encoding="utf-8")
     return re.search(rf"{name}.*?```(?:bash|sh)\n(.*?)```", text, re.S).group(1)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
 def test_slurm_recipe(photos, tmp_path):
-    """The script of the README, as each task of a SLURM array would run it."""
+    """The script of docs/large_jobs.md, as each task of a SLURM array would run it."""
     script = recipe("SLURM")
     tasks = int(re.search(r"--array=1-(\d+)", script).group(1))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
