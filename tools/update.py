@@ -169,7 +169,7 @@ def clone() -> str:
     note = "" if address.repository() else "      # the address of your copy of the course"
     return f"""```
 git clone {where} /srv/course{note}
-cd /srv/course && python3 run.py test --collect-only -q      # makes /srv/course/.venv; on Windows: py -3 run.py …
+cd /srv/course && python3 run.py set-up --cpu      # makes /srv/course/.venv; on Windows: py -3 run.py …
 ```"""
 
 
