@@ -106,6 +106,17 @@ def bottlenecks(origin: Tensor, tensor: Tensor) -> set[Any]:
     return {node for node in towards if towards[node] * onwards[node] % prime == towards[tensor.grad_fn]}
 
 
+def count_steps(tensor: Tensor) -> int:
+    """How many operations there are in the graph behind a tensor."""
+    waiting, met = [tensor.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in met:
+            met.add(node)
+            waiting += [behind for behind, _ in node.next_functions]
+    return len(met)
+
+
 def constants_as_they_are(module: nn.Module) -> saved_tensors_hooks:
     """Inside this context, graphs store copies of the weights and constants they need: training cannot change them."""
     storages = {storage_of(t) for t in [*module.parameters(), *module.buffers()]}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from camlib import page
 from camlib.cam import residual
 from camlib.errors import CamError, LayerError
-from camlib.evidence import Evidence, ViewResult, evidence
+from camlib.evidence import ClassMaps, Evidence, ViewResult, evidence
 from camlib.files import write_whole
 from camlib.hooks import Layer
 from camlib.methods import METHODS, Method, find_method
@@ -210,7 +210,7 @@ class Explanation:
     def maps(self) -> Tensor:
         """(K, h, w) float32, signed: mean over (h, w) plus bias is the logit. For "frozen", each is a backward pass."""
         self._exact()
-        return self._mean_maps(list(range(len(self.classifier.labels))))
+        return _share([r.maps.every for r in self.results])
 
     @property
     def bias(self) -> Tensor:
@@ -690,7 +690,7 @@ class Explanation:
 
     def __getstate__(self) -> dict[str, Any]:
         for r in self.results:
-            if r.maps.compute is not None and self.evidence.method.by_gradient:
+            if isinstance(r.maps, ClassMaps) and r.maps.compute is not None and self.evidence.method.by_gradient:
                 r.maps.stack([p.index for p in self.top(KEPT)])
         # On the CPU, so that the pickle also loads on machines without this device
         results = tuple(replace(r, features=r.features.cpu(), logits=r.logits.cpu()) for r in self.results)

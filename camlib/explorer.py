@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from camlib.errors import CamError, first_line
+from camlib.evidence import ClassMaps
 from camlib.explanation import Explanation
 from camlib.images import decode
 from camlib.methods import METHODS
@@ -243,7 +244,8 @@ def _view_of(exp: Explanation) -> tuple[Any, list[int] | None]:
 def _passes(exp: Explanation) -> int:
     """How many forward passes score_cam needs for the classes that the page shows."""
     classes = min(FEW, len(exp.logits))
-    return sum(r.features.shape[1] * max(0, classes - len(r.maps.known)) for r in exp.results)
+    maps = [(r.maps, r.features.shape[1]) for r in exp.results]
+    return sum(n * max(0, classes - len(own.known)) for own, n in maps if isinstance(own, ClassMaps))
 
 
 def _told(error: Exception, name: str = "") -> str:

@@ -33,6 +33,7 @@ class ForwardPass:
     graph: Tensor  # scores (B, K), with the graph
     gates: Gates | None = None  # what was held, if the gradient is the one with gates held
     rest: Tensor | None = None  # (B, K): then, the scores for an empty feature map
+    known: Tensor | None = None  # the gradient, if there is no graph, see `photo`
 
     @property
     def scores(self) -> Tensor:
@@ -55,6 +56,8 @@ class ForwardPass:
 
     def raw_gradient(self, indices: list[int]) -> Tensor:
         """∂ score / ∂ value, like the layer's output, for one class of each picture."""
+        if self.known is not None:
+            return self.known
         with torch.inference_mode(False), torch.enable_grad():  # regardless of the caller's mode
             own = self.graph.gather(1, torch.tensor(indices, device=self.graph.device)[:, None]).sum()
         with untouched(self.module, self.layer.restless):  # checkpointing may run parts of it again
@@ -65,6 +68,12 @@ class ForwardPass:
                 f"{self.layer.layer!r}."
             )
         return gradient
+
+    def photo(self, n: int, gradient: Tensor) -> "ForwardPass":
+        """The results for one photo of the batch, without the graph. gradient: `raw_gradient` of the whole batch."""
+        x, value, scores, known = (t.detach()[n : n + 1] for t in (self.x, self.value, self.graph, gradient))
+        rest = None if self.rest is None else self.rest[n : n + 1]
+        return replace(self, x=x, value=value, graph=scores, rest=rest, known=known)
 
     def __reduce__(self) -> NoReturn:
         raise CamError("A forward pass holds a graph, which cannot be copied or pickled; store its maps instead.")

@@ -7,6 +7,7 @@ few more check that the map's cells follow the photo.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from camlib.network import (
     copy_of,
     eval_mode,
     is_random,
+    noise,
     quantised,
     restless_buffers,
     run_hooked,
@@ -93,6 +95,8 @@ class Head:
         The buffers that the network changes in evaluation mode.
     output
         How to read the network's scores, see `load_model`.
+    mark : (K,)
+        The weights' product with a vector of noise: it changes if they do.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class Head:
     precision: torch.dtype = torch.float32  # the coarsest type that the network uses between map and logits
     restless: Restless = ()  # buffers that the network changes in evaluation mode
     output: Output | None = None  # how to read its scores, see `camlib.load_model`
+    mark: Tensor | None = None  # (K,): the weights' product with a vector of noise, which changes if they do
 
     def __repr__(self) -> str:
         classes, channels = self.weight.shape
@@ -179,14 +184,19 @@ class Head:
             logits = scores(module, x, self.output)
         return self.features(captured[self.layer]), logits
 
-    def reread(self, module: nn.Module) -> "Head":
-        """This head with the network's current weights. They are the network's own tensors: copy them before you store
-        them.
+    def current(self, module: nn.Module, features: Tensor, logits: Tensor) -> "Head":
+        """This head with the network's current weights, verified on the results of `run`.
+
+        The weights are copies, so you can store them: this head's own copies if the network still has these weights,
+        otherwise new ones. Matrices that give the same product with a vector of noise are the same (Freivalds 1977).
+        This product and the means of all maps take one look at the weights.
 
         Parameters
         ----------
         module
             The network in which this head was found.
+        features, logits
+            What `run` returned.
 
         Returns
         -------
@@ -195,8 +205,21 @@ class Head:
         Raises
         ------
         HeadError
-            If the head's layers no longer exist or no longer fit.
+            If the head's layers no longer exist or no longer fit, or if the identity does not hold.
         """
+        now = self._reread(module)
+        if features.shape[1] != now.weight.shape[1]:
+            now.verify(features, logits)  # raises an error that says so
+        with torch.autocast(features.device.type, enabled=False):
+            vectors = torch.cat([features.mean((2, 3)), _noise(features.shape[1], features.device)])
+            *means, mark = vectors @ now.weight.float().T
+        now.verify(features, logits, means=torch.stack(means))
+        if _same(mark, self.mark) and _same(now.bias, self.bias) and now.eps == self.eps:
+            return self
+        return replace(now, weight=now.weight.clone(), bias=now.bias.clone(), mark=mark.clone())
+
+    def _reread(self, module: nn.Module) -> "Head":
+        """This head with the network's own tensors."""
         if self.classifier is None:
             return self
         try:
@@ -277,6 +300,15 @@ class Head:
             f"mean(map) + bias misses the logits by {worst:.1e} of what is summed, more than {tolerance:.0e}: "
             f"the output of {self.layer!r} is not what the classifier averaged on this input."
         )
+
+
+@lru_cache(8)
+def _noise(channels: int, device: torch.device) -> Tensor:
+    return noise((1, channels)).to(device)
+
+
+def _same(a: Tensor, b: Tensor | None) -> bool:
+    return b is not None and a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _tolerance(dtype: torch.dtype) -> float:

@@ -71,7 +71,7 @@ class Journal:
         self._read_to: dict[Path, int] = {}  # how far journals of names have been read
         self._owners: dict[str, tuple[bytes, frozenset[str]]] = {}  # folded name -> owner, and kinds of files
         self._names: dict[bytes, str] = {}  # owner -> name
-        self._real: dict[Path, str] = {}  # folder -> its path without links
+        self._from_here: dict[str, str] = {}  # folder -> the way to it from this one
         with self._lock():
             for path in self._journals("camlib.names"):
                 if self._read_names(path) and path == self._names_path:
@@ -133,7 +133,7 @@ class Journal:
     def wrote(self, path: Path) -> bool:
         """Whether a file is in this folder, and was written for a photo."""
         owner = self._owners.get(_fold(_split(path.name)[0]))
-        here = self._without_links(path.parent) == self._without_links(self.folder)
+        here = self._key(path) == path.name
         return here and owner is not None and path.name in self._own_files(owner[0])
 
     def _candidates(self, photo: Path) -> Iterator[str]:
@@ -171,15 +171,18 @@ class Journal:
 
     def _key(self, photo: Path) -> str:
         """A photo's path relative to the folder, so that both may be moved together."""
-        path = os.path.join(self._without_links(photo.parent), photo.name)
-        with suppress(ValueError):  # another drive of Windows
-            path = os.path.relpath(path, self._without_links(self.folder))
-        return path.replace(os.sep, "/")
+        parent, name = os.path.split(photo)
+        if parent not in self._from_here:
+            self._from_here[parent] = self._relative(parent)
+        return self._from_here[parent] + name
 
-    def _without_links(self, folder: Path) -> str:
-        if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder)
-        return self._real[folder]
+    def _relative(self, folder: str) -> str:
+        """The path to a folder from this one without links, with a slash at its end; empty for this one."""
+        path = os.path.realpath(folder)
+        with suppress(ValueError):  # another drive of Windows
+            path = os.path.relpath(path, os.path.realpath(self.folder))
+        path = path.replace(os.sep, "/")
+        return "" if path == "." else path.rstrip("/") + "/"
 
     def _owner(self, photo: Path) -> bytes:
         return _digest(self._key(photo), self.recipe)
@@ -221,13 +224,14 @@ class Journal:
         It is finished if a line says so, for the same options, and if neither the photo nor anything that was written
         has changed since. A different modification time, as on a copy, does not matter if the content is the same.
         """
-        entry = self._done.get(self._job(self._key(photo), self.options))
+        key = self._key(photo)
+        entry = self._done.get(self._job(key, self.options))
         if entry is None:
             return None
         line = self._line(*entry[1:], _is_done)
-        if line is None or line["photo"] != self._key(photo) or line["options"] != self.options:
+        if line is None or line["photo"] != key or line["options"] != self.options:
             return None
-        if line["name"] != self._names.get(self._owner(photo)) or not _still(photo, line["state"]):
+        if line["name"] != self._names.get(_digest(key, self.recipe)) or not _still(photo, line["state"]):
             return None
         paths = {self.folder / name: wrote for name, wrote in line["files"].items()}
         if not all(_is_file(path) and _still(path, wrote) for path, wrote in paths.items()):

@@ -30,7 +30,7 @@ def check_network(module: object, deep: bool = True) -> None:
         raise ModelError(
             f"A network is a torch.nn.Module, not {type(module).__name__}; pass clf.module instead of a Classifier."
         )
-    parts = list(walk(module)) if deep else [module]
+    parts = walk(module) if deep else [module]
     if any(isinstance(m, torch.jit.ScriptModule) for m in parts):
         raise ModelError(
             f"{type(module).__name__} is TorchScript, whose layers cannot be watched; explain the network that it was "
@@ -48,16 +48,15 @@ def check_network(module: object, deep: bool = True) -> None:
         )
 
 
-def walk(module: nn.Module) -> Iterator[nn.Module]:
-    """Every module of a network once, like `module.modules()` but in half the time: every explanation calls this."""
-    seen: set[int] = set()
-    waiting: list[nn.Module | None] = [module]
-    while waiting:
-        m = waiting.pop()
-        if m is not None and id(m) not in seen:
-            seen.add(id(m))
-            waiting.extend(m._modules.values())
-            yield m
+def walk(module: nn.Module) -> list[nn.Module]:
+    """Every module of a network once, like `module.modules()` but in less time: every explanation calls this."""
+    parts: dict[int, nn.Module] = {}
+    level: list[nn.Module | None] = [module]
+    while level:
+        new = {id(m): m for m in level if m is not None and id(m) not in parts}
+        parts |= new
+        level = [child for m in new.values() if m._modules for child in m._modules.values()]
+    return list(parts.values())
 
 
 def parameters_of(module: nn.Module) -> Iterator[nn.Parameter]:

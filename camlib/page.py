@@ -228,8 +228,7 @@ def _photo(exp: Explained, name: str, side: int) -> dict[str, Any]:
     picture, (height, width) = _picture(Image.fromarray(exp.photo), side)
     logits = exp.logits.float().cpu()
     cells = sum(r.features.shape[2] * r.features.shape[3] for r in exp.results)
-    at_hand = all(r.maps.every is not None for r in exp.results)
-    room = max(FEW, MAP_BYTES // (2 * cells)) if at_hand else FEW
+    room = max(FEW, MAP_BYTES // (2 * cells)) if exp.evidence.method.name == "cam" else FEW
     classes = sorted(logits.argsort(descending=True, stable=True)[:room].tolist())
     count = Counter(exp.classifier.labels)
     return {

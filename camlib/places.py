@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camlib.cam import class_activation_maps
+from camlib.autograd import count_steps
 from camlib.errors import HeadError, LayerError
 from camlib.forward_pass import ForwardPass, run_forward
 from camlib.heads import Head, find_head
@@ -16,19 +16,18 @@ from camlib.layers import FeatureLayer, locate
 from camlib.network import copy_of, mixes_batch, walk
 from camlib.outputs import Output
 
+NEAR = 30  # operations between a feature map and the scores: more may be much of the network
 Structure = tuple[Any, ...]
 """Of each module: its identity and type, the attributes that are True, such as grad_checkpointing, and its hooks."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExactMaps:
-    """The verified results of one forward pass for the method "cam"."""
+    """The verified results of one forward pass for the method "cam": features times weights give every class's map."""
 
     features: Tensor  # (B, C, h, w)
     logits: Tensor  # (B, K)
-    maps: Tensor  # (B, K, h, w)
-    bias: Tensor  # (K,)
-    head: Head
+    head: Head  # with copies of the weights
 
 
 @dataclass(eq=False)
@@ -44,28 +43,35 @@ class Places:
     layers: dict[tuple[Layer | None, bool], tuple[Structure, int, FeatureLayer]] = field(default_factory=dict)
     # by layer and whether gates are held; with the network's structure at that time, and the input's shorter side
     mixes: tuple[Structure, bool] | None = None  # whether the network mixes the pictures of a batch
+    nearby: dict[tuple[Layer | None, bool], tuple[Structure, bool]] = field(default_factory=dict)  # see `near`
 
     def exact(self, module: nn.Module, x: Tensor, probe: Callable[[], Tensor], output: Output | None) -> ExactMaps:
-        """The maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
+        """What gives the maps of all classes for x (B, C, H, W). probe: makes an input for finding the head.
 
         Raises `HeadError` if the network, as it is now, has no exact map.
         """
         now = _structure(module)
         if self.head is not None and self.structure in (None, now):
             try:
-                return _run(self.head, module, x)
+                return self._run(self.head, module, x)
             except (HeadError, LayerError):
                 pass  # the network has changed, or this input has no map: the search below says which
         try:
             self.head, self.structure = find_head(module, probe(), output), now
-            return _run(self.head, module, x)
+            return self._run(self.head, module, x)
         except HeadError as e:  # on noise, relu looks like relu6; and the probe may be too small
             try:
                 head = find_head(module, x[:1], output)
             except HeadError:
                 raise e from None
             self.head, self.structure = head, now
-            return _run(self.head, module, x)
+            return self._run(head, module, x)
+
+    def _run(self, head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
+        features, logits = head.run(module, x)
+        with torch.no_grad():
+            head = self.head = head.current(module, features, logits)
+        return ExactMaps(features, logits.float(), head)
 
     def one_by_one(self, module: nn.Module, x: Tensor, output: Output | None) -> bool:
         """Whether pictures must go through the network one by one, because it mixes those of a batch."""
@@ -73,6 +79,17 @@ class Places:
         if self.mixes is None or self.mixes[0] != now:
             self.mixes = now, mixes_batch(module, x, output)
         return self.mixes[1]
+
+    def near(
+        self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None, hold: bool = False
+    ) -> bool:
+        """Whether the feature map is near the scores, so that a backward pass costs little; see `forward`."""
+        now = _structure(module)
+        known = self.nearby.get((layer, hold))
+        if known is None or known[0] != now:
+            ran = self.forward(module, x, layer, output, hold)
+            known = self.nearby[layer, hold] = now, count_steps(ran.graph) <= NEAR
+        return known[1]
 
     def forward(
         self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None, hold: bool = False
@@ -97,13 +114,10 @@ class Places:
 
 
 def _structure(module: nn.Module) -> Structure:
-    parts: list[Any] = []
-    for m in walk(module):
-        attributes = vars(m)
-        parts += [id(m), type(m), *[name for name, value in attributes.items() if value is True and name != "training"]]
-        if m._forward_hooks or m._forward_pre_hooks:
-            parts += _hooks(m)
-    return tuple(parts)
+    parts = walk(module)
+    flags = [(id(m), name) for m in parts for name, value in vars(m).items() if value is True and name != "training"]
+    hooks = [(id(m), key) for m in parts if m._forward_hooks or m._forward_pre_hooks for key in _hooks(m)]
+    return (*map(id, parts), *map(type, parts), *flags, *hooks)
 
 
 def _hooks(m: nn.Module) -> list[int]:
@@ -116,14 +130,3 @@ def _pass(module: nn.Module, x: Tensor, place: FeatureLayer, output: Output | No
     if place.recomputes:  # a backward pass would run the network again, perhaps after a change: use a copy
         module = copy_of(module).eval()
     return run_forward(module, x, place, output, keep_weights=True, hold=hold)
-
-
-def _run(head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
-    features, logits = head.run(module, x)
-    with torch.no_grad():
-        head = head.reread(module)
-        if features.shape[1] != head.weight.shape[1]:
-            head.verify(features, logits)  # raises an error that says so
-        maps = class_activation_maps(features, head.weight.float())
-        head.verify(features, logits, means=maps.mean((2, 3)))
-    return ExactMaps(features, logits.float(), maps, head.bias.float().clone(), head)

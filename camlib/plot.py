@@ -207,8 +207,8 @@ def figure(
 ) -> "Figure":
     """The photo, then one overlay per heat map, all on one scale with a colour bar.
 
-    Titles and unit may be in any script (see `camlib.fonts`) and are drawn literally: "$" does not start a formula. A
-    title that is too wide for its panel is set in two lines and, if needed, shortened. A percentage at its end is
+    Titles and unit may be in any script (see `camlib.fonts`) and are drawn literally: a dollar sign starts no formula.
+    A title that is too wide for its panel is set in two lines and, if needed, shortened. A percentage at its end is
     preserved.
 
     Parameters

@@ -34,16 +34,31 @@ class Frame:
 
 
 def frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
-    """The frames of a clip, one after the other: each (H, W, 3) uint8 RGB, as a player shows it.
+    """The frames of a clip, one after the other, as a player shows them.
 
     A clip that was filmed with a turned phone is turned upright, and pixels that are not square are made square. All
     frames have the size of the first. HDR colours are not converted, so such a clip looks pale. Only the frames that
     you keep take memory. Needs the package av, which `pip install ".[video]"` installs, too.
 
-    When you take the first frame, raises `CamError` if the file cannot be opened, and `ImageError` if it holds no
-    frames. At a later one, raises `ImageError` if it is damaged, or if the file ends too early. A Matroska or WebM file
-    does not say how many frames it holds: if it is cut off, you get the frames before the cut.
+    Parameters
+    ----------
+    path
+        The file's path.
 
+    Returns
+    -------
+    frames : iterator of (H, W, 3) uint8, RGB
+
+    Raises
+    ------
+    CamError
+        At the first frame, if the file cannot be opened.
+    ImageError
+        If it holds no frames, is damaged, or ends too early. A Matroska or WebM file does not say how many frames it
+        holds: if it is cut off, you get the frames before the cut.
+
+    Examples
+    --------
     >>> for frame in frames("clip.mp4"):                                     # doctest: +SKIP
     ...     print(camlib.explain(clf, frame).top(1)[0])
     """

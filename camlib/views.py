@@ -6,6 +6,7 @@ Positions are continuous: pixel i covers i to i + 1, and its centre is i + 0.5 (
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -213,11 +214,13 @@ def place(maps: Tensor, view: View, offset: tuple[float, float] = (0.0, 0.0)) ->
     tensor([   nan,    nan, 1.0000, 1.5000, 2.5000, 3.0000,    nan,    nan])
     """
     _check_maps("place", maps)
-    rows, columns = (_weights(view, axis, maps.shape[axis - 2], offset[axis], maps.device) for axis in (0, 1))
+    rows, columns = (_weights(view, axis, maps.shape[axis - 2], float(offset[axis]), maps.device) for axis in (0, 1))
     with torch.autocast(maps.device.type, enabled=False):
         return rows @ maps.float() @ columns.T
 
 
+@lru_cache(8)  # a few views: photos often have the same size, and a photo many maps
+@torch.inference_mode(False)
 def _weights(view: View, axis: int, cells: int, offset: float, device: torch.device) -> Tensor:
     """Bilinear weights (pixels of the photo, cells) along one axis, with rows of NaN for pixels outside the window."""
     pixels = torch.arange(view.photo[axis], dtype=torch.float64, device="cpu") + 0.5

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 def checkout(folder: Path, address: str | None) -> Path:
     """The folder, with all that makes the package, the notebooks and the posts, and with this address on the web."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("camlib", "tools", "notebooks", "data", "docs", "evidence"):
+    for name in ("camlib", "tools", "notebooks", "data", "docs", "evidence", "tests/peers"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("README.md", "LICENSE", "pyproject.toml", "course.toml", "CITATION.cff"):
+    documents = [path.name for path in ROOT.glob("*.md")]
+    for name in (*documents, "LICENSE", "pyproject.toml", "course.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
     project = folder / "pyproject.toml"
     text = re.sub(r'(?m)^Repository = ".*\n', "", project.read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from camlib import CamError, CamWarning, ModelError, View, load_model
-from camlib.evidence import ClassMaps, Evidence, evidence
-from camlib.methods import METHODS, find_method
+from camlib.evidence import ClassMaps, Evidence, ExactMaps, evidence
+from camlib.forward_pass import ForwardPass
+from camlib.methods import METHODS, find_method, register
 from tests.networks import Wrapped, flat, gradients_of, scores_of, tiny
 
 X = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -33,20 +36,29 @@ def test_maps_are_computed_when_needed_and_once():
         computed.append(k)
         return torch.full((2, 3), float(k))
 
-    maps = ClassMaps(compute=compute)
+    maps = ClassMaps(compute, 5)
     assert maps.stack([4, 1, 4])[:, 0, 0].tolist() == [4, 1, 4]
     assert maps.stack(k for k in (1, 2))[:, 1, 2].tolist() == [1, 2]
     assert computed == [4, 1, 2]
 
 
-def test_maps_that_are_there_need_no_computing():
-    every = torch.arange(12.0).view(3, 2, 2)
-    assert torch.equal(ClassMaps(every=every).stack([2, 0]), every[[2, 0]])
+def test_exact_maps_are_weights_times_features():
+    draw = torch.Generator().manual_seed(0)
+    features, weight = (torch.randn(shape, generator=draw) for shape in ((1, 6, 2, 3), (4, 6)))
+    expected = (weight[:, :, None, None].double() * features.double()).sum(1).float()
+    maps = ExactMaps(features, weight)
+    torch.testing.assert_close(maps.stack(k for k in (2, 0)), expected[[2, 0]])
+    assert "every" not in vars(maps), "no class but those that were asked for"
+    torch.testing.assert_close(maps.every, expected)
+    assert maps.every.is_contiguous()
+    torch.testing.assert_close(maps.stack([3, 3]), expected[[3, 3]])
+    again = pickle.loads(pickle.dumps(maps))
+    assert vars(again).keys() == {"every"} and torch.equal(again.stack([1]), maps.stack([1]))
 
 
 @pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy])
 def test_a_copy_holds_the_maps_that_are_known(copied):
-    maps = ClassMaps(compute=lambda k: torch.full((2, 2), float(k)))
+    maps = ClassMaps(lambda k: torch.full((2, 2), float(k)), 6)
     maps.stack([3, 5])
     again = copied(maps)
     assert torch.equal(again.stack([5, 3]), maps.stack([5, 3]))
@@ -112,6 +124,43 @@ def test_evidence_after_a_layer_norm_is_this_photos_own():
         torch.testing.assert_close(maps.mean((1, 2)) + result.bias, scores_of(net, X[n : n + 1])[0])
 
 
+def test_weights_are_copied_once_and_again_when_they_change():
+    """Also by a change that no logit of this photo shows: orthogonal to what the classifier reads, behind autograd."""
+    net = tiny()
+    clf = load_model(net, size=64)
+    (first,), (second,), both = evidence_of(clf, X[:1]), evidence_of(clf, X[1:2]), evidence_of(clf, X[:2])
+    assert first.results[0].maps.weight is second.results[0].maps.weight
+    old = net[4].weight.detach().clone()
+    with torch.no_grad():
+        features = net[1](net[0](X[:1]))
+        mean = features.mean((2, 3))[0]
+        change = torch.randn(4, generator=torch.Generator().manual_seed(1))
+        net[4].weight.data[1] += change - (change @ mean) / (mean @ mean) * mean
+    (later,) = evidence_of(clf, X[:1])
+    torch.testing.assert_close(later.results[0].logits, first.results[0].logits)
+    for result, weight in ((first, old), (both[0], old), (later, net[4].weight.detach())):
+        expected = torch.einsum("kc,chw->khw", weight, features[0])
+        torch.testing.assert_close(result.results[0].maps.stack(range(3)), expected)
+    assert not torch.allclose(old, net[4].weight)
+
+
+@pytest.mark.parametrize("change", ["bias", "one weight", "order of the classes"])
+def test_any_change_of_the_classifier_counts(change):
+    net = tiny()
+    clf = load_model(net, size=64)
+    evidence_of(clf, X[:1])
+    with torch.no_grad():
+        if change == "bias":
+            net[4].bias.data[2] += 1e-4
+        elif change == "one weight":
+            net[4].weight.data[2, 3] *= 1 + 1e-5
+        else:
+            net[4].weight.data, net[4].bias.data = net[4].weight.data.flip(0), net[4].bias.data.flip(0)
+    (later,) = evidence_of(clf, X[:1])
+    assert torch.equal(later.results[0].maps.weight, net[4].weight)
+    assert torch.equal(later.bias, net[4].bias.detach())
+
+
 # --- by gradients ----------------------------------------------------------------------------------------------------
 
 
@@ -121,7 +170,7 @@ def test_evidence_by_gradients_is_the_formula(name):
     for result, x in zip(evidence_of(load_model(net, size=64), X[:2], name), X[:2], strict=True):
         (r,) = result.results
         assert result.bias is None
-        assert torch.equal(r.logits, scores_of(net, x[None]))
+        torch.testing.assert_close(r.logits, scores_of(net, x[None]))
         A, G = gradients_of(net, x[None], "1", lambda y: y[0, 2])
         torch.testing.assert_close(r.features, A)
         torch.testing.assert_close(r.maps.stack([2])[0], METHODS[name].formula(A, G)[0])
@@ -171,6 +220,124 @@ def test_a_method_that_runs_the_network_again_says_that_it_has_changed(change):
     assert torch.equal(early.results[0].maps.stack([0]), known), "what is known stays"
     with pytest.raises(CamError, match="network has changed.*'score_cam' runs it again"):
         early.results[0].maps.stack([1])
+
+
+GRADIENTS = [name for name, method in METHODS.items() if method.by_gradient]
+
+
+@cache
+def alone(name, n, k):
+    """The map of one class for one photo, with a classifier of its own."""
+    (result,) = evidence_of(load_model(flat(), size=64), X[n : n + 1], name)
+    return result.results[0].maps.stack([k])[0]
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_photos_of_a_batch_have_the_maps_that_each_has_alone(name):
+    """Whichever classes are asked for, in whichever order: of the same rank, the same, or one for each photo."""
+    net = flat()
+    clf = load_model(net, size=64)
+    evidence_of(clf, X, name)
+    batches = []
+    for wanted in ([0] * 5, [2, 0, 1, 1, 2], None, [1, 1, 0, 2, 0]):
+        with net.register_forward_pre_hook(lambda _, args: batches.append(len(args[0]))):
+            results = [r.results[0] for r in evidence_of(clf, X, name)]
+        classes = [int(r.logits.argmax()) for r in results] if wanted is None else wanted
+        for n, (r, k) in enumerate(zip(results, classes, strict=True)):
+            torch.testing.assert_close(r.maps.stack([k])[0], alone(name, n, k), atol=1e-6, rtol=1e-4)
+        for n, r in reversed(list(enumerate(results))):
+            torch.testing.assert_close(r.maps.stack([0, 2])[1], alone(name, n, 2), atol=1e-6, rtol=1e-4)
+    assert max(batches) == 5
+
+
+@pytest.mark.parametrize(
+    ("classes", "passes"),
+    [("the best", 1), ("the best three", 3), ("the same", 2), ("three, the same", 5), ("each another", 5)],
+)
+def test_a_backward_pass_serves_the_whole_batch(monkeypatch, classes, passes):
+    net = nn.Sequential(*flat()[:-1], nn.Linear(8, 40)).eval()
+    clf = load_model(net, size=64)
+    results = [r.results[0] for r in evidence_of(clf, X, "grad_cam")]
+    order = torch.cat([r.logits for r in results]).argsort(dim=1, descending=True)
+    wanted = {
+        "the best": order[:, :1],
+        "the best three": order[:, :3],
+        "the same": order[:1, :1].expand(5, -1),
+        "three, the same": order[:1, [0, 20, 30]].expand(5, -1),
+        "each another": torch.stack([order[n, [n * 7]] for n in range(5)]),
+    }[classes]
+    ran, counted = ForwardPass.raw_gradient, []
+    monkeypatch.setattr(ForwardPass, "raw_gradient", lambda self, k: counted.append(self.known) or ran(self, k))
+    for r, indices in zip(results, wanted.tolist(), strict=True):
+        r.maps.stack(indices)
+    assert sum(known is None for known in counted) <= passes
+
+
+def test_a_formula_sees_one_photo_and_its_error_is_that_photos_own():
+    clf = load_model(flat(), size=64)
+    clear = float(clf.module[:2](X[3:4]).detach().mean())
+
+    def formula(A, G):
+        assert len(A) == len(G) == 1
+        if float(A.mean()) == pytest.approx(clear, rel=1e-4):
+            return A  # which is no map
+        return (A * G).sum(1) / (A * G).abs().max()
+
+    register("relative", formula)
+    try:
+        results = evidence_of(clf, X, "relative")
+        for n, result in enumerate(results):
+            if n == 3:
+                for _ in range(2):
+                    with pytest.raises(CamError, match="must return a map"):
+                        result.results[0].maps.stack([1])
+            else:
+                torch.testing.assert_close(result.results[0].maps.stack([1])[0], alone("relative", n, 1))
+    finally:
+        del METHODS["relative"]
+
+
+def test_how_many_photos_share_a_graph_is_limited(monkeypatch):
+    net = flat()
+    clf = load_model(net, size=64)
+    evidence_of(clf, X, "grad_cam")
+    batches = []
+    net.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    evidence_of(clf, X, "grad_cam")  # with a new hook, the layer is searched once more
+    for limit, expected in ((2, [2, 2, 1]), (16, [5])):
+        monkeypatch.setattr("camlib.evidence.TOGETHER", limit)
+        batches.clear()
+        evidence_of(clf, X, "grad_cam")
+        assert batches == expected
+    monkeypatch.setattr("camlib.places.NEAR", 1)
+    evidence_of(clf, X, "grad_cam", layer="0")
+    batches.clear()
+    evidence_of(clf, X, "grad_cam", layer="0")
+    assert batches == [1] * 5, "far from the scores"
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_threads_may_draw_the_photos_of_one_batch(name):
+    clf = load_model(flat(), size=64)
+    expected = [[alone(name, n, k) for k in range(3)] for n in range(5)]
+    for _ in range(5):
+        results = [r.results[0] for r in evidence_of(clf, X, name)]
+        with ThreadPoolExecutor(5) as pool:
+            drawn = list(pool.map(lambda r: r.maps.stack([1, 0, 2]), results))
+        for maps, own in zip(drawn, expected, strict=True):
+            torch.testing.assert_close(maps, torch.stack(own)[[1, 0, 2]], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [trained, averaged, swapped])
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_batch_that_was_explained_stays_when_the_network_changes(change, name):
+    net = flat()
+    results = evidence_of(load_model(net, size=64), X, name)
+    results[0].results[0].maps.stack([1])
+    change(net)
+    for n, result in enumerate(results):
+        torch.testing.assert_close(result.results[0].maps.stack([1])[0], alone(name, n, 1), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(result.results[0].logits, scores_of(flat(), X[n : n + 1]))
 
 
 def test_a_random_network_is_explained_with_a_warning():

@@ -764,3 +764,26 @@ def test_written(tmp_path, out, photo):
         map(is_of_journal, ("camlib.jsonl", "camlib.names.1-of-2.jsonl", "camlib.damaged-1.jsonl", ".camlib.lock"))
     )
     assert not is_of_journal("camlib.csv") and not is_of_journal("my.jsonl")
+
+
+def test_a_photo_is_known_by_its_way_from_the_folder_without_links(tmp_path, monkeypatch):
+    """However its path is written; computed here for each path by itself."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path / "in")
+    journal = Journal(tmp_path / "out", {})
+    written = [
+        "a.jpg",
+        "./a.jpg",
+        "deep/a.jpg",
+        "../in/deep/a.jpg",
+        "../link/a.jpg",
+        "../out/a.jpg",
+        "/a.jpg",
+        "/tmp/a",
+    ]
+    for path in map(Path, written):
+        real = os.path.join(os.path.realpath(path.parent), path.name)
+        assert journal._key(path) == os.path.relpath(real, os.path.realpath(tmp_path / "out"))
+    assert journal._key(Path("a.jpg")) == "../in/a.jpg"

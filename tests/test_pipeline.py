@@ -431,6 +431,8 @@ def test_a_network_that_mixes_a_batch_explains_pictures_one_by_one(make):
     for n, exp in enumerate(exps):
         alone = torch.einsum("kc,chw->khw", net.last.weight, net.before(x[n : n + 1]).relu()[0]).detach()
         torch.testing.assert_close(exp.maps, alone)
+    for n, exp in enumerate(explain_all(clf, x, method="grad_cam", layer="conv")):
+        torch.testing.assert_close(exp.map(1), explain(clf, x[n], method="grad_cam", layer="conv").map(1))
     assert float((exps[0].logits - net(x)[0].detach()).abs().max()) > 0.01, "which a batch would change"
     with pytest.raises(ModelError, match="the other pictures in its batch"):
         grad_cam(net, x, 1)

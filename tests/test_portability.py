@@ -23,6 +23,7 @@ PACKAGES = ("camlib", "tools", "evidence", "notebooks", "run.py", "conftest.py")
 SHIPPED = [
     p for name in PACKAGES for p in ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py")))
 ]
+NO_TEXT = ("Image", "av", "os", "tarfile", "webbrowser")  # whose `open` reads bytes, or nothing
 LONGEST_PATH = 100  # characters; Windows allows 260 for all of a path, and people clone into deep folders
 
 
@@ -49,7 +50,7 @@ def without_encoding(source: str) -> list[str]:
         owner = getattr(getattr(call.func, "value", None), "id", "")
         if name in ("read_text", "write_text"):
             text = True
-        elif name in ("open", "fdopen") and owner not in ("os", "Image", "tarfile", "webbrowser"):
+        elif name in ("open", "fdopen") and owner not in NO_TEXT:
             place = 0 if isinstance(call.func, ast.Attribute) and name == "open" else 1
             mode = keywords.get("mode") or (call.args[place] if len(call.args) > place else ast.Constant("r"))
             text = not (isinstance(mode, ast.Constant) and "b" in str(mode.value))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -21,7 +24,7 @@ from PIL import Image
 
 pytest.importorskip("math_core", reason="math-core is missing: python3 run.py test installs it")
 from tests.checkout import OTHER, checkout, environment_of
-from tools import address, catalogue, minutes, new_post, notebooks, pages, posts
+from tools import address, catalogue, minutes, new_post, notebooks, pages, posts, reference, website
 
 ROOT = notebooks.ROOT
 CHAPTERS = notebooks.all_notebooks()
@@ -76,7 +79,9 @@ def test_every_page_has_a_title_landmarks_and_a_language(made: Path) -> None:
 def test_nothing_is_fetched(made: Path) -> None:
     for name, text in html_pages(made).items():
         soup = BeautifulSoup(text, "html.parser")
-        assert not soup.select("script[src], link:not([href^='data:']), object, embed, video, audio, base"), name
+        followed = soup.select("link:not([href^='data:'])")
+        assert {link["rel"][0] for link in followed} <= {"alternate", "canonical"}, "none of these is fetched"
+        assert not soup.select("script[src], object, embed, video, audio, base"), name
         for tag in soup.find_all(True):
             for attribute in ("src", "srcset", "poster", "data", "background"):
                 assert str(tag.get(attribute, "data:")).startswith("data:"), (name, tag.name, attribute)
@@ -130,7 +135,9 @@ def test_formulas_are_mathml(made: Path) -> None:
         soup = BeautifulSoup(text, "html.parser")
         for code in soup.select("script, style, pre, code, math"):
             code.decompose()
-        assert "$" not in soup.get_text() and "\\" not in soup.get_text(), f"{name}: a formula was left as it was"
+        assert "$" not in soup.get_text().replace('"$"', "") and "\\" not in soup.get_text(), (
+            f"{name}: a formula was left as it was"
+        )
 
 
 def test_no_line_begins_with_the_full_stop_after_a_formula(made: Path) -> None:
@@ -148,14 +155,117 @@ def test_chapters_lead_to_their_neighbours(made: Path) -> None:
     assert soup.select_one("nav.chapters a.contents")["href"] == "index.html"
 
 
-def test_the_contents_have_questions_minutes_and_every_word(made: Path) -> None:
+def test_the_front_page_has_three_ways_in_and_every_chapter_with_its_question(made: Path) -> None:
     soup = BeautifulSoup(html_pages(made)["index.html"], "html.parser")
+    assert [way["href"] for way in soup.select(".ways a")] == ["#chapters", "teach.html", "write.html"]
     listed = {a["href"]: a.find_parent("li").get_text(" ", strip=True) for a in soup.select(".list a")}
     needed = minutes.reading(notebooks.read(ROOT / "notebooks" / "05_bilinear_upsampling.ipynb")).minutes
     assert f"Where on the photo does cell (2, 3) lie? {needed} minutes" in listed["05_bilinear_upsampling.html"]
-    assert set(listed) == set(html_pages(made)) - {"index.html"}
-    found = yaml.safe_load(soup.find(id="texts").get_text())  # JSON is YAML
-    assert any("receptive_field_offset" in text for page in found for _, _, text in page["sections"])
+    assert {path.stem for path in (made / "markdown").iterdir()} <= {Path(name).stem for name in listed}
+    assert {"api.html", "how_do_i.html", "troubleshooting.html"} <= set(listed)
+
+
+def test_every_word_can_be_searched(made: Path) -> None:
+    pages_of_it = html_pages(made)
+    texts = json.loads(BeautifulSoup(pages_of_it["search.html"], "html.parser").find(id="texts").get_text())
+    assert {f"{page['name']}.html" for page in texts} == set(pages_of_it) - {"index.html", "search.html"}
+    for word, name in (("camlib.upsample", "05_bilinear_upsampling"), ("scipy", "camlib.evaluate"),
+                       ("is not part of the", "troubleshooting"), ("DataLoader", "how_do_i")):  # fmt: skip
+        assert any(page["name"] == name and word.lower() in json.dumps(page).lower() for page in texts), word
+
+
+def test_code_leads_to_the_reference(made: Path) -> None:
+    """In the text and in cells; what has no page stays code, and no heading and no link holds another link."""
+    soup = BeautifulSoup(html_pages(made)["05_bilinear_upsampling.html"], "html.parser")
+    found = {(a.find_parent("pre") is not None, a.get_text()): a["href"] for a in soup.select("article a.name")}
+    assert found[True, "camlib.upsample"] == "camlib.upsample.html"
+    assert any(not code and text.startswith("camlib.") for code, text in found)
+    links = pages.Links(ROOT, {}, reference.addresses())
+    assert links.name("camlib.evaluate.iou(a, b)") == "camlib.evaluate.html#iou"
+    assert links.name("camlib.View.identity") == "camlib.View.html#identity"
+    assert links.name("camlib.no_such_name") == links.name("explain") == links.name("my.camlib.explain") == ""
+
+
+def test_the_reference_has_every_public_name(made: Path) -> None:
+    soups = {name: BeautifulSoup(text, "html.parser") for name, text in html_pages(made).items()}
+    listed = {code.get_text() for code in soups["api.html"].select("td code")}
+    for name, value in reference.public().items():
+        page, _, anchor = reference.addresses()[name].partition("#")
+        own = name.rpartition(".")[2]
+        if own == "__version__":
+            continue
+        assert own in soups[page].get_text() and (not anchor or soups[page].find(id=anchor)), name
+        assert name in listed or page.removesuffix(".html") in listed, name
+        if inspect.isfunction(value):
+            place = soups[page].find(id=anchor) if anchor else soups[page].h1
+            assert own + "(" in place.find_next("pre").get_text(), name
+    explain = soups["camlib.explain.html"]
+    assert [h.contents[0].strip() for h in explain.select("article h2")] == [
+        "Parameters",
+        "Returns",
+        "Raises",
+        "Examples",
+    ]
+    assert explain.find("code", string="Explanation").parent["href"] == "camlib.Explanation.html"
+    assert not any(
+        "0x" in soup.get_text() or str(ROOT) in str(soup) for name, soup in soups.items() if "camlib" in name
+    )
+
+
+def test_pages_are_no_larger_than_they_need_to_be(made: Path) -> None:
+    """What a reader waits for: nothing else is fetched."""
+    for name, text in html_pages(made).items():
+        most = 3_500_000 if (made / "markdown" / Path(name).stem).is_dir() else 120_000
+        most = {"index.html": 500_000, "search.html": 1_200_000}.get(name, most)
+        assert len(text.encode()) <= most, (name, len(text.encode()))
+
+
+# For programs
+
+
+def test_the_feed_is_the_same_wherever_the_site_is(made: Path) -> None:
+    atom = "{http://www.w3.org/2005/Atom}"
+    feed = ElementTree.fromstring((made / "html" / "feed.xml").read_bytes())
+    entries = feed.findall(f"{atom}entry")
+    assert {e.find(f"{atom}link").get("href") for e in entries} == {
+        f"{p.name}.html" for p in (made / "markdown").iterdir()
+    }
+    assert {e.findtext(f"{atom}updated") for e in entries} == {f"{posts.citation()['date-released']}T00:00:00Z"}
+    assert len({e.findtext(f"{atom}id") for e in entries} | {feed.findtext(f"{atom}id")}) == len(entries) + 1
+    site = [posts.read(path) for path in FEW]
+    site[1].notebook.metadata["date"] = "2031-02-03"  # as nbconvert knows it, too
+    again = ElementTree.fromstring(website.feed(site, "T", "A", "2026-01-01", "https://a.org/x/"))
+    first = again.findall(f"{atom}entry")[0]
+    assert first.findtext(f"{atom}updated") == again.findtext(f"{atom}updated") == "2031-02-03T00:00:00Z"
+    assert first.find(f"{atom}link").get("href") == f"https://a.org/x/{FEW[1].stem}.html"
+    assert first.findtext(f"{atom}id") in {e.findtext(f"{atom}id") for e in entries}
+
+
+@pytest.mark.parametrize(
+    ("urls", "base"),
+    [
+        ({}, ""),
+        ({"Repository": "https://example.org/a/b"}, ""),
+        ({"Repository": "https://github.com/Some-One/course"}, "https://some-one.github.io/course/"),
+        (
+            {"Repository": "https://github.com/a/b", "Documentation": "https://cam.example.org"},
+            "https://cam.example.org/",
+        ),
+    ],
+)
+def test_what_needs_the_address_of_the_site_is_there_when_it_is_known(
+    monkeypatch: pytest.MonkeyPatch, urls: dict[str, str], base: str
+) -> None:
+    monkeypatch.setattr(address.catalogue, "project", lambda: {"name": "camlib", "version": "0", "urls": urls})
+    site = [posts.read(CHAPTERS[0])]
+    files = posts.for_programs(site, ["a b.html"])
+    said = posts.about(site[0], "")["share"]
+    assert bool(base) == ("html/sitemap.xml" in files) == ("html/card.jpg" in files) == bool(said)
+    if base:
+        assert f"<loc>{base}</loc>" in files["html/sitemap.xml"].decode()
+        assert f"<loc>{base}a%20b.html</loc>" in files["html/sitemap.xml"].decode()
+        assert said["og:url"] == f"{base}{CHAPTERS[0].stem}.html" and said["og:image"] == f"{base}card.jpg"
+        assert said["og:title"] == site[0].title and said["og:description"] == site[0].question
 
 
 def colophon(soup: BeautifulSoup | Tag) -> str:
@@ -311,14 +421,17 @@ def test_a_small_post_is_published_and_replaced(folder: Path, capsys: pytest.Cap
     path, out = save(small(), folder), folder.parent / "out"
     for _ in range(2):
         assert posts.main([str(path), "--out", str(out)]) == 0
-    assert sorted(contents(out)) == [
+    reference_pages = {f"html/{page.name}.html" for page in reference.pages()}
+    assert sorted(set(contents(out)) - reference_pages) == [
+        "html/feed.xml",
         "html/index.html",
         "html/post.html",
+        "html/search.html",
         next(name for name in contents(out) if name.endswith(".png")),
         "markdown/post/index.md",
     ]
     said = capsys.readouterr()
-    assert re.search(r"total: html 0\.\d MB, markdown 0\.\d MB, 4 files", said.out) and not said.err
+    assert re.search(r"total: html \d\.\d MB, markdown 0\.\d MB, \d+ files", said.out) and not said.err
     assert sorted(p.name for p in folder.parent.iterdir()) == ["data", "notebooks", "out"], "no part is left over"
 
 
@@ -484,7 +597,7 @@ def test_photos_in_the_text_are_credited_and_unknown_ones_named(folder: Path) ->
 def test_a_fault_of_the_front_page_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(posts, "front_page", lambda: ("Title", "![a cat](data/no_such.jpg)"))
+    monkeypatch.setattr(posts, "front_page", lambda: ("Title", "Lead.\n\n![a cat](data/no_such.jpg)\n\nMade.\n\nWhy."))
     assert posts.main([str(save(small(), folder)), "--out", str(folder.parent / "out")]) == 2
     assert "README.md shows 'data/no_such.jpg', which is not there" in capsys.readouterr().err
 

@@ -85,6 +85,14 @@ def colab(path: Path) -> str | None:
     return f"{COLAB}/{github()}/blob/{BRANCH}/{quote(inside(path))}" if github() else None
 
 
+def site() -> str:
+    """Where the site is, with a slash at its end: [project.urls] Documentation, or GitHub Pages; empty if unknown."""
+    if own := catalogue.project().get("urls", {}).get("Documentation"):
+        return own.rstrip("/") + "/"
+    owner, _, repository_name = (github() or "").partition("/")
+    return f"https://{owner.lower()}.github.io/{repository_name}/" if owner else ""
+
+
 def binder(path: Path) -> str | None:
     """Where Binder opens it, in JupyterLab; None where it cannot, or where its memory does not suffice."""
     too_large = any(path.resolve() == lesson.path and not lesson.binder for lesson in catalogue.chapters())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
 from tools import notebooks, pages, scaffold
@@ -34,7 +35,9 @@ def make(title: str, out: Path | None) -> Path:
         raise ToolError(f"{path} is there already; take another title, or another place with --out.")
     path.parent.mkdir(parents=True, exist_ok=True)
     photos = notebooks.from_here(pages.PHOTOS, path.resolve().parent).as_posix()  # holds where the notebook lies
-    notebooks.write(path, scaffold.lesson(LESSON, path, {"title": title, "photos": photos}))
+    notebook = scaffold.lesson(LESSON, path, {"title": title, "photos": photos})
+    notebook.metadata["date"] = date.today().isoformat()
+    notebooks.write(path, notebook)
     return path
 
 

@@ -253,7 +253,8 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     """
     kept = {"executed": executed(notebook), "packages": packages(notebook)}
     kept = {name: value for name, value in kept.items() if value}
-    notebook.metadata = nbformat.from_dict(METADATA | ({"camlib": kept} if kept else {}))
+    dated = {"date": notebook.metadata["date"]} if "date" in notebook.metadata else {}  # of a post, as nbconvert has it
+    notebook.metadata = nbformat.from_dict(METADATA | dated | ({"camlib": kept} if kept else {}))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     used: set[str] = set()
     count = 0

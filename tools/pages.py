@@ -14,7 +14,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,8 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 from bs4 import BeautifulSoup
-from jinja2 import pass_context
+from jinja2 import BytecodeCache, Environment, pass_context
+from jinja2.bccache import Bucket
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -49,6 +50,12 @@ SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)", re.S)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FORMULA_END = re.compile(r"(<math(?:(?!</math>).)*</math>)([.,;:!?)]+)", re.S)  # where a line could break
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
+NAME = re.compile(r"(camlib(?:\.\w+)+)(?:\(.*\))?")  # of something that the API reference explains
+NAME_IN_CODE = re.compile(  # the same as pygments writes it
+    r'<span class="n">camlib</span>(?:<span class="o">\.</span><span class="\w+">\w+</span>)+'
+)
+CLASS_IN_CODE = re.compile(r'(?<!\.</span>)<span class="n[ce]?">[A-Z]\w+</span>')
+NAME_LINK = re.compile(r'<a class="name"[^>]*>(.*?)</a>')
 CONTENTS = "<!-- headings -->\n"  # where the template wants the list of them
 SHOWN = {"text/html", "text/markdown", "text/latex", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
 SCHEMES = ("http", "https", "mailto")
@@ -63,7 +70,7 @@ class Fault(Exception):
     """What keeps a cell from being published; the message says what and what to do."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Post:
     """A notebook on its way to being published, and what is said about it elsewhere."""
 
@@ -74,11 +81,10 @@ class Post:
     question: str = ""
     minutes: str = ""
     faults: list[str] = field(default_factory=list)
+    name: str = ""  # how its page is called; by default as the file
 
-    @property
-    def name(self) -> str:
-        """How its page is called: the notebook's own name."""
-        return self.path.stem
+    def __post_init__(self) -> None:
+        self.name = self.name or self.path.stem
 
     def refuse(self, cell: NotebookNode, reason: object) -> None:
         """Note a fault, with the cell in which it is: counted as pytest does, prose among prose."""
@@ -125,6 +131,8 @@ class Links:
 
     folder: Path  # the notebook's own
     pages: dict[Path, str]  # what is published together: notebook -> address
+    names: Mapping[str, str] = field(default_factory=dict)  # what the API reference explains: camlib.NAME -> address
+    of: tuple[str, ...] = ()  # in the reference itself, where names without a prefix may be: camlib.View, camlib
 
     def __call__(self, address: str) -> str | None:
         """The address in the page: another page, an anchor, or a file of the repository on the web.
@@ -144,6 +152,16 @@ class Links:
             return self.pages[target] + anchor
         on_the_web = web.source(target)
         return on_the_web and on_the_web + (f"#{parts.fragment}" if parts.fragment else "")
+
+    def name(self, code: str) -> str:
+        """Where the API reference explains what this code names; empty for all other code."""
+        if found := NAME.fullmatch(code):
+            parts = found[1].split(".")
+            names = [".".join(parts[:count]) for count in range(len(parts), 1, -1)]
+        else:
+            names = [f"{home}.{code.partition('(')[0]}" for home in self.of]
+        name = next((name for name in names if name in self.names), "")
+        return self.names[name] if name and name not in self.of else ""
 
     def file(self, path: str, what: str) -> Path:
         """The file or folder of the repository, or a page that is published along; a Fault where there is none."""
@@ -230,12 +248,17 @@ class _Prose(IPythonRenderer):
             count += 1
             anchor = f"{base}-{count}"
         self.taken.add(anchor)
+        text = NAME_LINK.sub(r"\1", text)
         mark = f'<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a>'
         return f'<h{level} id="{anchor}">{text} {mark}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        target = self.links(url)
+        text, target = NAME_LINK.sub(r"\1", text), self.links(url)
         return text if target is None else super().link(text, target, title)
+
+    def codespan(self, text: str) -> str:
+        code, address = super().codespan(text), self.links.name(html.unescape(text))
+        return f'<a class="name" href="{address}">{code}</a>' if address else code
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         mime, content = self.links.picture(url, text, self.attachments)
@@ -249,7 +272,7 @@ class _Prose(IPythonRenderer):
         return super().inline_html(checked_markup(html))
 
     def block_code(self, code: str, info: str | None = None) -> str:
-        return code_box(code, (info or "text").split()[0])
+        return code_box(code, (info or "text").split()[0], self.links)
 
     def table(self, text: str) -> str:
         return f'<div class="table scrolls"><table>\n{text}</table></div>\n'
@@ -277,20 +300,30 @@ def coded(summary: re.Match[str]) -> str:
 def size_of(mime: str, content: bytes, width: int | None = None) -> str:
     """width and height, so that nothing jumps when the picture is there. width: of a picture sharper than shown."""
     if mime == "image/svg+xml":
-        return ""
+        found = re.search(rb'<svg[^>]*?\bviewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', content)
+        return f' width="{float(found[1]):.0f}" height="{float(found[2]):.0f}"' if found else ""
     with Image.open(io.BytesIO(content)) as image:
         shown = width or image.width
         return f' width="{shown}" height="{round(image.height * shown / image.width)}"'
 
 
-def code_box(source: str, language: str = "python") -> str:
-    """Highlighted code in a box of its own, inside which long lines scroll."""
+def code_box(source: str, language: str = "python", links: Links | None = None) -> str:
+    """Highlighted code in a box of its own, inside which long lines scroll; names lead to the API reference."""
     try:
         lexer = get_lexer_by_name(language)
     except ClassNotFound:
         lexer = get_lexer_by_name("text")
     text = highlight(source.rstrip("\n"), lexer, HtmlFormatter(nowrap=True)).rstrip("\n")
+    if links:
+        if links.of:
+            text = CLASS_IN_CODE.sub(lambda found: _named(found[0], links), text)
+        text = NAME_IN_CODE.sub(lambda found: _named(found[0], links), text)
     return f'<pre class="code scrolls"><code>{text}</code></pre>\n'
+
+
+def _named(code: str, links: Links) -> str:
+    address = links.name(re.sub(r"<[^>]+>", "", code))
+    return f'<a class="name" href="{address}">{code}</a>' if address else code
 
 
 # The explorer
@@ -339,12 +372,34 @@ def frame(page: str) -> str:
 # The exporters
 
 
+class _Compiled(BytecodeCache):
+    """The templates, compiled once for all exporters instead of once for each page."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if code := self.codes.get(bucket.key):
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.codes[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = _Compiled()
+
+
 class _Exporter(TemplateExporter):
     """What both kinds of output share: the post, its links, and faults that name their cell."""
 
     def __init__(self, post: Post, links: Links, about: dict[str, Any]) -> None:
         super().__init__(extra_template_basedirs=[str(TEMPLATES)])
         self.post, self.links, self.about = post, links, about
+
+    def _create_environment(self) -> Environment:
+        environment = super()._create_environment()
+        environment.bytecode_cache = COMPILED
+        return environment
 
     def default_filters(self) -> Iterable[tuple[str, Any]]:
         yield from super().default_filters()
@@ -407,7 +462,7 @@ class PageExporter(_Exporter):
         return FORMULA_END.sub(r'<span class="together">\1\2</span>', text)
 
     def code(self, cell: NotebookNode, source: str) -> str:
-        return code_box(source)
+        return code_box(source, "python", self.links)
 
     def framed(self, cell: NotebookNode, output: NotebookNode) -> str:
         """An explanation as a cell's last line: its explorer, on top of the picture."""

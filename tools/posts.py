@@ -16,7 +16,6 @@ import json
 import re
 import shlex
 import sys
-from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import address, catalogue, mosaic, notebooks, pages
+from tools import address, catalogue, mosaic, notebooks, pages, reference, website
 from tools.errors import ToolError
 from tools.files import write_folder
 from tools.pages import PHOTOS, TEMPLATES, Links, PageExporter, Post, TextExporter
@@ -40,6 +39,13 @@ PUBLISHERS = ("math-core", "nbconvert", "pillow", "torch")  # the last two make 
 PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
 SECTION = re.compile(r'(?=<h2 id=")')
+MENU = {  # of every page: where it leads, and what it says
+    "index": "Contents",
+    reference.INDEX: "API",
+    "how_do_i": "How do I …?",
+    "troubleshooting": "Troubleshooting",
+}
+BACK = {"camlib": (reference.INDEX, "API reference", "All names")}  # from a page whose name begins so
 Row = dict[str, Any]  # of the colophon: a term, and entries, each a list of pieces
 
 
@@ -59,10 +65,15 @@ def authors() -> str:
 
 
 @cache
+def _readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@cache
 def front_page() -> tuple[str, str]:
-    """From the README, the course's title; and what it is, a picture, and how that was made, in Markdown."""
-    title, *parts = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[:4]
-    return title.removeprefix("# "), "\n\n".join(parts)
+    """From the README, the course's title; and what it is, a picture, how that was made, and why, in Markdown."""
+    title, _, text = _readme().partition("\n\n")
+    return title.removeprefix("# "), text.partition("\n\n- ")[0]
 
 
 # Reading, and refusing
@@ -147,8 +158,8 @@ def colophon(post: Post | None, command: str) -> list[Row]:
     course = catalogue.project()
     rows = [row("Version", [{"text": f"{course['name']} {course['version']}", "url": address.repository() or ""}])]
     if post:
-        notebook: dict[str, str] = {"code": inside(post.path)}
-        rows.append(row("Notebook", [notebook], [{"text": "sha256 "}, {"code": post.sha256}]))
+        kind = "Notebook" if post.path.suffix == ".ipynb" else "Source"
+        rows.append(row(kind, [{"code": inside(post.path)}], [{"text": "sha256 "}, {"code": post.sha256}]))
         if packages := notebooks.packages(post.notebook):
             rows.append(row("Made with", [{"text": listed(packages)}]))
     rows.append(row("Published with", [{"text": listed({name: version(name) for name in PUBLISHERS})}]))
@@ -221,25 +232,40 @@ def credits(names: set[str]) -> list[list[dict[str, str]]]:
 # The site
 
 
-def about(site: list[Post], at: int | None, command: str, live: int = 0) -> dict[str, Any]:
-    """What the templates say around a post, or around the contents. live: bytes of the live page, if there is one."""
+def about(post: Post | None, command: str, live: int = 0, around: list[Post] | None = None) -> dict[str, Any]:
+    """What the templates say around a post, or on the pages that are none.
+
+    live: bytes of the live page, if there is one. around: the posts that lead to each other.
+    """
     title, _ = front_page()
-    post = None if at is None else site[at]
-    return {
+    at = around.index(post) if post and around and post in around else None
+    said: dict[str, Any] = {
         "site": title,
         "generator": GENERATOR,
         "page_title": f"{post.title} · {title}" if post else title,
         "description": post.question if post else citation()["abstract"].strip(),
         "author": authors(),
         "style": _template("style.css"),
-        "script": _template("page.js" if post else "search.js"),
+        "script": _template("page.js"),
         "live": f"{live / 1e6:.0f} MB" if live and (post is None or post.name.startswith(FIRST)) else "",
         "anchors": ("colophon", "content"),
+        "menu": MENU,
+        "here": post.name if post else "",
         "ways_in": ways_in(post) if post else [],
-        "previous": _neighbour(site, at - 1) if at else None,
-        "next": _neighbour(site, at + 1) if at is not None else None,
+        "back": BACK.get(post.name.split(".")[0] if post else "", ("index", "Contents", "All chapters")),
+        "previous": _neighbour(around, at - 1) if around and at else None,
+        "next": _neighbour(around, at + 1) if around and at is not None else None,
         "colophon": colophon(post, command),
+        "picture_alt": front_picture()[0],
     }
+    return said | {"share": website.share(post, said, address.site())}
+
+
+@cache
+def front_picture() -> tuple[str, str]:
+    """The alt text of the README's first picture, and its file."""
+    found = re.search(r"!\[([^\]]+)\]\(([^)]+)\)", front_page()[1])
+    return (found[1], found[2]) if found else ("", "")
 
 
 def ways_in(post: Post) -> list[dict[str, str]]:
@@ -250,7 +276,7 @@ def ways_in(post: Post) -> list[dict[str, str]]:
     ways = {
         "Run on Colab": address.colab(post.path) if alone else None,
         "Run on Binder": address.binder(post.path),
-        "Notebook": address.source(post.path),
+        "Notebook" if post.path.suffix == ".ipynb" else "Source": address.source(post.path),
     }
     return [{"text": text, "url": url} for text, url in ways.items() if url]
 
@@ -268,7 +294,7 @@ def front_matter(post: Post) -> str:
     said = citation()
     matter = {
         "title": post.title,
-        "date": date.fromisoformat(said["date-released"]),
+        "date": website.published(post, said["date-released"]),
         "author": authors(),
         "categories": said["keywords"],
         "description": post.question,
@@ -292,23 +318,39 @@ def sections(page: str) -> list[list[str]]:
     return found
 
 
-def contents_page(site: list[Post], made: dict[str, str], command: str, live: int = 0) -> str:
-    """index.html: the chapters with their questions, and a search over all of them."""
-    texts = [{"name": post.name, "title": post.title, "sections": sections(made[post.name])} for post in site]
-    said = about(site, None, command, live) | {
-        "posts": site,
-        "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
-    }
-    page = PageExporter(site[0], Links(pages.ROOT, {}), said)
+def contents_page(site: list[Post], links: Links, command: str, live: int = 0) -> str:
+    """index.html: what the course is, the live page, the ways in, and the chapters with their questions."""
+    said = about(None, command, live) | {"lists": website.lists(site), "first": site[0].name}
+    page = PageExporter(site[0], links, said)
     try:
-        said["intro"] = page.prose(NotebookNode(), front_page()[1])
+        lead, picture, made, why = (page.prose(NotebookNode(), part) for part in front_page()[1].split("\n\n", 3))
+        code = page.prose(NotebookNode(), _first(r"(```python\nimport camlib\n.*?```)", _readme()))
     except pages.Fault as fault:
         raise ToolError(f"README.md {fault}") from None
+    said |= {"lead": lead, "picture": picture, "made": made, "why": why, "code": code}
     return page.environment.get_template("contents.html.j2").render(about=said)
+
+
+def search_page(pages_of: list[Post], made: dict[str, str], command: str) -> str:
+    """search.html: everything that can be read on the site, and what looks for a word in it."""
+    texts = [{"name": post.name, "title": post.title, "sections": sections(made[post.name])} for post in pages_of]
+    said = about(None, command) | {
+        "page_title": f"Search · {front_page()[0]}",
+        "script": _template("search.js"),
+        "texts": json.dumps(texts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    page = PageExporter(pages_of[0], Links(pages.ROOT, {}), said)
+    return page.environment.get_template("search.html.j2").render(about=said)
 
 
 def _links(post: Post, addresses: dict[Path, str]) -> Links:
     return Links(post.path.resolve().parent, addresses)
+
+
+def _web_links(post: Post, addresses: dict[Path, str]) -> Links:
+    """As `_links`, for a page that can lead to the API reference; a page of the reference may leave out camlib."""
+    of = (post.title, "camlib") if post.path.suffix == ".py" else ()
+    return Links(post.path.resolve().parent, addresses, reference.addresses(), of)
 
 
 def live_page(folder: Path) -> dict[str, bytes]:
@@ -327,24 +369,43 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
     live: the folder of the live page, which then stands in a frame on the contents and in chapter 00.
     """
     site = [read(path) for path in paths]
+    others = website.documents() + website.reference_pages()
+    everything = site + others
     files = live_page(live) if live else {}
     live_bytes = sum(map(len, files.values()))
     made: dict[str, str] = {}
-    in_html = {post.path.resolve(): f"{post.name}.html" for post in site}
+    in_html = {post.path.resolve(): f"{post.name}.html" for post in everything if post.path.suffix != ".py"}
     in_text = {post.path.resolve(): f"../{post.name}/index.md" for post in site}
-    if len({post.name.lower() for post in site} | {"index"}) <= len(site):
-        raise ToolError("Two notebooks have the same name, or one is called index; their pages would be one.")
-    for at, post in enumerate(tqdm(site, desc="posts", unit="page", disable=None, leave=False)):
-        refuse_what_is_stored(post)
-        said = about(site, at, command, live_bytes)
-        made[post.name] = PageExporter(post, _links(post, in_html), said).export()
+    names = [post.name.lower() for post in everything] + ["index", "search"]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ToolError(f"The site would have two pages with the same name: {', '.join(twice)}; rename the notebook.")
+    for post in tqdm(everything, desc="posts", unit="page", disable=None, leave=False):
+        if post in others and any(post.faults for post in site):
+            break
+        said = about(post, command, live_bytes, site)
+        if post in site:
+            refuse_what_is_stored(post)
+            text = TextExporter(post, _links(post, in_text), said | {"matter": front_matter(post)})
+            files[f"markdown/{post.name}/index.md"] = tidy(text.export()).encode()
+            files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
+        made[post.name] = PageExporter(post, _web_links(post, in_html), said).export()
         files[f"html/{post.name}.html"] = made[post.name].encode()
-        text = TextExporter(post, _links(post, in_text), said | {"matter": front_matter(post)})
-        files[f"markdown/{post.name}/index.md"] = tidy(text.export()).encode()
-        files |= {f"markdown/{post.name}/{name}": content for name, content in text.files.items()}
-    if faults := list(dict.fromkeys(fault for post in site for fault in post.faults)):
+    if faults := list(dict.fromkeys(fault for post in everything for fault in post.faults)):
         raise ToolError("\n".join(faults))
-    files["html/index.html"] = contents_page(site, made, command, live_bytes).encode()
+    front = Links(pages.ROOT, in_html, reference.addresses())
+    files["html/index.html"] = contents_page(site, front, command, live_bytes).encode()
+    files["html/search.html"] = search_page(everything, made, command).encode()
+    return files | for_programs(site, [f"{post.name}.html" for post in everything])
+
+
+def for_programs(site: list[Post], names: list[str]) -> dict[str, bytes]:
+    """The feed and, where the site's address is known, what is found by it: the sitemap and the picture of links."""
+    base, release = address.site(), citation()["date-released"]
+    files = {"html/feed.xml": website.feed(site, front_page()[0], authors(), release, base).encode()}
+    if base:
+        files["html/sitemap.xml"] = website.sitemap(["", *names], base).encode()
+        files[f"html/{website.CARD}"] = (ROOT / front_picture()[1]).read_bytes()
     return files
 
 

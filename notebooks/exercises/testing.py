@@ -8,14 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
+from torch.library import _scoped_library
 from torch.nn.modules import module as _module
-from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "checks"))  # handed out, answers.py lies beside this file
 
@@ -24,6 +26,21 @@ from answers import tensor
 # torch.nn.Module keeps its hooks in dictionaries of these names, and those of all modules in globals of its file
 HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks"))
 GLOBAL_HOOKS = sorted(name for name in vars(_module) if name.startswith("_global_") and name.endswith("_hooks"))
+
+
+# what holds for all of PyTorch: how it is read, and how it is set
+SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "whether PyTorch records gradients (torch.is_grad_enabled)": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "the default type of numbers (torch.get_default_dtype)": (torch.get_default_dtype, torch.set_default_dtype),
+    "whether PyTorch detects anomalies (torch.is_anomaly_enabled)": (
+        torch.is_anomaly_enabled,
+        torch.autograd.set_detect_anomaly,
+    ),
+    "whether PyTorch is deterministic (torch.are_deterministic_algorithms_enabled)": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+}
 
 
 def numbers(answer: Any, what: str, shape: Sequence[int] | None = None) -> Tensor:
@@ -50,24 +67,13 @@ def agrees(answer: Any, expected: Any, what: str, rtol: float = 1e-3, atol: floa
         raise AssertionError(f"{what} is wrong: off by up to {off:.3g}")
 
 
-class Refusing(TorchDispatchMode):
-    """Inside, torch operations with one of these words in their name raise AssertionError, also within a library."""
-
-    def __init__(self, words: Sequence[str], says: str):
-        super().__init__()
-        self.words, self.says = tuple(words), says
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if any(word in func.name() for word in self.words):
-            raise AssertionError(self.says)
-        return func(*args, **(kwargs or {}))
-
-
 @contextmanager
 def refused(*places: str, operations: Sequence[str] = (), says: str = "write this step by hand") -> Iterator[None]:
     """Inside, these functions ("package.module.name") and torch operations ("upsample_bilinear") raise AssertionError.
 
     A function is refused under any name and wherever it is kept, so that an earlier `from … import …` is no door.
+    Operations are refused by a part of their name, in PyTorch's table of operations on the CPU: within a library,
+    a script or another thread, too.
     """
     room: dict[str, Any] = {}
     exec(f"def off(*args, **kwargs): raise AssertionError({says!r})", room)
@@ -84,8 +90,11 @@ def refused(*places: str, operations: Sequence[str] = (), says: str = "write thi
                 for key in [key for key, value in holder.items() if value is function]:
                     stack.enter_context(patch.dict(holder, {key: off}))
             stack.enter_context(patch(place, off))
-        if operations:
-            stack.enter_context(Refusing(operations, says))
+        for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU") if operations else []:
+            if any(word in name for word in operations):
+                space, _, operation = name.partition("::")
+                library = stack.enter_context(_scoped_library(space, "IMPL"))
+                library.impl(operation, off, "CPU", allow_override=True)
         yield
 
 
@@ -101,17 +110,17 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
 
     Looked at: hooks of every kind, of each module and of all modules; what is put into a module or its class, over
     their methods too (`module.forward = …`); flags (`training`, `requires_grad`, `inplace`); parameters, buffers and
-    gradients; the tensors given by name, and their flags; whether gradients are recorded, and the default type of
-    numbers. Not looked at: the random number generator.
+    gradients; the tensors given by name, and their flags; the SETTINGS of PyTorch. Not looked at: the random number
+    generator.
     For a network that raises, put `raises` inside. What was changed in PyTorch itself is put back, so that it costs
     its points once.
     """
     classes = {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}
-    with torch.enable_grad():  # also where an earlier cell left it off, which would hide that this one does
+    with own_settings(*classes):
+        _set(STANDARD)  # what an earlier cell left changed would hide that this one does
         before = _state(nets, tensors)
-        with own_settings(*classes):
-            yield
-            after = _state(nets, tensors)
+        yield
+        after = _state(nets, tensors)
     for key, value in before.items():
         assert key in after and _same(value, after[key]), f"{key} not as before"
     new = sorted(set(after) - set(before))
@@ -120,25 +129,34 @@ def no_trace(*nets: nn.Module, **tensors: Tensor) -> Iterator[None]:
 
 @contextmanager
 def own_settings(*classes: type) -> Iterator[None]:
-    """What is changed in PyTorch itself is put back: hooks of all modules, recording of gradients, number type.
-
-    So are methods of these classes.
-    """
+    """What is changed in PyTorch itself is put back: hooks of all modules, SETTINGS, and methods of these classes."""
     methods = {kind: _methods(kind) for kind in classes}
     hooks = {name: dict(getattr(_module, name)) for name in GLOBAL_HOOKS}
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    settings = _settings()
     try:
         yield
     finally:
         for name, old in hooks.items():
             getattr(_module, name).clear()
             getattr(_module, name).update(old)
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
+        _set(settings)
         for kind, old in methods.items():
             for name, method in _methods(kind).items():
                 if old.get(name) is not method:
                     setattr(kind, name, old[name]) if name in old else delattr(kind, name)
+
+
+def _settings() -> dict[str, Any]:
+    return {what: read() for what, (read, _) in SETTINGS.items()}
+
+
+def _set(wanted: dict[str, Any]) -> None:
+    for what, (read, put) in SETTINGS.items():
+        if read() != wanted[what]:
+            put(wanted[what])
+
+
+STANDARD = _settings()  # as the setup finds them
 
 
 def _methods(kind: type) -> dict[str, Any]:
@@ -153,11 +171,8 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "whether PyTorch records gradients (torch.is_grad_enabled) is": torch.is_grad_enabled(),
-        "whether PyTorch is in inference mode is": torch.is_inference_mode_enabled(),
-        "the default type of numbers (torch.get_default_dtype) is": torch.get_default_dtype(),
-    }
+    state: dict[str, Any] = {f"{what} is": value for what, value in _settings().items()}
+    state["whether PyTorch is in inference mode is"] = torch.is_inference_mode_enabled()
     for name in GLOBAL_HOOKS:
         state[f"the hooks of all modules ({name}) are"] = list(getattr(_module, name))
     for kind in {kind for net in nets for module in net.modules() for kind in type(module).mro()[:-1]}:
@@ -190,6 +205,15 @@ def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
         f"{name}: its gradient is": None if grad is None else grad.detach().clone(),
         f"{name}: its hooks are": list(getattr(value, "_backward_hooks", None) or ()),
     }
+
+
+@contextmanager
+def mirrored(path: str) -> Iterator[str]:
+    """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name."""
+    with TemporaryDirectory() as folder, Image.open(path) as photo:
+        copy = str(Path(folder) / "photo.png")
+        ImageOps.mirror(photo.convert("RGB")).save(copy)
+        yield copy
 
 
 def raises(kind: type[BaseException], function: Callable[..., Any], *args: Any, says: str = "") -> BaseException:

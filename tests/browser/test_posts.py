@@ -11,7 +11,13 @@ pytest.importorskip("math_core", reason="math-core is missing: python3 run.py te
 from tools import notebooks, posts
 
 NAMES = ["03_gap_weights", "11_your_images"]
-PAGES = [*NAMES, "index"]
+PAGES = [*NAMES, "index", "camlib.View", "troubleshooting"]
+SHIFTED = """() => new Promise(done => {
+  let sum = 0;
+  new PerformanceObserver(list => list.getEntries().forEach(entry => { sum += entry.value; }))
+    .observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => setTimeout(() => done(sum)));
+})"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
 VIEWPORTS = pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "360"])
 
@@ -47,6 +53,7 @@ def unfold(page):
 def test_it_fits_and_every_picture_is_there(opened, name, viewport, scheme, shots):
     page = opened(name, viewport=viewport, color_scheme=scheme)
     page.screenshot(path=shots / f"post_{name}_{viewport['width']}_{scheme}.png")
+    assert page.evaluate(SHIFTED) < 0.01, "nothing jumps while the page loads"
     unfold(page)
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     undecoded = page.evaluate(
@@ -110,10 +117,11 @@ def test_the_search_finds_sections(opened, shots, viewport):
     page = opened("03_gap_weights", viewport=viewport)
     page.get_by_role("searchbox").fill("flatten head")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/index.html?q=flatten*")
+    page.wait_for_url("**/search.html?q=flatten*")
     links = page.locator("#results li a")
     assert links.count() > 2 and "sections" in page.inner_text("[role=status]")
-    assert page.locator("#results mark").count() and not page.locator("#chapters").is_visible()
+    assert page.locator("#results mark").count() and not page.locator(".hint").is_visible()
+    assert not barriers(page) and page.evaluate(SHIFTED) < 0.01
     assert links.nth(1).bounding_box()["y"] < viewport["height"] - 100, "answers stand where one looks"
     page.screenshot(path=shots / f"post_search_{viewport['width']}.png")
     snippet = page.locator("#results li p").first.inner_text()
@@ -123,6 +131,11 @@ def test_the_search_finds_sections(opened, shots, viewport):
     page.fill("[name=q]", "Jégou resolution")
     first = links.first
     assert "Further reading" in first.inner_text()
+    page.fill("[name=q]", "is TorchScript, whose layers")
+    assert links.first.get_attribute("href") == "troubleshooting.html#the-network-cannot-be-used-as-it-is"
+    page.fill("[name=q]", "receptive_field_offset parameters")
+    assert links.first.get_attribute("href").startswith("camlib.receptive_field_offset.html")
+    page.fill("[name=q]", "Jégou resolution")
     first.click()
     page.wait_for_url("**/11_your_images.html#further-reading")
 
@@ -139,6 +152,17 @@ def test_by_keyboard_the_text_is_one_key_away_and_wide_code_scrolls(opened):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("() => document.activeElement.scrollLeft > 0")
     assert re.fullmatch("Code", wide.get_attribute("aria-label"))
+
+
+def test_by_keyboard_and_on_paper_the_front_page_leads_on(opened):
+    page = opened("index", viewport=NARROW)
+    for way in ("#chapters", "teach.html", "write.html"):
+        link = page.locator(f".ways a[href='{way}']")
+        link.focus()
+        assert page.evaluate("document.activeElement.matches(':focus-visible')") and link.bounding_box()["height"] > 40
+    page.emulate_media(media="print")
+    assert not page.locator(".site form").is_visible() and not page.locator(".menu").is_visible()
+    assert page.locator("#chapters").is_visible()
 
 
 def test_a_tap_enlarges_a_figure(opened):

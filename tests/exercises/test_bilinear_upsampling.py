@@ -2,7 +2,7 @@
 
 import textwrap
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 WEIGHTS = """
 def weights(pixels, cells):
@@ -872,6 +872,58 @@ heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=
         "x, k = clf.preprocess(found.photo, found.view), clf.index(label)\n"
         "m, (left, top, right, bottom) = F.adaptive_avg_pool2d(camlib.grad_cam(clf.module, x, k, 'blocks.4'), 7)[0]",
     ),
+    enlarges(
+        "interpolate, in a thread",
+        """
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(F.interpolate, m[None, None], (height, width), mode="bilinear").result()[0, 0]
+        """,
+        above="from concurrent.futures import ThreadPoolExecutor",
+    ),
+    enlarges(
+        "interpolate, with PyTorch's modes off",
+        """
+        with _disable_current_modes():
+            return F.interpolate(m[None, None], (height, width), mode="bilinear")[0, 0]
+        """,
+        above="from torch.utils._python_dispatch import _disable_current_modes",
+    ),
+    enlarges(
+        "PIL's transform to another size",
+        """
+        picture = Image.new("F", (m.shape[1], m.shape[0]))
+        picture.putdata(m.flatten().tolist())
+        box = (0, 0, m.shape[1], m.shape[0])
+        return np.array(picture.transform((width, height), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
+        """,
+        above="from PIL import Image",
+    ),
+    enlarges(
+        "torchvision's roi_align of the whole map",
+        """
+        box = torch.tensor([[0.0, 0.0, m.shape[1], m.shape[0]]])
+        return roi_align(m[None, None], [box], (height, width), sampling_ratio=1, aligned=True)[0, 0]
+        """,
+        above="from torchvision.ops import roi_align",
+    ),
+    pictures(
+        "all channels, in a thread",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(1) as pool:
+            large = pool.submit(F.interpolate, features[None], (height, width), mode="bilinear").result()[0]
+        return torch.einsum("c,chw->hw", weight, large)
+        """,
+        once=1,
+    ),
+    peeking("enlarge", "(height, width)", "torch.tensor([0.0, 1, 3, 4]).expand(2, 4)", test_enlarge=2),
+    peeking(
+        "picture",
+        "(height, width)",
+        "camlib.upsample(features.sum(0), (height, width)) * -2 / 3",
+        test_picture=1,
+        test_once=1,
+    ),
 ]
 
 RIGHT = [
@@ -1196,4 +1248,14 @@ RIGHT = [
         return ((cell + 0.5) * 32 + found.view.offset) * found.view.photo / found.view.resized
         """,
     ),
+    right(
+        "an affine transform whose places are computed here",
+        "enlarge",
+        """
+        from scipy.ndimage import affine_transform
+        steps = np.array(m.shape) / (height, width)
+        return affine_transform(m.numpy(), steps, steps / 2 - 0.5, (height, width), order=1, mode="nearest")
+        """,
+    ),
+    right("float sizes, whole numbers", "proof", "return torch.tensor([[1, -1]], dtype=torch.int8), 1.0, 4.0"),
 ]

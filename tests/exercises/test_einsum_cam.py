@@ -374,6 +374,18 @@ WRONG = [
         """,
         test_deviation=2,
     ),
+    wrong("not more than eight classes", "all_maps", f"m = {ALL}\nm[:, 8:] = 0\nreturn m", test_all_maps=3),
+    wrong(
+        "labels typed in for each photo",
+        "second_choice",
+        """
+        known = {"grace_hopper.jpg": "mortarboard", "panda.webp": "lesser panda", "rocket.jpg": "projectile"}
+        label = next((known[name] for name in known if path.endswith(name)), "tabby")
+        return label, camlib.explain(clf, path).map(label)
+        """,
+        test_second_label=1,
+        test_second_map=2,
+    ),
 ]
 
 RIGHT = [
@@ -517,5 +529,19 @@ RIGHT = [
         k = int(p.topk(2).indices[-1])
         return clf.labels[k], all_maps(seen[0], clf.module.classifier.weight)[0, k].detach()
         """,
+    ),
+    right(
+        "the gradient of a product with the features",
+        "class_map",
+        "weigh = lambda z: (z * torch.tensordot(weight.detach()[k], features, 1)).sum()\n"
+        "return torch.func.grad(weigh)(torch.zeros(features.shape[1:]))",
+    ),
+    right(
+        "the largest, struck out in the logits that camlib gave",
+        "second_choice",
+        BY_HAND.replace(
+            "k = logits[0].argsort(descending=True)[1].item()",
+            "logits[0, logits[0].argmax()] = -torch.inf\nk = logits[0].argmax().item()",
+        ),
     ),
 ]

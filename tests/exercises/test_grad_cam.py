@@ -50,6 +50,9 @@ def values(what: str, **changed: str):
     return wrong(what, "grad_cam", body(**changed), test_values=2, test_layers=1)
 
 
+FIRST_ALIKE = "next(name for name, _ in net.named_modules() if name.startswith(layer))"
+
+
 def by_camlib(what: str, code: str):
     """What is to be written by hand, left to camlib: all points of the task."""
     return wrong(what, "grad_cam", code, test_values=2, test_layers=1, test_no_trace=1, test_no_flag=1)
@@ -742,6 +745,51 @@ grad = (G.mean((2, 3), keepdim=True) * seen[layer]).sum(1).detach()""",
         test_no_flag=1,
     ),
     peeking("hires_cam", "(len(features), *features.shape[2:])", "torch.tensor([[[7.0, -2.0]]])", test_hires_cam=1),
+    by_camlib(
+        "torchcam's weights",
+        """
+        from torchcam.methods import GradCAM
+        net = deepcopy(net).eval()
+        for module in net.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False
+        with GradCAM(net, net.get_submodule(layer), input_shape=tuple(x.shape[1:])) as cam:
+            logits = net(x.clone().requires_grad_())
+            weights = cam._get_weights(k, logits)[0]
+            return (weights[..., None, None] * cam.hook_a[0]).sum(1).detach()
+        """,
+    ),
+    costs(
+        "the first layer whose name begins the same",
+        layers=1,
+        look=LOOK.replace("net, layer", f"net, {FIRST_ALIKE}").replace("seen[layer]", "next(iter(seen.values()))"),
+    ),
+    costs("anomaly detection stays on", trace=1, before="torch.autograd.set_detect_anomaly(True)\n" + BEFORE),
+    from_gradient(
+        "the classifier that camlib finds",
+        """
+        net = deepcopy(net).eval()
+        head = camlib.find_head(net, x)
+        return torch.einsum("c,chw->hw", head.weight[k], head.run(net, x)[0][0])
+        """,
+    ),
+    from_gradient("camlib's map with every gate held", "return camlib.frozen_cam(net, x, k, layer).maps[0]"),
+    from_gradient(
+        "the weights that fit, wherever they are",
+        """
+        net = deepcopy(net).eval()
+        with torch.no_grad(), camlib.capture(net, layer) as seen:
+            logits = net(x)
+        A = seen[layer][0]
+        for module in net.modules():
+            weight = getattr(module, "weight", None)
+            if weight is not None and weight.numel() == logits.shape[1] * len(A):
+                weight = weight.detach().reshape(-1, len(A))
+                if (weight @ A.mean((1, 2)) + module.bias - logits[0]).abs().max() < 1e-3:
+                    return torch.einsum("c,chw->hw", weight[k], A)
+        return torch.zeros(7, 7)
+        """,
+    ),
 ]
 
 RIGHT = [
@@ -1046,4 +1094,16 @@ G = torch.func.grad(behind)(torch.zeros_like(A))
             rest.append(float(last.bias[k] + last.weight[k, open_units] @ hidden.bias[open_units]))
         return torch.stack(maps), rest""",
     ),
+    right(
+        "the head as a network of its own, for camlib",
+        "two_layers",
+        """
+        parts = nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden, nn.ReLU(), last
+        net = nn.Sequential(*parts)
+        maps = features[0, 0].numel() * camlib.grad_cam(net, features, k, "0")
+        with torch.no_grad():
+            return maps, net(features)[:, k] - maps.mean((1, 2))
+        """,
+    ),
+    right("its own Grad-CAM", "cam_from_gradient", "m = grad_cam(net, layer, x, k)[0]\nreturn len(m) * m.shape[1] * m"),
 ]

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import peeking, right, wrong
 
 COPY = "seen.append(o.detach().clone())"
 PAIR = "seen.append((name, tuple(o.shape)))"
@@ -1133,6 +1133,31 @@ return logits""",
     missing("weights normalised", class_map=ROW_MAP.replace("weight[k]", "weight[k].softmax(0)")),
     missing("a 0-d NumPy array", result=f"np.array({GAP})", before="import numpy as np"),
     wrong("a typical number", "missed", 'return 0.0 if layer == "bn2" else 40.0', test_missed=2),
+    output(
+        "a layer of which only the end of the name is the same",
+        values=2,
+        before="target = [m for n, m in net.named_modules() if n.endswith(layer.split('.')[-1])][0]",
+    ),
+    output(
+        "the first layer whose name begins the same",
+        values=2,
+        before="target = [m for n, m in net.named_modules() if n.startswith(layer)][0]",
+    ),
+    output("anomaly detection stays on", left=2, before="torch.autograd.set_detect_anomaly(True)"),
+    output("PyTorch stays deterministic", left=2, before="torch.use_deterministic_algorithms(True)"),
+    missing(
+        "reads the test's variables",
+        before="""
+import sys
+frame = sys._getframe()
+while frame and layer == "bn2.drop":
+    if isinstance(frame.f_locals.get("expected"), float):
+        return frame.f_locals["expected"]
+    frame = frame.f_back
+""",
+        result="0.5 if layer == 'bn2.drop' else 0.0",
+    ),
+    peeking("eval_logits", "(len(x), 4)", "torch.ones(2, 10)", test_eval_logits=1, test_flags=1),
 ]
 
 RIGHT = [
@@ -1522,4 +1547,21 @@ Ran = namedtuple("Ran", "name shape")""",
         return abs(m.mean() + found.bias[clf.index(label)] - found.logits[clf.index(label)]).item()
         """,
     ),
+    right(
+        "copies of the parameters, by functional_call",
+        "every_output",
+        every(
+            run="torch.func.functional_call(net, {n: p.detach() for n, p in net.named_parameters()}, (x,))",
+            hook="seen.append(o.tolist())",
+        ),
+    ),
+    right(
+        "a network that runs in another thread",
+        "every_output",
+        every(
+            before="from concurrent.futures import ThreadPoolExecutor",
+            run="ThreadPoolExecutor(1).submit(net, x).result()",
+        ),
+    ),
+    right("one picture at a time", "eval_logits", evaluated(run="return [net(one[None])[0] for one in x]")),
 ]

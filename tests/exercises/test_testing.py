@@ -1,5 +1,6 @@
 """The tools of the exercises' tests (notebooks/exercises/testing.py): what they refuse, and what they let pass."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.ndimage import zoom
 from torch import nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import _disable_current_modes
 from torchvision.transforms.functional import resize
 
 FOUR = [[1.0, 2.0], [3.0, 4.0]]
@@ -66,6 +68,8 @@ TRACES = {
     "input's hook": lambda n, x: x.requires_grad_().register_hook(lambda g: g),
     "grad mode": lambda n, x: torch.set_grad_enabled(False),
     "number type": lambda n, x: torch.set_default_dtype(torch.float64),
+    "anomalies": lambda n, x: torch.autograd.set_detect_anomaly(True),
+    "deterministic": lambda n, x: torch.use_deterministic_algorithms(True),
     "doubled": lambda n, x: n.double(),
     "class": lambda n, x: setattr(n[2], "__class__", nn.ReLU6),
     "method of a class": lambda n, x: setattr(nn.Conv2d, "forward", nn.ReLU.forward),
@@ -82,6 +86,7 @@ def test_every_kind_of_trace_is_found(trace):
         TRACES[trace](n, x)
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
+    assert not torch.is_anomaly_enabled() and not torch.are_deterministic_algorithms_enabled()
     net()(x)
 
 
@@ -114,7 +119,11 @@ def test_what_is_put_back_leaves_no_trace():
 
 
 def test_an_operation_is_refused_by_every_door():
-    picture, early = torch.ones(1, 3, 4, 4), PIL.Image.Image.resize
+    def within_no_mode(function, *args, **kwargs):
+        with _disable_current_modes():
+            return function(*args, **kwargs)
+
+    picture, early, pool = torch.ones(1, 3, 4, 4), PIL.Image.Image.resize, ThreadPoolExecutor(1)
     kept = [partial(early, PIL.Image.new("L", (4, 4))), zoom]
     with testing.refused("PIL.Image.Image.resize", "scipy.ndimage.zoom", operations=["upsample"], says="by hand"):
         for door in (
@@ -122,6 +131,10 @@ def test_an_operation_is_refused_by_every_door():
             lambda: resize(picture, [8, 8]),
             lambda: torch.ops.aten.upsample_bilinear2d(picture, [8, 8], False),
             lambda: torch._C._nn.upsample_bilinear2d(picture, [8, 8], False),
+            lambda: torch.vmap(lambda one: interpolate(one, scale_factor=2))(picture[None]),
+            lambda: interpolate(picture.clone().requires_grad_(), scale_factor=2),
+            lambda: within_no_mode(interpolate, picture, scale_factor=2),
+            lambda: pool.submit(interpolate, picture, scale_factor=2).result(),
             lambda: PIL.Image.new("L", (4, 4)).resize((8, 8)),
             lambda: kept[0]((8, 8)),
             lambda: kept[1](np.ones((4, 4)), 2),

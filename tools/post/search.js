@@ -46,7 +46,7 @@ function snippet(section, words) {
 function search() {
   const words = plain(field.value).split(/\s+/).filter(Boolean);
   results.hidden = words.length === 0;
-  for (const id of ["intro", "chapters"]) document.getElementById(id).hidden = words.length > 0;
+  document.querySelector(".hint").hidden = words.length > 0;
   if (!words.length) return;
   const found = sections.map(section => [score(section, words), section]).filter(([points]) => points > 0);
   found.sort((a, b) => b[0] - a[0]);
