@@ -279,7 +279,7 @@ def test_what_is_no_picture_is_told_and_the_old_one_stays(shared, exps):
             text
             == {
                 "paste": "There is no picture in the clipboard. Copy a picture first, not its address.",
-                "drop": "That was no file. Save the picture first, then drop the file.",
+                "drop": "That was not a file. Save the picture first, then drop the file.",
             }[event]
         )
     assert page.get_attribute("#trouble", "role") == "alert"
