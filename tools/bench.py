@@ -12,6 +12,8 @@ import io
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -200,6 +202,20 @@ def jobs(folder: Path, batch: int = 8, copies: int = 6) -> dict[str, Way]:
     return {"decode, resize, forward, encode": plain, **names}
 
 
+def starts(folder: Path) -> dict[str, Way]:
+    """A whole process from its start to its end: what it takes until the first heat map is written."""
+
+    def python(*arguments: str) -> Way:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    return {
+        "python -c 'import torch'": python("-c", "import torch"),
+        "camlib PHOTO": python("-m", "camlib", str(CAT), "--out", str(folder / "start")),
+        "python -c 'import camlib'": python("-c", "import camlib"),
+        "python -c 'pass'": python("-c", "pass"),
+    }
+
+
 def table(title: str, found: Measured) -> None:
     base = next(iter(found.values()))
     print(f"\n{title}\n{'':<52}{'median ms':>10}{'ratio':>8}")
@@ -209,7 +225,7 @@ def table(title: str, found: Measured) -> None:
 
 def summary(results: dict[str, Measured]) -> str:
     """The table of docs/how_it_compares.md: ratios to the bare forward pass, a row a way, a column a network."""
-    shown = {name: found for name, found in results.items() if name != "a folder"}
+    shown = {name: found for name, found in results.items() if ", batch " in name}
     ways = list(next(iter(shown.values())))[1:]
     lines = ["| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for way in ways:
@@ -262,6 +278,8 @@ def main(arguments: list[str] | None = None) -> None:
                 results[f"{name}, batch {batch}"] = medians(ways(clf, layer, fc, batch, folder), rounds, warm)
                 table(f"{name}, batch {batch}", results[f"{name}, batch {batch}"])
         if not args.only:
+            results["a start"] = medians(starts(Path(folder)), max(3, args.rounds // 5), 1)
+            table("A process from start to end (ratio to import torch)", results["a start"])
             results["a folder"] = medians(jobs(Path(folder)), max(3, args.rounds // 5), 1)
             table(
                 "A folder of 72 photos, batch 8 (ratio below 1: faster than without any explanation)",
