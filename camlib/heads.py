@@ -189,7 +189,7 @@ class Head:
 
         The weights are copies, so you can store them: this head's own copies if the network still has these weights,
         otherwise new ones. Matrices that give the same product with a vector of noise are the same (Freivalds 1977).
-        This product and the means of all maps take one look at the weights.
+        This product and the means of all maps are computed in one pass over the weights.
 
         Parameters
         ----------
