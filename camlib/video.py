@@ -106,6 +106,9 @@ class Clip:
     def frames(self) -> Iterator[Frame]:
         """The frames in order. Each comes later than the one before, even where the file says otherwise."""
         with self._open() as (container, stream, size):
+            from av.video.reformatter import VideoReformatter
+
+            reformatter = VideoReformatter()  # one for all frames: each has buffers of its own
             start, last = Fraction(container.start_time or 0, 1_000_000), None
             for n, frame in enumerate(_decoded(container, stream)):
                 if frame.is_corrupt:
@@ -115,7 +118,7 @@ class Clip:
                 if last is not None and time <= last:
                     time = last + 1 / _rate(stream)
                 last = time
-                picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+                picture = reformatter.reformat(frame, *size, "rgb24").to_ndarray()
                 yield Frame(_upright(picture, frame), time, (frame.duration or 0) * base)
             if last is None:
                 raise ImageError("holds no frames.")
@@ -151,9 +154,10 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 
 def _upright(picture: np.ndarray, frame: Any) -> np.ndarray:
     """Turn and flip a frame as its display matrix says: the point (x, y) is shown at (a·x + c·y, b·x + d·y)."""
-    from av.sidedata.sidedata import Type
+    from av.sidedata.sidedata import SideDataContainer, Type
 
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    # frame.side_data would refer back to the frame, which would then stay in memory until the next garbage collection
+    matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]  # unknown to its stub
     if matrix is None:
         return picture
     a, b, _, c, d = struct.unpack("=9i", bytes(matrix))[:5]

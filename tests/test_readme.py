@@ -60,12 +60,32 @@ def test_links_lead_to_files_and_every_notebook_is_listed():
         assert f"notebooks/{notebook.name}" in links
 
 
-def test_the_comparison_is_the_benchmarks():
-    """The table and its date belong to the stored run; `python3 run.py bench` stores a new one."""
+def test_the_tables_of_costs_are_those_of_the_stored_run():
+    """`python3 run.py bench` stores a run, and `python3 run.py bench --table` writes it into the page."""
     from tools import bench
 
     stored = json.loads((ROOT / "tests" / "peers" / "bench.json").read_text(encoding="utf-8"))
-    text = (ROOT / "docs" / "how_it_compares.md").read_text(encoding="utf-8")
-    assert bench.summary(stored["seconds"]) in text
-    for package in ("torch", "torchcam", "grad-cam", "captum"):
-        assert f"{package} {stored['about'][package]}" in text
+    text = bench.PAGE.read_text(encoding="utf-8")
+    assert bench.with_tables(text, stored) == text
+    for package in ("torch-cam", "grad-cam", "captum"):
+        assert f"| {package} {stored['about'][package.replace('torch-cam', 'torchcam')]} |" in text  # the first table
+
+
+def test_a_table_of_costs_holds_the_ratios_to_the_bare_network():
+    from tools import bench
+
+    seconds = {
+        "Net, batch 1": {"bare": 0.5, "ours": 0.6, "theirs": 1.0},
+        "Net, batch 8": {"bare": 4.0, "ours": 5.0},
+        "a folder": {"loop": 2.0, "camlib": 1.5},
+    }
+    versions = dict.fromkeys(["camlib", *bench.PACKAGES], "1.2.3")
+    about = {"date": "2030-01-02", "machine": "M", "threads": 2, "rounds": 9, "rounds elsewhere": 4, **versions}
+    stored = {"about": about, "seconds": seconds}
+    page = "before\n<!-- costs: written by run.py bench --table -->\nstale\n<!-- end of costs -->\nafter\n"
+    text = bench.with_tables(page, stored)
+    assert "| ours | 1.20 | 1.25 |\n| theirs | 2.00 |  |\n" in text
+    assert "| a folder | cost |\n|---|---|\n| loop | 1.00 |\n| camlib | 0.75 |\n" in text
+    assert "2030-01-02 with 2 CPU threads (machine: M). Medians of 9\n" in text and "torch 1.2.3" in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
+    assert bench.with_tables(text, stored) == text
