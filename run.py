@@ -43,15 +43,15 @@ COMMANDS = {
     "notebooks": "run all notebooks, or those named, and store their outputs (notebooks clean, check: --help)",
     "classroom": "exercises to hand out: student and instructor versions, and a zip (more: classroom --help)",
     "grade": "grade a folder of submissions: a CSV and a feedback page for each (more: grade --help)",
-    "grades-export": "what was marked by hand into the table, and files for Canvas and Moodle (more: --help)",
+    "grades-export": "add points given by hand to the table, and write files for Canvas and Moodle (more: --help)",
     "slides": "chapters as slide shows that need no network: slides 07, or slides all (more: slides --help)",
     "live": "the network in a browser, as a folder for any web server: live --serve (more: live --help)",
     "posts": "the chapters, or the notebooks named, as pages and as Markdown (more: posts --help)",
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "new-chapter": 'a chapter with its checks, tests and page for teachers: new-chapter TITLE="…" QUESTION="…?"',
     "new-exercise": 'a graded exercise with its answers and page for teachers: new-exercise TITLE="…"',
-    "address": "set the address that links, badges and Colab cells lead to: address URL, or without: git's",
-    "update": "write what follows from course.toml: tables, titles, minutes, credits, citation (--check: only say)",
+    "address": "set the repository's address in links, badges and Colab cells: address URL (without URL: git's)",
+    "update": "write tables, titles, minutes, credits and citation anew from course.toml (--check: only report)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
     "minutes": "how long each chapter takes, and what its minutes consist of",
     "footprint": "what running each chapter costs the machine: CPU seconds and memory",
@@ -82,7 +82,7 @@ def usage() -> str:
         "Usage: python3 run.py [--cpu] COMMAND [ARGUMENTS]\n\nSets the project up in .venv when that is needed, then:"
     )
     rows = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
-    cpu = "--cpu, on Linux: PyTorch without CUDA, a quarter of the size, for machines without a GPU; it is remembered."
+    cpu = "--cpu, on Linux: PyTorch without CUDA, a quarter of the size, if you have no GPU; later commands keep it."
     return "\n".join([head, *rows, "", "Arguments are passed on to what the command starts.", cpu])
 
 

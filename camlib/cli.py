@@ -311,7 +311,7 @@ def _print(file: Path, rows: list[Row], method: str, as_json: bool) -> None:
         if kind in rows[0]:
             print(f"  {what}: {printable(rows[0][kind])}")
     if "frames" in rows[0]:
-        print(f"  {rows[0]['frames']} frames: probability and logit are those of the mean, the evidence of all frames")
+        print(f"  {rows[0]['frames']} frames: probability and logit are from their mean, the evidence from all")
     print(end="", flush=True)
 
 

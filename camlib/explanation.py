@@ -41,9 +41,9 @@ class Prediction:
     Attributes
     ----------
     index
-        Of the class.
+        The class's index.
     label
-        Its name.
+        The class's name.
     probability
         From 0 to 1; None if the scores have no probabilities.
     logit

@@ -95,6 +95,8 @@ class Head:
         The buffers that the network changes in evaluation mode.
     output
         How to read the network's scores, see `load_model`.
+    mark : (K,)
+        The weights' product with a vector of noise: it changes if they do.
 
     Examples
     --------

@@ -498,7 +498,7 @@ def test_the_table(tmp_path, small, capsys):
     path = lossless(tmp_path / "clip.mov", moving(2))
     assert main([str(path), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert "colour scale on the clip" in out and "2 frames: probability and logit are those of the mean" in out
+    assert "colour scale on the clip" in out and "2 frames: probability and logit are from their mean" in out
 
 
 def test_what_counts_as_a_clip():

@@ -1,8 +1,8 @@
 """Where the course is on the web: links to its files, to Colab and Binder, and the cell that fetches the course.
 
-The address stands once, in pyproject.toml under [project.urls]; `python3 run.py address` writes it there. As long as
+The address is stored once, in pyproject.toml under [project.urls]; `python3 run.py address` writes it there. As long as
 there is none, nothing links to the course on the web, and the first code cell of a chapter or an exercise only says
-what is missing where the notebook stands alone, as on Colab.
+what is missing where the notebook is alone, as on Colab.
 """
 
 from __future__ import annotations

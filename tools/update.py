@@ -179,9 +179,9 @@ def hub_link() -> str:
     folder = repository.rpartition("/")[2] if address.repository() else "FOLDER"
     first = f"lab/tree/{folder}/{address.inside(catalogue.chapters()[0].path)}"
     where = f"git-pull?repo={quote(repository, safe='')}&branch={address.BRANCH}&urlpath={quote(first, safe='')}"
-    put = "Put your hub for `HUB`."
+    put = "Replace `HUB` with your hub's address."
     if not address.repository():
-        put += " The address of your copy and its last part come in when you run `python3 run.py address`."
+        put += " `python3 run.py address` fills in the rest."
     return f"```\nhttps://HUB/hub/user-redirect/{where}\n```\n\n{put}"
 
 

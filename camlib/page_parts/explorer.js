@@ -289,7 +289,7 @@ function numbers() {                     // the same cells for readers who canno
 
 function python() {                      // photo.python: the lines that make exp, where the page knows them
   const { photo } = state, pictures = overlays();
-  if (!photo.python) return ["# exp is the explanation that this page was made of", ...pictures].join("\n");
+  if (!photo.python) return ["# exp is the explanation that this page was made from", ...pictures].join("\n");
   const file = n => JSON.stringify(`map${pictures.length > 1 ? n + 1 : ""}.png`);
   return [...photo.python, ...pictures.map((picture, n) => `Image.fromarray(${picture}).save(${file(n)})`)].join("\n");
 }

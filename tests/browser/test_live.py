@@ -279,7 +279,7 @@ def test_what_is_no_picture_is_told_and_the_old_one_stays(shared, exps):
             text
             == {
                 "paste": "There is no picture in the clipboard. Copy a picture first, not its address.",
-                "drop": "That was no file. Save the picture first, then drop the file.",
+                "drop": "That was not a file. Save the picture first, then drop the file.",
             }[event]
         )
     assert page.get_attribute("#trouble", "role") == "alert"
@@ -548,14 +548,15 @@ def test_the_sum_moves_only_when_asked_where_motion_is_unwanted(shared):
     page.emulate_media(reduced_motion="reduce")
     for expected in range(1, 4):
         page.get_by_role("button", name="Add the next channel").click()
+        page.wait_for_function("text => $('sumsays').textContent.startsWith(text)", arg=f"{expected} of 1280 channels")
         page.wait_for_timeout(200)
-        assert page.inner_text("#sumsays").startswith(f"{expected} of 1280 channels")
+        assert page.inner_text("#sumsays").startswith(f"{expected} of 1280 channels"), "it waits for the next click"
     video = webm([Image.open(PHOTOS / "coffee.png").convert("RGB").resize((320, 240))] * 3, 0.1)
     after(page, lambda: upload(page, "still.webm", video, "video/webm"))
     assert page.inner_text("#play") == "Play" and page.evaluate("document.getElementById('video').currentTime") == 0
     page.click("#stop")
     page.emulate_media(reduced_motion="no-preference")
-    assert page.inner_text("#sumplay") == "Add them one by one"
+    page.wait_for_function("() => $('sumplay').textContent === 'Add them one by one'")
 
 
 def test_the_sum_is_played_and_reset(shared, exps):

@@ -135,6 +135,8 @@ def test_the_search_finds_sections(opened, shots, viewport):
     assert links.first.get_attribute("href") == "troubleshooting.html#the-network-cannot-be-used-as-it-is"
     page.fill("[name=q]", "receptive_field_offset parameters")
     assert links.first.get_attribute("href").startswith("camlib.receptive_field_offset.html")
+    page.fill("[name=q]", "grad_cam")
+    assert links.first.get_attribute("href") == "camlib.grad_cam.html", "not what has a longer name"
     page.fill("[name=q]", "Jégou resolution")
     first.click()
     page.wait_for_url("**/11_your_images.html#further-reading")

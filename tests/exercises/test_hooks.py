@@ -1555,13 +1555,5 @@ Ran = namedtuple("Ran", "name shape")""",
             hook="seen.append(o.tolist())",
         ),
     ),
-    right(
-        "a network that runs in another thread",
-        "every_output",
-        every(
-            before="from concurrent.futures import ThreadPoolExecutor",
-            run="ThreadPoolExecutor(1).submit(net, x).result()",
-        ),
-    ),
     right("one picture at a time", "eval_logits", evaluated(run="return [net(one[None])[0] for one in x]")),
 ]

@@ -2,9 +2,10 @@ const texts = JSON.parse(document.getElementById("texts").textContent);
 const field = document.querySelector("[name=q]"), results = document.getElementById("results");
 const status = results.querySelector("p"), list = results.querySelector("ol");
 const plain = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-const sections = texts.flatMap(page => page.sections.map(([anchor, heading, text]) => (
-  { page, anchor, heading, text, searched: [plain(page.title), plain(heading), plain(text)] }
-)));
+const sections = texts.flatMap(page => page.sections.map(([anchor, heading, text]) => {
+  const name = plain(heading || page.title); // what comes before the first heading is named as the page is
+  return { page, anchor, heading, text, names: name.split(/[^\p{L}\p{N}_]+/u), searched: [plain(page.title), name, plain(text)] };
+}));
 const SHOWN = 30;
 
 function score(section, words) {
@@ -12,7 +13,7 @@ function score(section, words) {
   for (const word of words) {
     const [title, heading, text] = section.searched.map(part => part.split(word).length - 1);
     if (title + heading + text === 0) return 0;
-    sum += 4 * title + 8 * heading + Math.min(text, 5);
+    sum += 4 * title + 8 * heading + Math.min(text, 5) + (section.names.includes(word) ? 8 : 0);
   }
   return sum;
 }

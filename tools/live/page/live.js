@@ -190,7 +190,7 @@ function check() {
   const { error } = identity(classMap(rows[k], photo.features, photo.cells), photo.bias[k], photo.logits[k]);
   $("checked").textContent =
     `Checked just now, for ${nameOf(k)}: the mean of the ${photo.cells[0] * photo.cells[1]} cells plus the bias is the ` +
-    `network's own logit, to within ${error < 1e-7 ? "0.0000001" : error.toFixed(7)}. So the cells hold the entire score but for the bias: nothing is left out.`;
+    `network's own logit, to within ${error < 1e-7 ? "0.0000001" : error.toFixed(7)}. So the cells and the bias make up the whole score: nothing is left out.`;
   document.documentElement.dataset.error = error;
 }
 

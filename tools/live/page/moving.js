@@ -59,7 +59,7 @@ async function camera() {
 }
 
 const reasons = {
-  NotAllowedError: "The camera was not allowed. Allow it beside the page's address, or choose a picture.",
+  NotAllowedError: "The camera was not allowed. Allow it next to the page's address, or choose a picture.",
   NotFoundError: "There is no camera on this computer. Choose a picture.",
   NotReadableError: "The camera is in use by another program. Close that program and try again.",
 };

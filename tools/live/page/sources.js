@@ -48,7 +48,7 @@ export async function listen({ take, trouble }) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    byHand(event.dataTransfer.files, "That was no file. Save the picture first, then drop the file.");
+    byHand(event.dataTransfer.files, "That was not a file. Save the picture first, then drop the file.");
   });
 
   let photos = [];

@@ -46,7 +46,7 @@ function renew() {
   photo.part = undefined;
   $("sumtext").textContent =
     `Before its last layer, the network has turned the picture into ${parts.length} small maps, its channels. The class ${nameOf(k)} has a weight for each. ` +
-    "Weight × map is what a channel adds to the class map, and weight × mean is what it adds to the logit. It begins with the bias. " +
+    "Weight × map is what a channel adds to the class map, and weight × mean is what it adds to the logit. The sum begins with the bias. " +
     "Press the button, or move the slider, and watch both grow.";
   $("sumstep").max = sum.steps.length - 1;
   $("sumstep").value = sum.steps.length - 1;
