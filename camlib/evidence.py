@@ -239,7 +239,7 @@ class _Batch:
 
     def __init__(self, ran: ForwardPass, method: Method) -> None:
         self.ran, self.method, self.lock = ran, method, Lock()
-        self.ready: list[dict[int, Tensor | CamError]] = [{} for _ in ran.x]  # by class, for each photo
+        self.ready: list[dict[int, Tensor | Exception]] = [{} for _ in ran.x]  # by class, for each photo
         self.missed: set[int] = set()  # photos that needed another class than the one that was ready
         self.ranked = ran.scores.argsort(dim=1, descending=True, stable=True)[:, :RANKS].tolist()
 
@@ -251,7 +251,7 @@ class _Batch:
                     self.missed.add(n)
                 self._compute(n, k)
             result = self.ready[n].pop(k)
-        if isinstance(result, CamError):
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -267,5 +267,5 @@ class _Batch:
             try:  # each photo alone: a formula may look at the whole batch, and an error is that of its photo
                 maps = one_map(self.ran.photo(m, gradient), self.method, [classes[m]])
                 self.ready[m][classes[m]] = maps[0].float()
-            except CamError as e:
+            except Exception as e:
                 self.ready[m][classes[m]] = e

@@ -189,7 +189,6 @@ class Head:
 
         The weights are copies, so you can store them: this head's own copies if the network still has these weights,
         otherwise new ones. Matrices that give the same product with a vector of noise are the same (Freivalds 1977).
-        This product and the means of all maps are computed in one pass over the weights.
 
         Parameters
         ----------
@@ -211,9 +210,10 @@ class Head:
         if features.shape[1] != now.weight.shape[1]:
             now.verify(features, logits)  # raises an error that says so
         with torch.autocast(features.device.type, enabled=False):
-            vectors = torch.cat([features.mean((2, 3)), _noise(features.shape[1], features.device)])
-            *means, mark = vectors @ now.weight.float().T
-        now.verify(features, logits, means=torch.stack(means))
+            weight = now.weight.float()
+            means = features.mean((2, 3)) @ weight.T
+            mark = weight @ _noise(features.shape[1], features.device)  # alone, so that its rounding is always the same
+        now.verify(features, logits, means=means)
         if _same(mark, self.mark) and _same(now.bias, self.bias) and now.eps == self.eps:
             return self
         return replace(now, weight=now.weight.clone(), bias=now.bias.clone(), mark=mark.clone())
@@ -304,7 +304,7 @@ class Head:
 
 @lru_cache(8)
 def _noise(channels: int, device: torch.device) -> Tensor:
-    return noise((1, channels)).to(device)
+    return noise((channels,)).to(device)
 
 
 def _same(a: Tensor, b: Tensor | None) -> bool:

@@ -144,6 +144,14 @@ def test_weights_are_copied_once_and_again_when_they_change():
     assert not torch.allclose(old, net[4].weight)
 
 
+def test_batches_of_any_size_share_one_copy_of_the_weights():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 1000)).eval()
+    clf = load_model(net, size=64)
+    explained = [result for size in (1, 2, 3, 5, 1, 3) for result in evidence_of(clf, X[:size])]
+    assert len({id(result.results[0].maps.weight) for result in explained}) == 1
+
+
 @pytest.mark.parametrize("change", ["bias", "one weight", "order of the classes"])
 def test_any_change_of_the_classifier_counts(change):
     net = tiny()
@@ -295,6 +303,28 @@ def test_a_formula_sees_one_photo_and_its_error_is_that_photos_own():
                 torch.testing.assert_close(result.results[0].maps.stack([1])[0], alone("relative", n, 1))
     finally:
         del METHODS["relative"]
+
+
+def test_any_error_of_a_formula_is_that_photos_own():
+    clf = load_model(flat(), size=64)
+    clear = float(clf.module[:2](X[3:4]).detach().mean())
+
+    def formula(A, G):
+        if float(A.mean()) == pytest.approx(clear, rel=1e-4):
+            raise ZeroDivisionError("this photo")
+        return (A * G).sum(1)
+
+    register("mine", formula)
+    try:
+        results = evidence_of(clf, X, "mine")
+        for n, result in enumerate(results):
+            if n != 3:
+                torch.testing.assert_close(result.results[0].maps.stack([1])[0], alone("hires_cam", n, 1))
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError, match="this photo"):
+                results[3].results[0].maps.stack([1])
+    finally:
+        del METHODS["mine"]
 
 
 def test_how_many_photos_share_a_graph_is_limited(monkeypatch):
