@@ -7,7 +7,6 @@ few more check that the map's cells follow the photo.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -24,7 +23,6 @@ from camlib.network import (
     copy_of,
     eval_mode,
     is_random,
-    noise,
     quantised,
     restless_buffers,
     run_hooked,
@@ -95,8 +93,8 @@ class Head:
         The buffers that the network changes in evaluation mode.
     output
         How to read the network's scores, see `load_model`.
-    mark : (K,)
-        The weights' product with a vector of noise: it changes if they do.
+    copied
+        Whether weight and bias are copies, not the network's own tensors.
 
     Examples
     --------
@@ -118,7 +116,7 @@ class Head:
     precision: torch.dtype = torch.float32  # the coarsest type that the network uses between map and logits
     restless: Restless = ()  # buffers that the network changes in evaluation mode
     output: Output | None = None  # how to read its scores, see `camlib.load_model`
-    mark: Tensor | None = None  # (K,): the weights' product with a vector of noise, which changes if they do
+    copied: bool = False  # whether weight and bias are copies, not the network's own tensors
 
     def __repr__(self) -> str:
         classes, channels = self.weight.shape
@@ -188,7 +186,7 @@ class Head:
         """This head with the network's current weights, verified on the results of `run`.
 
         The weights are copies, so you can store them: this head's own copies if the network still has these weights,
-        otherwise new ones. Matrices that give the same product with a vector of noise are the same (Freivalds 1977).
+        otherwise new ones.
 
         Parameters
         ----------
@@ -210,13 +208,11 @@ class Head:
         if features.shape[1] != now.weight.shape[1]:
             now.verify(features, logits)  # raises an error that says so
         with torch.autocast(features.device.type, enabled=False):
-            weight = now.weight.float()
-            means = features.mean((2, 3)) @ weight.T
-            mark = weight @ _noise(features.shape[1], features.device)  # alone, so that its rounding is always the same
+            means = features.mean((2, 3)) @ now.weight.float().T
         now.verify(features, logits, means=means)
-        if _same(mark, self.mark) and _same(now.bias, self.bias) and now.eps == self.eps:
+        if self.copied and _same(now.weight, self.weight) and _same(now.bias, self.bias) and now.eps == self.eps:
             return self
-        return replace(now, weight=now.weight.clone(), bias=now.bias.clone(), mark=mark.clone())
+        return replace(now, weight=now.weight.clone(), bias=now.bias.clone(), copied=True)
 
     def _reread(self, module: nn.Module) -> "Head":
         """This head with the network's own tensors."""
@@ -302,13 +298,8 @@ class Head:
         )
 
 
-@lru_cache(8)
-def _noise(channels: int, device: torch.device) -> Tensor:
-    return noise((channels,)).to(device)
-
-
-def _same(a: Tensor, b: Tensor | None) -> bool:
-    return b is not None and a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _tolerance(dtype: torch.dtype) -> float:

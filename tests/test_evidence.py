@@ -152,7 +152,7 @@ def test_batches_of_any_size_share_one_copy_of_the_weights():
     assert len({id(result.results[0].maps.weight) for result in explained}) == 1
 
 
-@pytest.mark.parametrize("change", ["bias", "one weight", "order of the classes"])
+@pytest.mark.parametrize("change", ["bias", "one weight", "one weight beside a large one", "order of the classes"])
 def test_any_change_of_the_classifier_counts(change):
     net = tiny()
     clf = load_model(net, size=64)
@@ -162,6 +162,11 @@ def test_any_change_of_the_classifier_counts(change):
             net[4].bias.data[2] += 1e-4
         elif change == "one weight":
             net[4].weight.data[2, 3] *= 1 + 1e-5
+        elif change == "one weight beside a large one":  # any sum over the class's weights would absorb it
+            net[4].weight.data[2, 0] = 1e7
+            net[0].weight.data[0], net[0].bias.data[0] = 0, -1  # this channel is dead, so the large weight adds nothing
+            evidence_of(clf, X[:1])
+            net[4].weight.data[2, 3] += 1e-3
         else:
             net[4].weight.data, net[4].bias.data = net[4].weight.data.flip(0), net[4].bias.data.flip(0)
     (later,) = evidence_of(clf, X[:1])
