@@ -123,6 +123,16 @@ def _requires(name):
         return []
 
 
+def test_help_writes_no_lock(monkeypatch, capsys):
+    """uv would print its own help and succeed, and the lock would get a second head."""
+    monkeypatch.setattr(lock.subprocess, "run", lambda *_, **__: pytest.fail("this starts uv"))
+    for flag in ("--help", "-h"):
+        with pytest.raises(SystemExit) as end:
+            lock.main([flag])
+        assert end.value.code == 0
+        assert capsys.readouterr().out.startswith("usage: python3 run.py lock [--upgrade]")
+
+
 def test_the_lock_says_how_much_there_is_to_download():
     """The head is that of `run.py lock`, its installed size that of this environment; the README rounds it."""
     found = dict(re.findall(r"(?m)^# (\w+): (\d+ MB to download, \d+ MB installed)$", LOCK))

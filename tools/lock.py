@@ -10,6 +10,7 @@ are passed on to `uv pip compile`. Needs the network.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import subprocess
@@ -155,6 +156,14 @@ def head(found: dict[str, tuple[int, int]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    # uv would print its own help and succeed, and an unchanged lock would get a second head.
+    argparse.ArgumentParser(
+        prog="python3 run.py lock",
+        usage="%(prog)s [--upgrade] [OPTION_OF_UV ...]",
+        description="Writes requirements.txt and environment.yml from pyproject.toml. Pins that still fit are kept. "
+        "Needs the network.",
+        epilog="--upgrade takes the newest versions. All options go to `uv pip compile`, which has more of them.",
+    ).parse_known_args(arguments)
     if importlib.util.find_spec("uv") is None:
         print("uv is missing here; run `python3 run.py lock`, which installs it first.", file=sys.stderr)
         return 2

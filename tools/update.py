@@ -351,7 +351,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="update", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing; say what is out of date")
     parser.add_argument(
-        "--address", nargs="?", const="", metavar="URL", help="first set the repository's address (default: git's)"
+        "--address",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="first set the repository's address (default: git's); `python3 run.py address URL` does the same",
     )
     options = parser.parse_args(arguments)
     try:

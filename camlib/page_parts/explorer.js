@@ -341,6 +341,11 @@ function fillList() {                    // classes whose name has all the words
   return matches;
 }
 
+function listAll() {
+  $("search").value = "";
+  fillList();
+}
+
 function mark() {                        // the chosen class in the list
   state.row?.removeAttribute("aria-selected");
   const row = $(`class${state.chosen[state.side]}`), list = $("list");
@@ -444,7 +449,7 @@ function listen() {
     const rows = state.matches, at = rows.indexOf(state.chosen[state.side]);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
     if (event.key === "Enter" && rows.length && at < 0) choose(rows[0]);
-    if (event.key === "Escape") { $("search").value = ""; fillList(); }
+    if (event.key === "Escape") listAll();
     if (!step || !rows.length) return;
     event.preventDefault();
     choose(rows[at < 0 ? 0 : clamp(at + step, 0, rows.length - 1)]);
@@ -456,11 +461,11 @@ function listen() {
   document.querySelectorAll("[name=mode]").forEach(input => {
     input.onchange = () => {
       setMode(input.value);
-      mark();
+      listAll();                         // what was typed was for the first class
       redraw();
     };
   });
-  document.querySelectorAll("[name=side]").forEach(input => { input.onchange = () => { state.side = +input.value; mark(); }; });
+  document.querySelectorAll("[name=side]").forEach(input => { input.onchange = () => { state.side = +input.value; listAll(); }; });
   document.querySelectorAll("[name=sign]").forEach(input => {
     input.onchange = () => { state.positive = input.value === "positive"; recolour(); redraw(); };
   });

@@ -117,7 +117,9 @@ def test_large_photos_are_scaled_and_equal(opened, clf):
 
 def test_two_classes_share_one_scale(opened, exp, shots):
     page = opened(exp)
+    choose(page, "tiger cat")
     page.get_by_label("Two", exact=True).check(force=True)
+    assert page.inner_text("#count") == "1000 classes", "what was typed was for the first class"
     choose(page, "lynx")
     limit = exp.largest(["tiger cat", "lynx"])
     picture = photo(page)
