@@ -93,7 +93,7 @@ class Journal:
         taken: dict[Path, str] = {}
         with self._lock():
             self._read_new_names()
-            foreign, lines = self._foreign(), []
+            foreign, new = self._foreign(), []
             for photo in photos:
                 owner = self._owner(photo)
                 name = self._names.get(owner)
@@ -102,10 +102,10 @@ class Journal:
                     name = next(n for n in self._candidates(photo) if not any(_fold(n) in by for by in taken_by))
                 if not self.kinds <= self._owners.get(_fold(name), (owner, frozenset()))[1]:
                     self._own(name, owner, self.kinds)
-                    lines.append(self._name_line(photo, name))
+                    new.append(photo)
                 taken[photo] = name
-            if lines:
-                self._append(self._names_path, lines)
+            if new:
+                self._append(self._names_path, (self._name_line(photo, taken[photo]) for photo in new))
         return taken
 
     def intend(self, photo: Path, files: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """Many photos: resumed, sharded, read ahead, and never more than a few in memory."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,8 +25,10 @@ import camlib.job
 import camlib.models
 from camlib import CamError, HeadError, explain, load_model, read_image
 from camlib.cli import main
-from camlib.folder import Explained, Memory, ahead, explained
+from camlib.folder import Explained, Memory, ahead, explained, find_photos
 from camlib.inputs import prepare
+from camlib.job import Settings, run
+from camlib.journal import Journal
 from camlib.methods import METHODS
 from tests.networks import Fickle, tiny
 
@@ -303,6 +308,43 @@ def test_memory_is_flat(clf):
             most = max(most, len(alive))
     assert 0 < most <= 8
     assert memory._used == 0
+
+
+def test_a_million_paths_wait_without_their_photos(clf, tmp_path, monkeypatch):
+    """A listed photo costs its path, its name and its place in the journal: about 1 kB, however large it is."""
+    count, opened, real_scan, real_photo = 10_000, [], os.scandir, Memory.photo
+
+    class Entry(SimpleNamespace):
+        def is_dir(self, follow_symlinks=True):
+            return False
+
+    def scan(folder):
+        listed = (Entry(name=f"IMG_{n:07}.jpg") for n in range(count))
+        return contextlib.nullcontext(listed) if folder == tmp_path else real_scan(folder)
+
+    def photo(self, file):
+        opened.append(file)
+        return real_photo(self, "data/photos/cat.jpg")
+
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(Memory, "photo", photo)
+    (tmp_path / "out").mkdir()
+    settings = Settings(tmp_path / "out", workers=2)
+    tracemalloc.start()
+    try:
+        photos, _ = find_photos([tmp_path])
+        journal = Journal(settings.out, settings.options)
+        journal.take_names(photos)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    print(f"at most {most / count:.0f} bytes per path")
+    assert len(photos) == count and most < 1500 * count
+    results = run(clf, photos, settings, journal)
+    written = [next(results) for _ in range(3)]
+    results.close()
+    assert [file for file, _ in written] == photos[:3] and all(isinstance(rows, list) for _, rows in written)
+    assert len({*opened}) <= 3 + 2 * settings.workers + 2 * settings.batch
 
 
 def test_same_as_explain_in_order(clf):
