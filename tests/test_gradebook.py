@@ -69,8 +69,8 @@ def test_an_interrupted_write_leaves_the_old_table(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(table.os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ToolError, match="disk full"):
         table.update_table(path, [row("bob")])
     assert path.read_bytes() == before
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from camlib import page
 from tools import figures, notebooks, pages
+from tools.errors import ToolError
 
 ROOT = notebooks.ROOT
 CHAPTER = ROOT / "notebooks" / "00_first_heat_map.ipynb"
@@ -372,7 +373,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(
     path = tmp_path / "kept.ipynb"
     path.write_text("old")
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ToolError, match="disk full"):
         notebooks.write(path, new_notebook())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -14,8 +14,9 @@ from torchcam.methods import CAM
 
 import camlib
 from camlib.methods import METHODS
-from tests.test_readme import TEXT
+from tests.test_readme import ROOT
 
+TEXT = (ROOT / "docs" / "how_it_compares.md").read_text(encoding="utf-8")
 K = 1
 
 
