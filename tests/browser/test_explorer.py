@@ -348,7 +348,10 @@ def test_hostile_names_are_shown_as_text(opened, exp):
 
 
 def test_a_redraw_costs_a_few_passes_over_the_pixels(opened, clf):
-    """A frame has 16 ms; the times are printed. Asserted is the work: so many times filling as many pixels."""
+    """A frame has 16 ms; the times are printed. Asserted is the work: less than filling as many pixels eight times.
+
+    Both are timed in pieces of like length, because a busy processor interrupts long ones more often.
+    """
     large = np.asarray(Image.fromarray(read_image("data/photos/coffee.png")).resize((1024, 1024)))
     page = opened(explain(clf, large))
     times = page.evaluate("""() => {
@@ -367,7 +370,7 @@ def test_a_redraw_costs_a_few_passes_over_the_pixels(opened, clf):
         context.putImageData(filled, 0, 0);
       };
       return {
-        "filling the pixels": time(fill),
+        "filling the pixels eight times": time(n => { for (let i = 0; i < 8; i++) fill(n); }),
         class: time(() => key("ArrowDown")),
         strength: time(i => { slider.value = 30 + i; slider.dispatchEvent(new Event("input")); }),
       };
@@ -376,7 +379,7 @@ def test_a_redraw_costs_a_few_passes_over_the_pixels(opened, clf):
         "1024 × 1024 pixels, ms per redraw where the processor is ours (lowest eighth):",
         {name: round(ms, 1) for name, ms in times.items()},
     )
-    assert max(times["class"], times["strength"]) < 8 * times["filling the pixels"]
+    assert max(times["class"], times["strength"]) < times["filling the pixels eight times"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
