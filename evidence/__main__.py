@@ -27,7 +27,7 @@ def scripts() -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when all scripts ran, 1 when one failed."""
-    parser = argparse.ArgumentParser(prog="run.py evidence", description=(__doc__ or "").split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python3 run.py evidence", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"scripts (default: all): {', '.join(scripts())}")
     parser.add_argument("--table", action="store_true", help="run nothing; only write the README's table anew")
     options = parser.parse_args(arguments)

@@ -459,10 +459,12 @@ def measured(args: argparse.Namespace, few: int) -> Iterator[tuple[str, Measured
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python3 run.py bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=24, help="at batch 1; a sixth of it, at least 3, elsewhere")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="photos at a time (default: 1 8)")
     parser.add_argument("--only", default="", help="a part of a network's name; leaves out start, folder and clip")
     parser.add_argument("--out", type=Path, default=PEERS, help="folder for bench.json and bench.png")
     parser.add_argument("--table", action="store_true", help="run nothing; write the stored run into the page")

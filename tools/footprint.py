@@ -78,7 +78,7 @@ def table(found: Iterable[tuple[str, Footprint]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when every notebook ran, 1 when one failed, 2 for bad usage."""
     parser = argparse.ArgumentParser(
-        prog="footprint", description="CPU seconds and peak memory of each chapter, as a Markdown table."
+        prog="python3 run.py footprint", description="CPU seconds and peak memory of each chapter, as a Markdown table."
     )
     parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters)")
     parser.add_argument("--threads", type=int, default=2, help="of a kernel (default %(default)s)")

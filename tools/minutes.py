@@ -77,7 +77,7 @@ def _tokens(source: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="minutes", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python3 run.py minutes", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")
     for path in parser.parse_args(arguments).files or notebooks.all_notebooks():
         found = reading(notebooks.read(path))

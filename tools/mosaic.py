@@ -43,7 +43,9 @@ def mosaic(rows: list[list[tuple[str, str]]]) -> tuple[np.ndarray, list[dict]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    argparse.ArgumentParser(prog="mosaic", description=(__doc__ or "").partition("\n")[0]).parse_args(arguments)
+    argparse.ArgumentParser(prog="python3 run.py mosaic", description=(__doc__ or "").partition("\n")[0]).parse_args(
+        arguments
+    )
     entries = [e for e in json.loads((DATA / "boxes.json").read_text(encoding="utf-8")) if e["photo"] not in MOSAICS]
     for name, rows in MOSAICS.items():
         picture, boxes = mosaic(rows)

@@ -58,7 +58,7 @@ def make(title: str, question: str) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the chapter is there, 2 when not."""
-    parser = argparse.ArgumentParser(prog="new-chapter", description="A chapter, to be filled in.")
+    parser = argparse.ArgumentParser(prog="python3 run.py new-chapter", description="A chapter, to be filled in.")
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the files are named after it")
     parser.add_argument("question", metavar='QUESTION="…?"', help="the one question that it answers")
     options = parser.parse_args(arguments)

@@ -61,7 +61,9 @@ def make(title: str) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the exercise is there, 2 when not."""
-    parser = argparse.ArgumentParser(prog="new-exercise", description="A graded exercise, to be filled in.")
+    parser = argparse.ArgumentParser(
+        prog="python3 run.py new-exercise", description="A graded exercise, to be filled in."
+    )
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the files are named after it")
     options = parser.parse_args(arguments)
     try:

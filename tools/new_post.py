@@ -44,7 +44,7 @@ def make(title: str, out: Path | None) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the notebook is there, 2 when not."""
     parser = argparse.ArgumentParser(
-        prog="new-post", description="A notebook in the form of a lesson, to be filled in."
+        prog="python3 run.py new-post", description="A notebook in the form of a lesson, to be filled in."
     )
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the file is named after it")
     parser.add_argument("--out", type=Path, help="a file, or a folder (default: notebooks/posts)")

@@ -568,8 +568,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in COMMANDS else ("run", arguments)
     parser = argparse.ArgumentParser(
-        prog="notebooks",
-        usage="notebooks [run | check | clean] [FILE ...]",
+        prog="python3 run.py notebooks",
+        usage="python3 run.py notebooks [run | check | clean] [FILE ...]",
         description="; ".join(f"{name}: {text}" for name, (_, text) in COMMANDS.items()),
     )
     parser.add_argument("files", nargs="*", type=Path, help="notebooks (default: the chapters and the deep dives)")

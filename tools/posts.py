@@ -443,7 +443,7 @@ def report(out: Path, files: dict[str, bytes]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when all is published, 2 when nothing is."""
     parser = argparse.ArgumentParser(
-        prog="posts",
+        prog="python3 run.py posts",
         description="Executed notebooks as self-contained HTML pages with contents and search, and as Markdown. No "
         "cell is executed; a notebook that is stale, or that holds an error, a path of this machine or a figure "
         "without alt text is refused, and nothing is written.",

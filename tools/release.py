@@ -68,7 +68,9 @@ def build(root: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when the files are built, 2 when something has to be changed first."""
-    parser = argparse.ArgumentParser(prog="release", description="Check the version and build the package into dist/.")
+    parser = argparse.ArgumentParser(
+        prog="python3 run.py release", description="Check the version and build the package into dist/."
+    )
     parser.add_argument("--tag", help="the tag of the release, which must be v and the version")
     options = parser.parse_args(arguments)
     try:

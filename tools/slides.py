@@ -397,7 +397,7 @@ def write(path: Path, text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when all is written, 2 when something is not."""
     parser = argparse.ArgumentParser(
-        prog="slides",
+        prog="python3 run.py slides",
         description="Chapters as slide shows: one HTML file for each, which works without a network. No cell is "
         "executed; a notebook that was changed since it was run, or that contains an error or a figure without alt "
         "text, is refused.",

@@ -348,7 +348,7 @@ def set_address(url: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when everything is up to date, 1 when `--check` finds that it is not, 2 when it cannot be."""
-    parser = argparse.ArgumentParser(prog="update", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python3 run.py update", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing; say what is out of date")
     parser.add_argument(
         "--address",

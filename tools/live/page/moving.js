@@ -28,7 +28,11 @@ export function listen({ take, trouble, hold }) {
   $("earlier").onclick = () => step(-FRAME);
   $("later").onclick = () => step(FRAME);
   $("moment").oninput = () => seek(Number($("moment").value));
-  video.onseeked = () => running || frame();
+  video.onseeked = () => {
+    if (running) return;
+    frame();
+    video.requestVideoFrameCallback?.(() => running || frame()); // a busy browser may paint the new frame only after this event
+  };
   video.onended = () => {
     pause();
     frame();
