@@ -329,7 +329,7 @@ def test_photos_are_chosen(opened, clf):
     exps = explain_all(clf, ["data/photos/cat.jpg", "data/photos/coffee.png"])
     page = opened(exps, ["cat.jpg", "coffee.png"])
     page.get_by_label("coffee.png").check(force=True)
-    page.wait_for_function("document.querySelector('figcaption b').textContent === 'espresso'")
+    page.wait_for_function("() => document.querySelector('figcaption b').textContent === 'espresso'")
     assert off(page, exps[1], exps[1].heatmap("espresso")) <= 1
 
 

@@ -853,6 +853,10 @@ def test_without_javascript_and_without_webassembly(new_page, address, opened, s
     assert "no WebAssembly" in trouble(page, lambda: page.goto(address))
     assert page.inner_text("#doing") == "" and page.locator("#loading").is_hidden()
     assert not page.locator(".stage").is_visible()
+    with page.expect_response("**/photos/moose.webp"):
+        page.evaluate("location.hash = 'moose.webp'")
+    page.wait_for_timeout(300)
+    assert "no WebAssembly" in page.inner_text("#trouble"), "it stays when a photo arrives"
     page.screenshot(path=shots / "live_no_webassembly.png")
 
 

@@ -15,14 +15,14 @@ const asked = new Map(); // what was sent to the worker, by its id
 const untried = new Map(); // what could not be fetched -> a function that tries again
 const answers = { progress, ready, explained, failed, skipped: ({ id }) => asked.delete(id) };
 let worker, network, rows, current;
-let broken = false; // the worker could not load the network, or ran out of memory
+let broken = null; // "network": the worker could not load it, "memory": it ran out of memory
 let last = 0;
 
 /** A worker that loads the network; for the second time after a failure. */
 function start() {
   worker?.terminate();
   asked.clear();
-  broken = false;
+  broken = null;
   trouble("");
   says("Fetching the network …", 0);
   worker = new Worker("worker.js", { type: "module" });
@@ -73,7 +73,7 @@ async function ready(message) {
 function failed({ id, reason, memory = false }) {
   const { moving } = asked.get(id) ?? {};
   asked.delete(id);
-  broken = memory || id === undefined;
+  broken = memory ? "memory" : id === undefined ? "network" : null;
   trouble(reason, "network", broken ? start : null);
   moving?.(null);
 }
@@ -98,7 +98,8 @@ function hold() {
 
 /** The network's answer for the current picture, with its watermark and in the view that is chosen. */
 export async function ask() {
-  if (broken) return start(); // which asks again
+  if (broken === "network") return; // "Try again" stands beside what was said
+  if (broken === "memory") return start(); // which asks again
   if (!current || !rows) return;
   const id = ++last;
   const { name, path, bitmap, moving, source } = current;
