@@ -40,6 +40,11 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     ),
+    "whether PyTorch chooses the type of numbers (torch.is_autocast_enabled)": (
+        lambda: torch.is_autocast_enabled("cpu"),
+        lambda on: torch.set_autocast_enabled("cpu", on),
+    ),
+    "the number of threads (torch.get_num_threads)": (torch.get_num_threads, torch.set_num_threads),
 }
 
 

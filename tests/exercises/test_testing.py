@@ -70,6 +70,8 @@ TRACES = {
     "number type": lambda n, x: torch.set_default_dtype(torch.float64),
     "anomalies": lambda n, x: torch.autograd.set_detect_anomaly(True),
     "deterministic": lambda n, x: torch.use_deterministic_algorithms(True),
+    "autocast": lambda n, x: torch.set_autocast_enabled("cpu", True),
+    "threads": lambda n, x: torch.set_num_threads(torch.get_num_threads() + 1),
     "doubled": lambda n, x: n.double(),
     "class": lambda n, x: setattr(n[2], "__class__", nn.ReLU6),
     "method of a class": lambda n, x: setattr(nn.Conv2d, "forward", nn.ReLU.forward),
