@@ -85,12 +85,12 @@ def reason(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or the error's type if it has no text.
+    """The first line of why something failed, see `reason`, cut if it is long.
 
     >>> first_line(RuntimeError("broken\\nin many ways"))
     'broken'
     """
-    lines = str(error).partition(" Hint:")[0].splitlines()
+    lines = reason(error).partition(" Hint:")[0].splitlines()
     line = lines[0].rstrip(".") if lines else type(error).__name__
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 

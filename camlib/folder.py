@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MEMORY = 2 << 30  # bytes for photos; Python and the network need about 1 GB more
 
 CLIPS = {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
-CLIPS |= {".wmv", ".asf", ".flv", ".ogv"}
+CLIPS |= {".wmv", ".asf", ".flv", ".ogv", ".y4m"}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from torch import Tensor
 from camlib.errors import CamError, ImageError
 from camlib.images import check_photo, from_pil, read_image
 from camlib.models import Classifier, Kind
-from camlib.network import dtype_of
+from camlib.network import check_network, dtype_of
 from camlib.views import View
 
 ImageLike = str | PathLike | Image.Image | np.ndarray | Tensor
@@ -43,6 +43,8 @@ def prepare(clf: Classifier, image: Any, view: Kind = "crop", sizes: int | Seque
 
     Raises `ImageError` for any other image, naming its layout; `ModelError` or `CamError` for a wrong view or sizes.
     """
+    if isinstance(image, Tensor) and image.is_meta:
+        raise ImageError("A tensor on the meta device holds no numbers; make it on another device, such as 'cpu'.")
     if isinstance(image, Tensor) and image.is_floating_point():
         if view != "crop" or sizes is not None:
             raise CamError("A prepared tensor is explained as it is; view= and sizes= are only for photos.")
@@ -109,6 +111,8 @@ def _prepared(clf: Classifier, x: Tensor) -> Input:
         )
     with torch.inference_mode(False):
         x = x.detach().to(clf.device, dtype_of(clf.module)).clone()
+    if x.is_meta:
+        check_network(clf.module)  # raises, and says what to do
     if not x.isfinite().all():
         raise ImageError("The prepared tensor holds NaN or infinite values.")
     high, wide = x.shape[2:]

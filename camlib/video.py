@@ -11,11 +11,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from camlib.errors import ImageError, first_line, optional
+from camlib.errors import ImageError, optional, reason
 from camlib.files import opened, write_whole
 from camlib.images import MAX_PIXELS
 
-FORMATS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg"  # no playlists: they would open other files and addresses
+FORMATS = "mov,matroska,avi,mpegts,mpeg,asf,flv,ogg,yuv4mpegpipe"  # no playlists: they would open other files
 LARGEST_FILE = 1 << 42  # bytes
 USUAL_RATE = Fraction(25)  # frames per second, where the file does not say
 TICK = Fraction(1, 90_000)  # seconds: all usual frame rates are multiples
@@ -40,6 +40,10 @@ def frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
     frames have the size of the first. HDR colours are not converted, so such a clip looks pale. Only the frames that
     you keep take memory. Needs the package av, which `pip install ".[video]"` installs, too.
 
+    FFmpeg, which decodes the clip, does not report all damage: with a few wrong bytes, some frames may look different.
+    An MP4 or MOV file says how many frames it holds, so one that is cut off is always refused. Of a file in another
+    format, you may get only the frames before the cut.
+
     Parameters
     ----------
     path
@@ -54,8 +58,7 @@ def frames(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
     CamError
         At the first frame, if the file cannot be opened.
     ImageError
-        If it holds no frames, is damaged, or ends too early. A Matroska or WebM file does not say how many frames it
-        holds: if it is cut off, you get the frames before the cut.
+        If it holds no frames or fewer than it says, or if FFmpeg cannot decode it or reports damage.
 
     Examples
     --------
@@ -80,7 +83,10 @@ class Clip:
             try:
                 container = av.open(file, container_options={"format_whitelist": FORMATS})
             except av.FFmpegError as e:
-                raise ImageError(f"is not a clip that camlib reads, or is damaged or cut off ({first_line(e)}).") from e
+                raise ImageError(
+                    f"is not a clip that camlib reads, or is damaged or cut off ({reason(e)}). It reads MP4, MOV, MKV, "
+                    "WebM, AVI, MPEG, WMV, FLV, Ogg and Y4M; to convert others, such as GIF: ffmpeg -i FILE clip.mp4"
+                ) from e
             with container:
                 if not (container.streams.video or container.streams.audio):
                     raise ImageError("holds neither pictures nor sound: it is damaged or cut off.")
@@ -88,6 +94,8 @@ class Clip:
                 if not streams:
                     raise ImageError("holds no moving pictures, only sound or a cover.")
                 stream = streams[0]
+                if stream.codec_context is None:
+                    raise ImageError("is compressed in a way that FFmpeg does not know, or is damaged.")
                 width, height = stream.codec_context.width, stream.codec_context.height
                 wide = max(1, round(width * (stream.sample_aspect_ratio or 1)))
                 if max(width, wide) * height > self.max_pixels:
@@ -147,7 +155,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
             read += packet.size > 0
             yield from packet.decode()
     except FFmpegError as e:
-        raise ImageError(f"is damaged or cut off after about {read} frames ({first_line(e)}).") from e
+        raise ImageError(f"is damaged or cut off after about {read} frames ({reason(e)}).") from e
     if read < declared:
         raise ImageError(f"is cut off: it declares {declared} frames, but holds {read}.")
 

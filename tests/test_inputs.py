@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from camlib import CamError, ImageError, View, explain, explain_all, load_model
+from camlib import CamError, ImageError, ModelError, View, explain, explain_all, load_model
 from camlib.inputs import as_photo, picture_of, prepare
 from tests.networks import scores_of, tiny
 
@@ -315,6 +315,8 @@ HWC = np.zeros((8, 9, 3), np.uint8)
         (torch.zeros(2, 3, 8, 9), r"batch of 2 pictures \(2, 3, 8, 9\).*explain_all for a batch"),
         (torch.full((3, 8, 9), torch.nan), "NaN or infinite"),
         (torch.full((3, 8, 9), torch.inf), "NaN or infinite"),
+        (torch.zeros(3, 8, 9, device="meta"), "on the meta device"),
+        (torch.zeros(3, 8, 9, dtype=torch.uint8, device="meta"), "on the meta device"),
         (torch.zeros(3, 8, 3, dtype=torch.uint8), "channels first or last"),
         (torch.zeros(1, 3, 8, 9, dtype=torch.uint8), r"tensor \(1, 3, 8, 9\) of torch.uint8 is neither"),
         (torch.zeros(3, 8, 9, dtype=torch.int64), "of torch.int64 is neither a picture .uint8.*nor a prepared input"),
@@ -345,6 +347,16 @@ def test_a_wrong_layout_is_named(small, image, says):
         explain(small, image)
     with pytest.raises(ImageError):
         explain_all(small, [image])
+
+
+@pytest.mark.parametrize("image", [HWC, torch.zeros(3, 64, 64)], ids=["picture", "prepared"])
+@pytest.mark.parametrize("method", ["cam", "frozen"])
+def test_a_network_that_was_moved_to_the_meta_device(image, method):
+    net = tiny()
+    clf = load_model(net, size=64)
+    net.to("meta")
+    with pytest.raises(ModelError, match="parameters on the meta device, which hold no numbers; load its weights"):
+        explain(clf, image, method=method)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ def test_a_photo_that_exceeds_the_memory_costs_itself(small, photos, tmp_path, c
         ("camlib.explanation.Explanation.largest", RuntimeError("can't allocate: not enough memory: 5"), "free memory"),
         ("camlib.inputs.prepare", MemoryError(), "not enough free memory"),
         ("camlib.evidence.evidence", KeyError("x"), "KeyError"),
+        ("camlib.evidence.evidence", OSError(5, "Input/output error", 3), "OSError: Input/output error."),
         ("camlib.images.decode", RecursionError("deep"), "RecursionError: deep."),
     ],
 )

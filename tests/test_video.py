@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import struct
 import sys
 import weakref
@@ -83,6 +84,16 @@ def job(capsys, *args: object) -> tuple[int, list[dict], str]:
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_raw_video(tmp_path):
+    """Y4M: a line, and before each frame another one."""
+    luma = np.arange(48, 48 + 6 * 8, dtype=np.uint8).tobytes()
+    chroma = bytes([128]) * 12
+    path = wrote(tmp_path / "clip.y4m", b"YUV4MPEG2 W8 H6 F10:1 C420jpeg\n" + (b"FRAME\n" + luma + 2 * chroma) * 3)
+    frames = list(camlib.frames(path))
+    assert len(frames) == 3 and is_clip(path)
+    assert (np.ptp(frames[0].astype(int), axis=2) < 3).all() and (np.diff(frames[0][:, :, 0].astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
@@ -181,6 +192,16 @@ def cut(path: Path, part: float, suffix: str = ".mov") -> Path:
     return path
 
 
+def gif(path: Path) -> Path:
+    return write_clip(path.with_name("clip.gif"), shown(moving(2)), Fraction(10)).rename(path)
+
+
+def unknown_codec(path: Path) -> Path:
+    data = lossless(path.with_suffix(".mov"), moving(2)).read_bytes()
+    assert data.count(b"png ") == 1
+    return wrote(path, data.replace(b"png ", b"none"))
+
+
 def shown(pictures: list[np.ndarray], step: Fraction = Fraction(1, 10)) -> list[Frame]:
     return [Frame(picture, n * step, step) for n, picture in enumerate(pictures)]
 
@@ -194,6 +215,8 @@ FAULTS = {
     "missing": (lambda path: path, "no such file"),
     "empty": (lambda path: wrote(path, b""), "the file is empty"),
     "text": (lambda path: wrote(path, b"hello, world" * 99), "not a clip that camlib reads, or is damaged or cut off"),
+    "a GIF": (gif, "such as GIF: ffmpeg -i"),
+    "an unknown codec": (unknown_codec, "compressed in a way that FFmpeg does not know, or is damaged"),
     "a photo": (lambda path: wrote(path, Path("data/photos/cat.jpg").read_bytes()), "not a clip that camlib reads"),
     "a playlist": (playlist, "not a clip that camlib reads"),
     "only sound": (sound, "holds no moving pictures, only sound"),
@@ -207,13 +230,29 @@ FAULTS = {
 @pytest.mark.parametrize(("fault", "says"), FAULTS.values(), ids=FAULTS)
 def test_what_is_no_clip(tmp_path, small, capsys, fault, says):
     path = fault(tmp_path / "clip.mp4")
-    with pytest.raises(CamError, match=rf"clip\.mp4: .*{says}"):
+    with pytest.raises(CamError, match=rf"clip\.mp4: .*{says}") as error:
         list(camlib.frames(path))
+    assert not re.search(r"'\d+'|Errno|returned \d", str(error.value)), "no number of an open file or of an error"
     if path.is_dir():
         return
     code, rows, err = job(capsys, path, "--out", tmp_path / "out")
     assert (code, rows) == (2, []) and says in err and "Traceback" not in err
     assert not list((tmp_path / "out").glob("*.mp4")) and not list((tmp_path / "out").glob(".*part"))
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
+def test_a_clip_that_is_cut_off_gives_the_frames_before_the_cut(tmp_path, suffix):
+    """A .mov is also refused."""
+    wanted = moving(4, 24, 32)
+    data = lossless(tmp_path / f"clip{suffix}", wanted).read_bytes()
+    for length in np.linspace(100, len(data) - 1, 25, dtype=int):
+        got, refused = [], False
+        try:
+            got.extend(camlib.frames(wrote(tmp_path / f"cut{suffix}", data[:length])))
+        except ImageError:
+            refused = True
+        assert all(np.array_equal(g, w) for g, w in zip(got, wanted[: len(got)], strict=True)), length
+        assert refused or suffix != ".mov", length
 
 
 def test_a_clip_without_frames(tmp_path):
