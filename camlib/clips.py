@@ -59,8 +59,7 @@ def run_clips(
             journal.intend(file, [path.name for path in paths.values()])
             with stopping():
                 rows = work.write(paths)
-            now = os.stat(file)
-            if (now.st_size, now.st_mtime_ns) != (state.size, state.mtime_ns):
+            if not state.is_of(file):
                 raise CamError(f"{printable(str(file))}: {CHANGED}")
             line = journal.line(file, state, rows)
         except Stop:

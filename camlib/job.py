@@ -141,7 +141,7 @@ def run(
                 yield photo, rows
                 continue
             result = next(written) if not finished else CamError(f"{printable(str(photo))}: {LOST}")
-
+            memory.forget(photo)  # if it could not be explained
             if isinstance(result, CamError):
                 yield photo, result
             else:
@@ -207,7 +207,10 @@ def row(
 
 
 def _chosen(exp: "Explanation", settings: Settings) -> "list[Prediction]":
-    return [p for p in exp.top(len(exp.logits)) if p.index in settings.targets] or exp.top(settings.top)
+    """The classes to draw, the most probable first."""
+    if settings.targets:
+        return sorted((exp.prediction(k) for k in settings.targets), key=lambda p: -p.logit)
+    return exp.top(settings.top)
 
 
 def _file_names(exp: "Explanation", name: str, settings: Settings) -> list[str]:
