@@ -1,6 +1,5 @@
 """Write clips with the evidence for a class on every frame: on one scale, in little memory, whole or not at all."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -90,7 +90,9 @@ def find_photos(paths: Sequence[Path]) -> tuple[list[Path], LeftOut]:
         if not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
             photos[path] = None
             continue
-        found = sorted(file for file in _files(path, left) if _kept(file, SUFFIXES, left))
+        found = sorted(
+            (file for file in _files(path, left) if _kept(file, SUFFIXES, left)), key=lambda file: file.parts
+        )
         if not found:
             others = f"; left out: {left}" if left else ""
             raise CamError(f"{printable(str(path))}: no picture files in this folder ({', '.join(SUFFIXES)}){others}.")
@@ -220,6 +222,7 @@ class Memory:
 
     def _keep(self, file: str | os.PathLike[str], photo: "np.ndarray", state: State) -> None:
         with self._change:
+            self.forget(file)
             if sum(other.nbytes for other, _ in self._kept.values()) + photo.nbytes <= self.limit // 4:
                 self._kept[os.fspath(file)] = photo, state
                 self._used += photo.nbytes
