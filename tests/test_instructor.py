@@ -160,7 +160,7 @@ def test_the_syllabus_adds_up() -> None:
     in_chapters = sum(reading(notebooks.read(c)).minutes for c in notebooks.chapters()) / 60
     assert abs(int(hours["reading the"]) - in_chapters) < 1
     minutes = [int(time.split()[0]) for time, _ in stated.values() if time.endswith(" minutes")]
-    assert abs(int(hours["nine graded"]) - sum(minutes) / 60) < 1
+    assert abs(int(hours["graded exercises"]) - sum(minutes) / 60) < 1, "hours in the table of syllabus.md"
 
 
 def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
@@ -175,7 +175,8 @@ def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
 def test_the_cost_of_every_chapter_is_listed() -> None:
     assert footprint.table([]) in SERVERS
     rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", SERVERS)
-    assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()], "measure: python3 run.py footprint NOTEBOOK"
+    chapters = [chapter.stem[:2] for chapter in notebooks.chapters()]
+    assert rows == chapters, "put the row that `python3 run.py footprint NOTEBOOK` prints into the table of servers.md"
 
 
 def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

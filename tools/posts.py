@@ -38,6 +38,7 @@ GENERATOR = "camlib posts"
 PUBLISHERS = ("math-core", "nbconvert", "pillow", "torch")  # the last two make explorers anew
 PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
+IMPORTED = re.compile(r"(?m)^(?:>>> )?from camlib import ([\w, ]+)")
 SECTION = re.compile(r'(?=<h2 id=")')
 MENU = {  # of every page: where it leads, and what it says
     "index": "Contents",
@@ -350,7 +351,9 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
 def _web_links(post: Post, addresses: dict[Path, str]) -> Links:
     """As `_links`, for a page that can lead to the API reference; a page of the reference may leave out camlib."""
     of = (post.title, "camlib") if post.path.suffix == ".py" else ()
-    return Links(post.path.resolve().parent, addresses, reference.addresses(), of)
+    lines = IMPORTED.findall("\n".join(cell.source for cell in post.notebook.cells))
+    imported = {*re.findall(r"\w+", " ".join(lines))}.intersection(reference.MODULES)
+    return Links(post.path.resolve().parent, addresses, reference.addresses(), of, frozenset(imported))
 
 
 def live_page(folder: Path) -> dict[str, bytes]:
