@@ -156,7 +156,7 @@ def test_the_syllabus_adds_up() -> None:
         assert time and points
         stated[path.stem] = (time[1], points[1])
     assert {name: (time, points) for name, time, points in rows} == stated
-    hours = dict(re.findall(r"(?m)^\| (?:the )?(\w+ \w+) .*\| (\d+) \|$", text))
+    hours = dict(re.findall(r"(?m)^\| (?:the )?(\w+ \w+)\b.*\| (\d+) \|$", text))
     in_chapters = sum(reading(notebooks.read(c)).minutes for c in notebooks.chapters()) / 60
     assert abs(int(hours["reading the"]) - in_chapters) < 1
     minutes = [int(time.split()[0]) for time, _ in stated.values() if time.endswith(" minutes")]

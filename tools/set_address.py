@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-import sys
 
 from tools import address, catalogue, files, notebooks, update
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
 
 ROOT = notebooks.ROOT
 PYPROJECT = ROOT / "pyproject.toml"
@@ -43,7 +42,8 @@ def store(url: str | None) -> None:
     catalogue.project.cache_clear()
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when the address is set everywhere, 2 when not."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py address",
@@ -53,13 +53,5 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("url", nargs="?", metavar="URL", help="default: that of the remote that git names")
     which.add_argument("--remove", action="store_true", help="take the address out again: nothing links to the web")
     options = parser.parse_args(arguments)
-    try:
-        store(None if options.remove else address.of_remote(options.url or remote()))
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    store(None if options.remove else address.of_remote(options.url or remote()))
     return update.main([])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

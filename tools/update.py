@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from nbformat import NotebookNode
 
 from tools import address, catalogue, files, notebooks
 from tools.catalogue import Lesson
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
 from tools.minutes import reading
 
 ROOT = notebooks.ROOT
@@ -320,28 +319,21 @@ def out_of_date() -> Iterator[tuple[Path, bytes]]:
 # The command
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when everything is up to date, 1 when `--check` finds that it is not, 2 when it cannot be."""
     parser = argparse.ArgumentParser(prog="python3 run.py update", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing; say what is out of date")
     options = parser.parse_args(arguments)
-    try:
-        changed = 0
-        for path, content in out_of_date():
-            changed += 1
-            print(f"{notebooks.from_here(path)}: {'out of date' if options.check else 'changed'}")
-            if not options.check:
-                files.write(path, content)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    changed = 0
+    for path, content in out_of_date():
+        changed += 1
+        print(f"{notebooks.from_here(path)}: {'out of date' if options.check else 'changed'}")
+        if not options.check:
+            files.write(path, content)
     if options.check and changed:
         print("Run: python3 run.py update")
         return 1
     where = address.repository() or "no address on the web yet: python3 run.py address"
     print(f"{'all' if not changed else 'now all'} up to date; {where}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
