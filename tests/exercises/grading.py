@@ -3,15 +3,15 @@ and test cells run at the grader's own desk; what they print and raise becomes p
 tests/test_classroom.py shows that nbgrader itself agrees.
 """
 
-import ast
 import contextlib
 import gc
 import io
 import re
+import symtable
 import sys
 import textwrap
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -117,9 +117,7 @@ def concerned(exercise: str, code: dict[str, str]) -> set[str]:
     cells = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in read(exercise).cells if _is_code(c)}
     cells |= {cell: complete(cells[cell], source) for cell, source in code.items()}
     try:
-        loads, stores = (
-            {cell: _names(source, kind) for cell, source in cells.items()} for kind in (ast.Load, ast.Store)
-        )
+        loads, stores = ({cell: _names(source, kind) for cell, source in cells.items()} for kind in ("loads", "stores"))
     except SyntaxError:
         return set(graded(exercise))
     tests, touched = set(graded(exercise)), set(code)
@@ -135,11 +133,20 @@ def _is_code(cell: nbformat.NotebookNode) -> bool:
 
 
 @cache
-def _names(source: str, kind: type) -> frozenset[str]:
-    tree = list(ast.walk(ast.parse(source)))
-    names = {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
-    defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    return frozenset(names | defined if kind is ast.Store else names)
+def _names(source: str, kind: str) -> frozenset[str]:
+    """The global names that a cell "loads", in a function too, or "stores"."""
+
+    def inside(table: symtable.SymbolTable) -> Iterator[str]:
+        top = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            if kind == "loads" and symbol.is_referenced() and (top or symbol.is_global()):
+                yield symbol.get_name()
+            if kind == "stores" and (symbol.is_assigned() or symbol.is_imported()):
+                yield from [symbol.get_name()] if top or symbol.is_declared_global() else []
+        for child in table.get_children():
+            yield from inside(child)
+
+    return frozenset(inside(symtable.symtable(source, "cell", "exec")))
 
 
 def _modules(kind: type) -> set[type]:

@@ -391,6 +391,7 @@ return seen""",
     output("forward wrapped, never put back", left=2, before=WRAPPED + "target.forward = wrapped\nnet(x)\nreturn seen"),
     output(
         "the class's forward wrapped, never put back",
+        values=2,
         left=2,
         before="""
 kind, forward = type(target), type(target).forward
@@ -459,6 +460,7 @@ for m in net.modules():
     ),
     output(
         "the layer wrapped in another for good",
+        values=2,
         left=2,
         before="""
 class Recorder(nn.Module):
@@ -698,6 +700,13 @@ of_all = {GLOBAL}(lambda m, i, o: {COPY} if type(m) is type(target) else None)""
     ),
     ordered("into evaluation mode for good", values=1, left=1, before="net.eval()"),
     ordered("gradients switched off for good", left=1, before="torch.set_grad_enabled(False)"),
+    ordered(
+        "gradients on afterwards, though they were off",
+        left=1,
+        before="torch.set_grad_enabled(False)",
+        run="net(x)\ntorch.set_grad_enabled(True)",
+    ),
+    ordered("the number of threads changed for good", left=1, run="torch.set_num_threads(7)\nnet(x)"),
     ordered("x no longer requires a gradient", left=1, before="x.requires_grad_(False)"),
     ordered(
         "everybody's hooks removed", left=1, before="for m in net.modules():\n    m._forward_hooks.clear()", values=0
@@ -938,6 +947,12 @@ return logits""",
     flagged("logits less their mean", values=1, run="y = net(x)\nreturn y - y.mean(1, keepdim=True)"),
     flagged("rounded", values=1, run="return net(x).round(decimals=1)"),
     flagged("gradients switched off for good", left=1, off="net.eval()\ntorch.set_grad_enabled(False)"),
+    flagged(
+        "gradients on for good",
+        left=1,
+        run="with torch.no_grad():\n    y = net(x)\ntorch.set_grad_enabled(True)\nreturn y",
+    ),
+    flagged("autocast on for good", left=1, run="y = net(x)\ntorch.autocast('cpu').__enter__()\nreturn y"),
     flagged(
         "gradients switched on at the end",
         left=1,

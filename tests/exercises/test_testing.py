@@ -70,6 +70,8 @@ TRACES = {
     "number type": lambda n, x: torch.set_default_dtype(torch.float64),
     "anomalies": lambda n, x: torch.autograd.set_detect_anomaly(True),
     "deterministic": lambda n, x: torch.use_deterministic_algorithms(True),
+    "autocast": lambda n, x: torch.set_autocast_enabled("cpu", True),
+    "threads": lambda n, x: torch.set_num_threads(torch.get_num_threads() + 1),
     "doubled": lambda n, x: n.double(),
     "class": lambda n, x: setattr(n[2], "__class__", nn.ReLU6),
     "method of a class": lambda n, x: setattr(nn.Conv2d, "forward", nn.ReLU.forward),
@@ -116,6 +118,13 @@ def test_what_is_put_back_leaves_no_trace():
         handle.remove()
         n.train()
         testing.raises(ValueError, int, "a")
+
+
+def test_settings_that_refused_code_changes_are_put_back():
+    with testing.refused("scipy.ndimage.zoom"):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
 
 
 def test_an_operation_is_refused_by_every_door():
