@@ -330,7 +330,11 @@ ODD: dict[str, tuple[Callable[[Notebook], None], float, str]] = {  # file -> wha
     "by cells/homework.ipynb": (nothing, RIGHT, r"graded; note: recognised by its cells, .*'homework\.ipynb'"),
     "doejane_LATE_12345_678910_einsum_cam-1.ipynb": (nothing, RIGHT, r"graded"),
     "Jane Doe_123456_assignsubmission_file_/einsum_cam.ipynb": (nothing, RIGHT, r"graded"),
-    "two/einsum_cam.ipynb": (nothing, RIGHT, r"graded; note: the newest of 2 attempts, .*'two/old/einsum_cam\.ipynb'"),
+    "two/einsum_cam.ipynb": (
+        nothing,
+        RIGHT,
+        r"graded; note: the newest of 2 attempts, .*'two/old/einsum_cam\.ipynb'\)",
+    ),
     "other/notes.ipynb": (emptied, 0, r"not graded: neither its name nor its cells are those of an exercise; .*"),
     "packed/einsum_cam.zip": (nothing, 0, r"not graded: it is no notebook; hand in the \.ipynb file itself.*"),
 }

@@ -79,11 +79,13 @@ def refused(*places: str, operations: Sequence[str] = (), says: str = "write thi
     A function is refused under any name and wherever it is kept, so that an earlier `from … import …` is no door.
     Operations are refused by a part of their name, in PyTorch's table of operations on the CPU: within a library,
     a script or another thread, too.
+    As with `no_trace`, settings of PyTorch that the code inside changes are put back afterwards.
     """
     room: dict[str, Any] = {}
     exec(f"def off(*args, **kwargs): raise AssertionError({says!r})", room)
     off = room["off"]
     with ExitStack() as stack:
+        stack.enter_context(own_settings())
         for place in places:
             owner, _, name = place.rpartition(".")
             function = getattr(patch(place).getter(), name)

@@ -777,7 +777,6 @@ WRONG = [
         'return torch.einsum("pc,bchw->bphw", rows, features)',
         'm = torch.einsum("pc,bchw->bphw", rows, features)\nreturn m - m.mean((2, 3), keepdim=True)',
     ),
-    odds("NumPy's float32", "import numpy as np\nreturn np.float32((logits[a] - logits[rivals].logsumexp(0)).item())"),
     odds("rounded to two digits", "return round((logits[a] - logits[rivals].logsumexp(0)).item(), 2)"),
     odds("logits get a flag", "logits.requires_grad_()\n" + ODDS, 1, 0),
     odds("logits are shifted in place", "logits -= logits.max()\n" + ODDS, 1, 0),
@@ -882,7 +881,6 @@ WRONG = [
         "found = camlib.explain(clf, path)",
         "a, b = sorted((a, b))\nfound = camlib.explain(clf, path)",
     ),
-    lead("NumPy's float32", "biases.item()", "biases.numpy()[()]"),
     peeking(
         "contrast_maps",
         "(len(features), len(pairs), *features.shape[2:])",
@@ -910,6 +908,12 @@ WRONG = [
 ]
 
 RIGHT = [
+    right(
+        "NumPy's float32",
+        "log_odds",
+        "import numpy as np\nreturn np.float32((logits[a] - logits[rivals].logsumexp(0)).item())",
+    ),
+    right("NumPy's float32", "lead", but(LEAD, "biases.item()", "biases.numpy()[()]")),
     right(
         "all maps, then differences",
         "contrast_maps",

@@ -348,7 +348,6 @@ WRONG = [
         "the weights are changed",
         "return clf",
         "clf.module.classifier.weight.data *= 1.01\nreturn clf",
-        values=0,
         code=BY_HAND,
     ),
     peeking(

@@ -1079,7 +1079,6 @@ G = torch.func.grad(behind)(torch.zeros_like(A))
     right("vmap", "hires_cam", "return torch.vmap(lambda a, g: (a * g).sum(0))(features, gradient)"),
     right("in double precision", "cam_from_gradient", times_n("camlib.grad_cam(net, x, k, layer)[0].double()")),
     right("a NumPy array", "cam_from_gradient", times_n("camlib.grad_cam(net, x, k, layer)[0]") + ".numpy()"),
-    right("frozen gates, which is CAM here", "cam_from_gradient", "return camlib.frozen_cam(net, x, k, layer)[0]"),
     right("in double precision", "two_layers", head(result="maps.double(), rest.double()")),
     right("NumPy arrays in a list", "two_layers", head(result="[maps.numpy(), rest.numpy()]")),
     right(

@@ -391,6 +391,7 @@ return seen""",
     output("forward wrapped, never put back", left=2, before=WRAPPED + "target.forward = wrapped\nnet(x)\nreturn seen"),
     output(
         "the class's forward wrapped, never put back",
+        values=2,
         left=2,
         before="""
 kind, forward = type(target), type(target).forward
@@ -459,6 +460,7 @@ for m in net.modules():
     ),
     output(
         "the layer wrapped in another for good",
+        values=2,
         left=2,
         before="""
 class Recorder(nn.Module):

@@ -120,6 +120,13 @@ def test_what_is_put_back_leaves_no_trace():
         testing.raises(ValueError, int, "a")
 
 
+def test_settings_that_refused_code_changes_are_put_back():
+    with testing.refused("scipy.ndimage.zoom"):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+
+
 def test_an_operation_is_refused_by_every_door():
     def within_no_mode(function, *args, **kwargs):
         with _disable_current_modes():
