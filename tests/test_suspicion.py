@@ -26,7 +26,11 @@ HACKS = {
     "from subprocess import run": ["subprocess"],
     "with patch('torch.allclose', print):\n    pass": ["patch("],
     "torch.allclose = lambda *a, **k: True": ["torch.allclose ="],
-    "camlib.views._weights = w": ["camlib.views._weights ="],
+    "camlib.views._weights = w": ["private names", "camlib.views._weights ="],
+    "from torch.utils._python_dispatch import _disable_current_modes": ["private names"],
+    "from torch._decomp.decompositions import upsample_bilinear2d": ["private names"],
+    "table = torch._decomp.decomposition_table": ["private names"],
+    "picture = Image.core.new('F', (7, 7))": ["private names"],
     "import torch\nsetattr(torch, 'allclose', print)": ["setattr("],
     "p = Path(camlib.__file__).parents[1]": ["__file__"],
     "open('../../../source/hooks/hooks.ipynb')": ["files of ours"],
@@ -47,6 +51,7 @@ HACKS = {
 HARMLESS = [
     "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",
     "re.compile('a')", "class Net(nn.Module):\n    pass", "m.training = flag", "features % 2", "a = not b",
+    "import numpy as _np",
 ]  # fmt: skip
 
 

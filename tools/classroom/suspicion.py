@@ -39,6 +39,8 @@ SIGNS = {
     "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(",
     "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(|__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
     "torch.library": r"\btorch\.library\b|\bimport library\b|\bTorch(?:Function|Dispatch)Mode\b|\btorch\._C\b",
+    "private names": r"(?m)\b(?:torch|numpy|np|scipy|cv2|PIL|Image|camlib)(?:\.\w+)*\.(?:_[a-z]\w*|core)\b|"
+    r"^\s*(?:from|import)\b.*(?<!as )\b_[a-z]\w*",
     "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
     "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
     "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\bimportlib\b",
