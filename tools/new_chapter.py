@@ -76,6 +76,6 @@ Fill them in, one part after the other. After each change:
   python3 run.py notebooks {chapter}   runs the notebook and stores its outputs
   python3 run.py update                minutes, tables and links
   python3 run.py test {chapter} {test} tests/test_chapters.py tests/test_instructor.py
-At the end, measure what the chapter costs (until then, the last of these tests fails and asks for it):
+At the end, measure what the chapter costs (until then, tests/test_instructor.py asks for it):
   python3 run.py footprint {chapter}   prints a row for the table in notebooks/instructor/servers.md""")
     return 0
