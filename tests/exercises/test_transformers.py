@@ -691,7 +691,8 @@ RIGHT = [
         "exponentials by hand",
         "held",
         """
-        w = (q.data @ k.data.transpose(2, 3) / math.sqrt(v.size(-1))).exp()
+        scores = q.data @ k.data.transpose(2, 3) / math.sqrt(v.size(-1))
+        w = (scores - scores.amax(3, keepdim=True)).exp()
         return torch.matmul(w / w.sum(3, keepdim=True), v)
     """,
     ),
