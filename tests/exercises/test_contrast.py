@@ -417,6 +417,20 @@ WRONG = [
         """,
         test_without_shared=2,
     ),
+    wrong(
+        "a name of the test is replaced",
+        "log_odds",
+        """
+        import sys
+        frame = sys._getframe()
+        while frame:
+            frame.f_globals["abs"] = lambda value: 0
+            frame = frame.f_back
+        return 0.0
+        """,
+        test_log_odds=1,
+        test_log_odds_large=1,
+    ),
     # 4. on_one_scale
     wrong(
         "each on a scale of its own",
@@ -424,6 +438,12 @@ WRONG = [
         "return [m / (m.nan_to_num().abs().max() or 1) for m in maps]",
         test_scale=1,
         test_scale_edges=1,
+    ),
+    wrong(
+        "a floor under the limit",
+        "on_one_scale",
+        "limit = max(m.nan_to_num().abs().max().item() for m in maps)\nreturn [m / max(limit, 1e-19) for m in maps]",
+        test_scale=1,
     ),
     wrong(
         "each stretched to 0..1",
@@ -856,6 +876,7 @@ WRONG = [
     scale("NaN where a zero was", "m / (limit or 1)", "torch.where(m == 0, torch.nan, m / (limit or 1))"),
     scale("infinity for NaN", "m / (limit or 1)", "m.nan_to_num(torch.inf) / (limit or 1)", 0, 1),
     scale("maps that are all NaN are left out", "for m in maps]", "for m in maps if not m.isnan().all()]", 0, 1),
+    lead("the classifier's own biases change", "return ", "clf.head.bias.mul_(1.001)\nreturn "),
     lead("the list of the sum and its parts", "return ", "return found.logits.max().item(), "),
     lead("rounded", "biases.item()", "round(biases.item(), 1)"),
     lead("the first 25 cells", "found.contrast(a, b)", "found.contrast(a, b).flatten()[:25]"),

@@ -137,6 +137,7 @@ WRONG = [
     hit("x and y swapped", ("y, x = divmod", "x, y = divmod")),
     hit("only the first box", ("in boxes)", "in boxes[:1])")),
     hit("in all the boxes", ("return any", "return all")),
+    hit("NaN as a small number", ("-torch.inf", "-9")),
     hit("only one side", ("left <= x < right and top <= y < bottom", "left <= x < right")),
     wrong("always a hit", "hit", "return True", test_hit=2),
     wrong(
