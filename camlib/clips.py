@@ -1,6 +1,5 @@
 """Write clips with the evidence for a class on every frame: on one scale, in little memory, whole or not at all."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,8 +58,7 @@ def run_clips(
             journal.intend(file, [path.name for path in paths.values()])
             with stopping():
                 rows = work.write(paths)
-            now = os.stat(file)
-            if (now.st_size, now.st_mtime_ns) != (state.size, state.mtime_ns):
+            if not state.is_of(file):
                 raise CamError(f"{printable(str(file))}: {CHANGED}")
             line = journal.line(file, state, rows)
         except Stop:

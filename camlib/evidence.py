@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from camlib.cam import class_activation_maps
 from camlib.errors import CamError, CamWarning
 from camlib.forward_pass import ForwardPass
 from camlib.hooks import Layer, layer_name
@@ -49,7 +48,9 @@ class ExactMaps:
         indices = list(indices)
         if "every" in vars(self):
             return self.every[indices]
-        return class_activation_maps(self.features, self.weight[indices].float())[0]
+        with torch.autocast(self.features.device.type, enabled=False):
+            maps = self.weight[indices].float() @ self.features[0].flatten(1)  # for few classes, faster than einsum
+            return maps.unflatten(1, self.features.shape[2:])
 
     def __getstate__(self) -> dict[str, object]:
         return {"every": self.every.cpu()}
@@ -126,16 +127,21 @@ def evidence(
     tensors: Sequence[Sequence[Tensor]],
     method: Method,
     layer: Layer | None = None,
+    targets: Sequence[int] | None = None,
 ) -> list[Evidence]:
     """The evidence for the classes in each photo. views and tensors (1, C, h, w): one or several for each photo.
+
+    targets: the class of each photo whose map is needed first, see `_Batch`; None for its best class.
 
     Raises `HeadError` if the method is "cam" and the network has no exact map, `LayerError`, `ModelError`.
     """
     inputs = [x for group in tensors for x in group]
+    first = None if targets is None else [k for k, group in zip(targets, tensors, strict=True) for _ in group]
     parts: dict[int, _Part] = {}
     for members in _batches(clf, inputs, method, layer):
         x = inputs[members[0]] if len(members) == 1 else torch.cat([inputs[n] for n in members])
-        found = _exact(clf, x) if method.name == "cam" else _by_gradients(clf, x, method, layer)
+        wanted = None if first is None else [first[n] for n in members]
+        found = _exact(clf, x) if method.name == "cam" else _by_gradients(clf, x, method, layer, wanted)
         parts.update(zip(members, found, strict=True))
     if any(part.random for part in parts.values()):
         warnings.warn(RANDOM.format(name=clf.name) + " This map is for one seeded draw.", CamWarning, stacklevel=2)
@@ -195,27 +201,30 @@ def _exact(clf: Classifier, x: Tensor) -> list[_Part]:
     ]
 
 
-def _by_gradients(clf: Classifier, x: Tensor, method: Method, layer: Layer | None) -> list[_Part]:
+def _by_gradients(
+    clf: Classifier, x: Tensor, method: Method, layer: Layer | None, targets: list[int] | None
+) -> list[_Part]:
     ran = clf.places.forward(clf.module, x, layer, clf.output, method.frozen)
     clf.check_scores(ran.graph)
     count, name = ran.graph.shape[1], layer_name(ran.layer.layer)
-    maps = [ClassMaps(compute, count) for compute in _maps_of(ran, method)]
+    targets = ran.scores.argmax(1).tolist() if targets is None else targets
+    maps = [ClassMaps(compute, count) for compute in _maps_of(ran, method, targets)]
     rests = [None] * len(x) if ran.rest is None else [rest[0].float() for rest in _rows(ran.rest)]
     if ran.rest is not None:
-        for own, best in zip(maps, ran.scores.argmax(1).tolist(), strict=True):
-            own.stack([best])  # verified now, so that an error does not come later
+        for own, k in zip(maps, targets, strict=True):
+            own.stack([k])  # verified now, so that an error does not come later
     return [
         _Part(features, logits, own, rest, name, random=ran.layer.random)
         for features, logits, own, rest in zip(_rows(ran.features), _rows(ran.scores), maps, rests, strict=True)
     ]
 
 
-def _maps_of(ran: ForwardPass, method: Method) -> list[Callable[[int], Tensor]]:
+def _maps_of(ran: ForwardPass, method: Method, targets: list[int]) -> list[Callable[[int], Tensor]]:
     """For each picture, a function from class index to map, for the network as it is now: the graph holds copies of the
     weights.
     """
     if method.by_gradient:
-        batch = _Batch(ran, method)
+        batch = _Batch(ran, method, targets)
         return [partial(batch.map, n) for n in range(len(ran.x))]
     before = fingerprint(ran.module)  # for methods that run the network again
 
@@ -234,14 +243,16 @@ class _Batch:
     """The maps of the photos of one forward pass, by a method with gradients.
 
     A backward pass gives the gradient of one class for each photo. So when a photo needs a class, the others get the
-    map that they will probably need: that of their class of the same rank, such as the best, or else of the same class.
+    map that they will probably need: that of their own target, or of their class of the same rank, such as the second
+    best, or else of the same class.
     """
 
-    def __init__(self, ran: ForwardPass, method: Method) -> None:
+    def __init__(self, ran: ForwardPass, method: Method, targets: list[int]) -> None:
         self.ran, self.method, self.lock = ran, method, Lock()
         self.ready: list[dict[int, Tensor | Exception]] = [{} for _ in ran.x]  # by class, for each photo
         self.missed: set[int] = set()  # photos that needed another class than the one that was ready
-        self.ranked = ran.scores.argsort(dim=1, descending=True, stable=True)[:, :RANKS].tolist()
+        best = ran.scores.argsort(dim=1, descending=True, stable=True)[:, :RANKS].tolist()
+        self.ranked = [[k, *ranked] for k, ranked in zip(targets, best, strict=True)]
 
     def map(self, n: int, k: int) -> Tensor:
         """(h, w): the map of class k for photo n."""

@@ -36,6 +36,14 @@ class State:
     mtime_ns: int
     digest: str
 
+    def is_of(self, path: str | os.PathLike[str]) -> bool:
+        """Whether the file at a path still has this size and modification time."""
+        try:
+            now = os.stat(path)
+        except OSError:
+            return False
+        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
+
 
 def printable(text: str) -> str:
     r"""The text with escapes for characters that could disturb a terminal or make a name look like another one.

@@ -90,7 +90,9 @@ def find_photos(paths: Sequence[Path]) -> tuple[list[Path], LeftOut]:
         if not os.path.isdir(path):  # Path.is_dir raises for a name that is too long
             photos[path] = None
             continue
-        found = sorted(file for file in _files(path, left) if _kept(file, SUFFIXES, left))
+        found = sorted(
+            (file for file in _files(path, left) if _kept(file, SUFFIXES, left)), key=lambda file: file.parts
+        )
         if not found:
             others = f"; left out: {left}" if left else ""
             raise CamError(f"{printable(str(path))}: no picture files in this folder ({', '.join(SUFFIXES)}){others}.")
@@ -168,12 +170,16 @@ class Memory:
     def __init__(self, limit: int = MEMORY) -> None:
         self.limit = limit
         self._used = 0
+        self._kept: dict[str, tuple[np.ndarray, State]] = {}  # their bytes count as used
         self._change = Condition()
         self._turn = Lock()
 
     @contextmanager
-    def photo(self, file: str | os.PathLike[str]) -> "Iterator[tuple[np.ndarray, State]]":
+    def photo(self, file: str | os.PathLike[str], keep: bool = False) -> "Iterator[tuple[np.ndarray, State]]":
         """A photo (H, W, 3), and the state of its file when it was read. Its memory counts until the block ends.
+
+        keep: keep the pixels for the next call, in up to a quarter of the budget and until others need the memory. If
+        the file has changed by then, it is read again.
 
         Raises `ImageError` as `camlib.read_image` does, and `CamError` if the photo alone exceeds the budget.
         """
@@ -182,8 +188,14 @@ class Memory:
         name, taken = printable(os.fspath(file)), 0
         try:
             with self._turn:  # one thread at a time: two that each wait for the other's memory would wait for ever
-                data, state = read_whole(file, min(MAX_BYTES, self.limit // 2))
-                width, height = size_of(data, name)
+                kept = self.forget(file)
+                if kept is not None and kept[1].is_of(file):
+                    data, (photo, state) = b"", kept
+                    height, width = photo.shape[:2]
+                else:
+                    data, state = read_whole(file, min(MAX_BYTES, self.limit // 2))
+                    width, height = size_of(data, name)
+                    photo = None
                 needed = len(data) + BYTES_PER_PIXEL * width * height
                 if needed > self.limit:
                     raise CamError(
@@ -192,13 +204,38 @@ class Memory:
                     )
                 self._take(needed)
                 taken = needed
-            yield decode(data, name, max_pixels=self.limit // BYTES_PER_PIXEL), state
+            if photo is None:
+                photo = decode(data, name, max_pixels=self.limit // BYTES_PER_PIXEL)
+            yield photo, state
+            if keep:
+                self._keep(file, photo, state)
         finally:
             self._give(taken)
 
+    def forget(self, file: str | os.PathLike[str]) -> "tuple[np.ndarray, State] | None":
+        """Give up what is kept of a photo. Returns it."""
+        with self._change:
+            kept = self._kept.pop(os.fspath(file), None)
+            if kept is not None:
+                self._give(kept[0].nbytes)
+            return kept
+
+    def _keep(self, file: str | os.PathLike[str], photo: "np.ndarray", state: State) -> None:
+        with self._change:
+            self.forget(file)
+            if sum(other.nbytes for other, _ in self._kept.values()) + photo.nbytes <= self.limit // 4:
+                self._kept[os.fspath(file)] = photo, state
+                self._used += photo.nbytes
+
+    def _fits(self, amount: int) -> bool:
+        """Whether there is memory for this amount, if need be after giving up kept photos, the latest first."""
+        while self._used + amount > self.limit and self._kept:
+            self._used -= self._kept.popitem()[1][0].nbytes
+        return self._used + amount <= self.limit
+
     def _take(self, amount: int) -> None:
         with self._change:
-            self._change.wait_for(lambda: self._used + amount <= self.limit)
+            self._change.wait_for(lambda: self._fits(amount))
             self._used += amount
 
     def _give(self, amount: int) -> None:
@@ -251,7 +288,7 @@ def explained(
 
     def ready(file: Path) -> "_Ready | CamError":
         try:
-            with memory.photo(file) as (photo, state):
+            with memory.photo(file, keep=True) as (photo, state):
                 return _Ready(file, state, prepare(clf, photo, view, sizes).without_photo())
         except Exception as e:
             return failure(file, e)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +100,8 @@ def run(
     from camlib.methods import find_method
 
     memory = Memory(settings.memory)
-    done = [resume and journal.rows(photo) is not None for photo in photos]
-    todo = [photo for photo, finished in zip(photos, done, strict=True) if not finished]
+    done = [rows is not None for rows in journal.finished(photos)] if resume else [False] * len(photos)
+    todo = list(compress(photos, map(not_, done)))
     names = journal.take_names(todo)
 
     def intend(seen: Explained | CamError) -> Explained | CamError:
@@ -136,12 +138,13 @@ def run(
         options["layer"] = settings.layer or None
         seen = explained(clf, todo, readers, find_method(settings.method), memory, **options)
         written = ahead(writers, write, map(intend, seen), 2 * settings.workers)
+        rows_again = journal.finished(compress(photos, done))  # they are too many to be held
         for photo, finished in zip(photos, done, strict=True):
-            if finished and (rows := journal.rows(photo)) is not None:
-                yield photo, rows
+            if finished:
+                yield photo, next(rows_again) or CamError(f"{printable(str(photo))}: {LOST}")
                 continue
-            result = next(written) if not finished else CamError(f"{printable(str(photo))}: {LOST}")
-
+            result = next(written)
+            memory.forget(photo)  # if it could not be explained
             if isinstance(result, CamError):
                 yield photo, result
             else:
@@ -207,7 +210,10 @@ def row(
 
 
 def _chosen(exp: "Explanation", settings: Settings) -> "list[Prediction]":
-    return [p for p in exp.top(len(exp.logits)) if p.index in settings.targets] or exp.top(settings.top)
+    """The classes to draw, the most probable first."""
+    if settings.targets:
+        return sorted((exp.prediction(k) for k in settings.targets), key=lambda p: -p.logit)
+    return exp.top(settings.top)
 
 
 def _file_names(exp: "Explanation", name: str, settings: Settings) -> list[str]:

@@ -19,8 +19,9 @@ import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any, BinaryIO
@@ -61,12 +62,14 @@ class Journal:
     def __init__(self, folder: Path, options: Mapping[str, Any], recipe: str = "", part: str = "") -> None:
         self.folder, self.recipe, self.part = folder, recipe, part
         self.options = json.loads(json.dumps(options))
+        self._options_text = json.dumps(self.options, sort_keys=True)
         self.kinds = frozenset(kind for option, kind in ASKED.items() if self.options.get(option)) | {"picture"}
         self.notes: list[str] = []
+        self._start = str(folder / "_")[:-1]  # of the paths of its files
         self._path = folder / f"camlib{part and '.' + part}.jsonl"
         self._names_path = folder / f"camlib.names{part and '.' + part}.jsonl"
         self._files: list[Path] = []  # the journals
-        self._done: dict[bytes, tuple[float, int, int]] = {}  # job -> time, journal, and where its line begins
+        self._done: dict[bytes, tuple[float, int, int, int]] = {}  # job -> time, journal, place and hash of its line
         self._intents: dict[bytes, tuple[int, int]] = {}  # owner -> journal, and where its files' line begins
         self._read_to: dict[Path, int] = {}  # how far journals of names have been read
         self._owners: dict[str, tuple[bytes, frozenset[str]]] = {}  # folded name -> owner, and kinds of files
@@ -91,6 +94,8 @@ class Journal:
         Raises `CamError` if the names cannot be recorded.
         """
         taken: dict[Path, str] = {}
+        if not photos:
+            return taken
         with self._lock():
             self._read_new_names()
             foreign, new = self._foreign(), []
@@ -132,9 +137,10 @@ class Journal:
 
     def wrote(self, path: Path) -> bool:
         """Whether a file is in this folder, and was written for a photo."""
+        if self._key(path) != path.name:
+            return False
         owner = self._owners.get(_fold(_split(path.name)[0]))
-        here = self._key(path) == path.name
-        return here and owner is not None and path.name in self._own_files(owner[0])
+        return owner is not None and path.name in self._own_files(owner[0])
 
     def _candidates(self, photo: Path) -> Iterator[str]:
         end = f"-{self.recipe}" if self.recipe else ""
@@ -162,11 +168,12 @@ class Journal:
 
     def _own(self, name: str, owner: bytes, kinds: frozenset[str]) -> bytes:
         """Note whose name this is. Returns the owner."""
-        known = self._owners.get(_fold(name))
+        folded = _fold(name)
+        known = self._owners.get(folded)
         if known is None and owner not in self._names:
-            self._owners[_fold(name)], self._names[owner] = (owner, kinds), name
+            self._owners[folded], self._names[owner] = (owner, kinds), name
         elif known is not None and known[0] == owner and not kinds <= known[1]:
-            self._owners[_fold(name)] = owner, known[1] | kinds
+            self._owners[folded] = owner, known[1] | kinds
         return owner
 
     def _key(self, photo: Path) -> str:
@@ -207,34 +214,52 @@ class Journal:
         number = self._number(path)
         same: dict[frozenset[str], frozenset[str]] = {}  # one object for all names, to save memory
 
-        def use(begin: int, end: int, line: dict[str, Any]) -> None:
+        def use(begin: int, raw: bytes, line: dict[str, Any]) -> None:
             kinds = frozenset(line["kinds"])
             owner = self._own(line["name"], _digest(line["photo"], line["recipe"]), same.setdefault(kinds, kinds))
             if line.get("files"):
                 self._intents[owner] = number, begin
-            self._read_to[path] = end
+            self._read_to[path] = begin + len(raw)
 
         return _read(path, _is_name, use, start)
 
     # --- finished photos ---------------------------------------------------------------------------------------------
 
     def rows(self, photo: Path) -> list[Row] | None:
-        """The rows of a finished photo; None if it is not finished.
+        """The rows of a finished photo; None if it is not finished."""
+        [rows] = self.finished([photo])
+        return rows
+
+    def finished(self, photos: Iterable[Path]) -> Iterator[list[Row] | None]:
+        """The rows of each photo, or None if it is not finished.
 
         It is finished if a line says so, for the same options, and if neither the photo nor anything that was written
         has changed since. A different modification time, as on a copy, does not matter if the content is the same.
         """
+        with ExitStack() as stack:
+            journals: dict[int, BinaryIO] = {}
+            for number, path in enumerate(self._files):
+                with suppress(OSError):
+                    journals[number] = stack.enter_context(open(path, "rb"))
+            for photo in photos:
+                yield self._rows(photo, journals)
+
+    def _rows(self, photo: Path, journals: Mapping[int, BinaryIO]) -> list[Row] | None:
         key = self._key(photo)
-        entry = self._done.get(self._job(key, self.options))
-        if entry is None:
+        _, number, start, known = self._done.get(self._job(key, self.options), (0, -1, 0, 0))
+        if number not in journals:
             return None
-        line = self._line(*entry[1:], _is_done)
-        if line is None or line["photo"] != key or line["options"] != self.options:
+        try:
+            journals[number].seek(start)
+            raw = journals[number].readline(LONGEST_LINE)
+        except OSError:
             return None
+        if hash(raw) != known:  # not the line that was checked when the journal was read
+            return None
+        line = json.loads(raw)
         if line["name"] != self._names.get(_digest(key, self.recipe)) or not _still(photo, line["state"]):
             return None
-        paths = {self.folder / name: wrote for name, wrote in line["files"].items()}
-        if not all(_is_file(path) and _still(path, wrote) for path, wrote in paths.items()):
+        if not all(_still(self._start + name, wrote, follow=False) for name, wrote in line["files"].items()):
             return None
         return [self._shown(row, photo) for row in line["rows"]]
 
@@ -266,21 +291,22 @@ class Journal:
         """Remember where the newest line of each photo is. Returns whether the file is damaged."""
         number = self._number(path)
 
-        def use(start: int, _: int, line: dict[str, Any]) -> None:
+        def use(start: int, raw: bytes, line: dict[str, Any]) -> None:
             kinds = frozenset(_split(file)[1] for file in line["files"])
             owner = self._own(line["name"], _digest(line["photo"], line["recipe"]), kinds)  # if its name was lost
             self._intents.setdefault(owner, (number, start))
             job = self._job(line["photo"], line["options"])
             if job not in self._done or self._done[job][0] <= line["time"]:
-                self._done[job] = line["time"], number, start
+                self._done[job] = line["time"], number, start, hash(raw)
 
         return _read(path, _is_done, use)
 
     def _job(self, key: str, options: Any) -> bytes:
-        return _digest(key, json.dumps(options, sort_keys=True))
+        text = self._options_text if options == self.options else json.dumps(options, sort_keys=True)
+        return _digest(key, text)
 
     def _shown(self, row: Row, photo: Path) -> Row:
-        return row | {"photo": str(photo)} | {kind: str(self.folder / row[kind]) for kind in WRITTEN if kind in row}
+        return row | {"photo": str(photo)} | {kind: self._start + row[kind] for kind in WRITTEN if kind in row}
 
     # --- files of lines ----------------------------------------------------------------------------------------------
 
@@ -291,7 +317,7 @@ class Journal:
             raise CamError(
                 f"{printable(str(own))}: is not an ordinary file. Remove it, or choose another folder with --out."
             )
-        return sorted(path for name in self._entries() if _is_journal(path := self.folder / name, kind))
+        return _journals_in(self.folder, self._entries(), kind)
 
     def _entries(self) -> list[str]:
         try:
@@ -377,9 +403,8 @@ def written(folder: Path) -> set[str]:
     """
     names: set[str] = set()
     with suppress(OSError, CamError):
-        for path in folder.iterdir():
-            if _is_journal(path, "camlib.names"):
-                _read(path, _is_name, lambda _begin, _end, line: names.update(line.get("files", [])))
+        for path in _journals_in(folder, os.listdir(folder), "camlib.names"):
+            _read(path, _is_name, lambda _begin, _raw, line: names.update(line.get("files", [])))
     return names
 
 
@@ -388,13 +413,15 @@ def is_of_journal(name: str) -> bool:
     return name == LOCK or bool(JOURNAL.fullmatch(name))
 
 
-def _is_journal(path: Path, kind: str) -> bool:
-    form = JOURNAL.fullmatch(path.name)
-    return form is not None and form["kind"] == kind and not form["damaged"] and _is_file(path)
+def _journals_in(folder: Path, names: Iterable[str], kind: str) -> list[Path]:
+    """The paths of a kind's journals among the names of a folder's files."""
+    forms = [form for name in names if (form := JOURNAL.fullmatch(name))]
+    own = [folder / form[0] for form in forms if form["kind"] == kind and not form["damaged"]]
+    return sorted(path for path in own if _is_file(path))
 
 
-def _read(path: Path, check: Check, use: Callable[[int, int, dict[str, Any]], None], start: int = 0) -> bool:
-    """Call use(begin, end, line) for each line from a position on. Returns whether some lines cannot be used."""
+def _read(path: Path, check: Check, use: Callable[[int, bytes, dict[str, Any]], None], start: int = 0) -> bool:
+    """Call use(begin, raw, line) for each line from a position on. Returns whether some lines cannot be used."""
     damaged = False
     try:
         with open(path, "rb") as file:
@@ -402,7 +429,7 @@ def _read(path: Path, check: Check, use: Callable[[int, int, dict[str, Any]], No
             for begin, raw in _raw_lines(file):
                 line = _parsed(raw, check)
                 if line is not None:
-                    use(begin, begin + len(raw), line)
+                    use(begin, raw, line)
                 elif raw.strip():
                     damaged = True
     except OSError as e:
@@ -451,13 +478,14 @@ def _is_name(line: dict[str, Any]) -> bool:
 
 def _is_done(line: dict[str, Any]) -> bool:
     texts = all(isinstance(line[key], str) for key in ("photo", "name", "recipe")) and _is_state(*line["state"])
-    options = all(_is_option(value) for value in line["options"].values()) and 0 < line["time"] < LATEST
+    options = _are_options(line["options"].values()) and 0 < line["time"] < LATEST
     files = all(_is_state(*wrote) and _belongs(name, line["name"]) for name, wrote in line["files"].items())
     return texts and options and files and bool(line["rows"]) and all(_is_row(row, line) for row in line["rows"])
 
 
-def _is_option(value: Any) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, list) and all(isinstance(v, str | int) for v in value))
+def _are_options(values: Iterable[Any]) -> bool:
+    inner = chain.from_iterable(value if isinstance(value, list) else (value,) for value in values)
+    return {*map(type, inner)} <= {str, int, bool}
 
 
 def _is_state(size: Any, changed: Any, digest: Any) -> bool:
@@ -479,11 +507,11 @@ def _is_row(row: dict[str, Any], line: dict[str, Any]) -> bool:
 
 
 def _belongs(file: str, name: str) -> bool:
-    return _is_safe(name) and _is_safe(file) and _split(file)[0] == name
+    return bool(name) and _is_safe(file) and _split(file)[0] == name
 
 
 def _is_safe(name: str) -> bool:
-    return bool(name) and os.path.basename(name) == name and not _FORBIDDEN.search(name)
+    return bool(name) and not _FORBIDDEN.search(name)
 
 
 _FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f<>:"/\\\\|?*\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
@@ -508,6 +536,8 @@ def _split(file: str) -> tuple[str, str]:
 
 def _fold(name: str) -> str:
     """One text for all names that are the same file on disks that ignore case or how accents are encoded."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -515,17 +545,21 @@ def _digest(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
-def _written(path: Path) -> list[Any]:
+def _written(path: str | Path) -> list[Any]:
     """Size, time and digest of a file that was written."""
     state = state_of(path, 1 << 42)
     return [state.size, state.mtime_ns, state.digest]
 
 
-def _still(path: Path, was: Sequence[Any]) -> bool:
-    """Whether a file is what it was. Its content is only read if its time has changed, as in a copy."""
+def _still(path: str | Path, was: Sequence[Any], follow: bool = True) -> bool:
+    """Whether a file is what it was. Its content is only read if its time has changed, as in a copy.
+
+    follow: accept a link to such a file.
+    """
     try:
-        now = os.stat(path)
-        return now.st_size == was[0] and (now.st_mtime_ns == was[1] or _written(path)[2] == was[2])
+        now = os.stat(path, follow_symlinks=follow)
+        same = stat.S_ISREG(now.st_mode) and now.st_size == was[0]
+        return same and (now.st_mtime_ns == was[1] or _written(path)[2] == was[2])
     except (OSError, CamError):
         return False
 

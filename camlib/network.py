@@ -50,13 +50,13 @@ def check_network(module: object, deep: bool = True) -> None:
 
 def walk(module: nn.Module) -> list[nn.Module]:
     """Every module of a network once, like `module.modules()` but in less time: every explanation calls this."""
-    parts: dict[int, nn.Module] = {}
-    level: list[nn.Module | None] = [module]
-    while level:
-        new = {id(m): m for m in level if m is not None and id(m) not in parts}
-        parts |= new
-        level = [child for m in new.values() if m._modules for child in m._modules.values()]
-    return list(parts.values())
+    parts, met = [module], {module}
+    for m in parts:
+        for child in m._modules.values():
+            if child is not None and child not in met:
+                met.add(child)
+                parts.append(child)
+    return parts
 
 
 def parameters_of(module: nn.Module) -> Iterator[nn.Parameter]:
@@ -111,7 +111,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     try:
         with _lock:
             for m in walk(module):
-                if m in _evaluated:
+                if _evaluated and m in _evaluated:
                     _evaluated[m].blocks.add(block)
                 elif m.training or m._compiled_call_impl is not None:
                     _evaluated[m] = _Evaluated({block}, m.training, m._compiled_call_impl)

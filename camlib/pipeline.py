@@ -13,6 +13,7 @@ from camlib.hooks import Layer
 from camlib.inputs import ImageLike, Input, each, prepare
 from camlib.methods import Method, find_method
 from camlib.models import Classifier, Kind
+from camlib.targets import Targets
 
 
 def explain(
@@ -77,6 +78,7 @@ def explain_all(
     view: Kind = "crop",
     sizes: int | Sequence[int] | None = None,
     layer: Layer | None = None,
+    targets: Targets | None = None,
 ) -> list[Explanation]:
     """Explain several images, with one forward pass for all inputs of the same size.
 
@@ -88,6 +90,9 @@ def explain_all(
         A list of what `explain` takes, a batch (B, C, H, W) of prepared tensors, or frames (B, H, W, 3) uint8.
     method, view, sizes, layer
         As in `explain`.
+    targets
+        The class whose map you will need, or a list with one class for each image. This only saves time: methods with
+        gradients compute these maps together, in one backward pass. All other maps are available, too.
 
     Returns
     -------
@@ -96,6 +101,8 @@ def explain_all(
 
     Raises
     ------
+    TargetError
+        If there is no such class, or not one for each image.
     CamError
         If this is a single image, and for the reasons for which `explain` raises it and its subclasses.
 
@@ -107,7 +114,7 @@ def explain_all(
     [torch.Size([7, 7]), torch.Size([7, 7])]
     """
     chosen = check(clf, method, layer)
-    return explain_prepared(clf, [prepare(clf, image, view, sizes) for image in each(images)], chosen, layer)
+    return explain_prepared(clf, [prepare(clf, image, view, sizes) for image in each(images)], chosen, layer, targets)
 
 
 def check(clf: Any, method: str, layer: Layer | None = None) -> Method:
@@ -121,12 +128,17 @@ def check(clf: Any, method: str, layer: Layer | None = None) -> Method:
 
 
 def explain_prepared(
-    clf: Classifier, inputs: Sequence[Input], method: Method, layer: Layer | None = None
+    clf: Classifier,
+    inputs: Sequence[Input],
+    method: Method,
+    layer: Layer | None = None,
+    targets: Targets | None = None,
 ) -> list[Explanation]:
     """Explain prepared inputs, for callers that prepare photos in other threads, as `camlib.folder` does."""
+    first = None if targets is None else clf.choose(targets).each(len(inputs))
     grad, active = torch.is_grad_enabled(), modes()
     try:
-        by_photo = evidence(clf, [i.views for i in inputs], [i.tensors for i in inputs], method, layer)
+        by_photo = evidence(clf, [i.views for i in inputs], [i.tensors for i in inputs], method, layer, first)
     finally:
         torch.set_grad_enabled(grad)  # an exception such as Ctrl-C may have come while torch.no_grad() ended
         set_modes(active)

@@ -114,10 +114,13 @@ class Places:
 
 
 def _structure(module: nn.Module) -> Structure:
-    parts = walk(module)
-    flags = [(id(m), name) for m in parts for name, value in vars(m).items() if value is True and name != "training"]
-    hooks = [(id(m), key) for m in parts if m._forward_hooks or m._forward_pre_hooks for key in _hooks(m)]
-    return (*map(id, parts), *map(type, parts), *flags, *hooks)
+    structure: list[Any] = []
+    for m in walk(module):
+        flags = [name for name, value in vars(m).items() if value is True and name != "training"]
+        structure += (id(m), type(m), *flags)
+        if m._forward_hooks or m._forward_pre_hooks:
+            structure += _hooks(m)
+    return tuple(structure)
 
 
 def _hooks(m: nn.Module) -> list[int]:

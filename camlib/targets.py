@@ -26,6 +26,14 @@ class Chosen(NamedTuple):
         """The results of the classes along an axis; without this axis if the caller asked for a single class."""
         return results.select(axis, 0) if self.single else results
 
+    def each(self, count: int) -> list[int]:
+        """One class for each of `count` pictures: a single class for all of them, or a list in their order."""
+        if not self.single and len(self.indices) != count:
+            raise TargetError(
+                f"targets= has {len(self.indices)} classes for {count} images: give one for each, or a single class."
+            )
+        return self.indices * count if self.single else self.indices
+
 
 def class_names(labels: Any, count: int | None = None) -> tuple[str, ...]:
     """The names of the classes 0 to count - 1, as strings. count: None takes as many as there are names.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from camlib import CamError, CamWarning, ModelError, View, load_model
+from camlib import CamError, CamWarning, ModelError, TargetError, View, explain, explain_all, load_model
 from camlib.evidence import ClassMaps, Evidence, ExactMaps, evidence
 from camlib.forward_pass import ForwardPass
 from camlib.methods import METHODS, find_method, register
@@ -261,6 +261,35 @@ def test_photos_of_a_batch_have_the_maps_that_each_has_alone(name):
         for n, r in reversed(list(enumerate(results))):
             torch.testing.assert_close(r.maps.stack([0, 2])[1], alone(name, n, 2), atol=1e-6, rtol=1e-4)
     assert max(batches) == 5
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("grad_cam", 0), ("frozen", 1)])
+def test_targets_take_one_backward_pass(monkeypatch, name, at_once):
+    net = nn.Sequential(*flat()[:-1], nn.Linear(8, 40)).eval()
+    clf = load_model(net, size=64)
+    wanted, same = [7 * n for n in range(5)], torch.tensor(3)
+    expected = [explain(clf, x, method=name).map([k, 3]) for x, k in zip(X, wanted, strict=True)]
+    explain_all(clf, X, method=name)
+    ran, passes = ForwardPass.raw_gradient, []
+
+    def counted(self, k):
+        if self.known is None:
+            passes.append(k)
+        return ran(self, k)
+
+    monkeypatch.setattr(ForwardPass, "raw_gradient", counted)
+    exps = explain_all(clf, X, method=name, targets=wanted)
+    assert len(passes) == at_once
+    torch.testing.assert_close([exp.map(k) for exp, k in zip(exps, wanted, strict=True)], [m[0] for m in expected])
+    assert passes == [wanted]
+    (one,) = explain_all(clf, X[:1], method=name, targets=[3])
+    torch.testing.assert_close(one.map(3), expected[0][1])
+    passes.clear()
+    exps = explain_all(clf, X, method=name, targets=same)
+    torch.testing.assert_close([exp.map(3) for exp in exps], [m[1] for m in expected])
+    assert passes == [[3] * 5]
+    with pytest.raises(TargetError, match="2 classes for 5 images"):
+        explain_all(clf, X, method=name, targets=[3, 4])
 
 
 @pytest.mark.parametrize(

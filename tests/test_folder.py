@@ -307,6 +307,7 @@ def test_memory_is_flat(clf):
             alive.add(seen.evidence)
             most = max(most, len(alive))
     assert 0 < most <= 8
+    memory.forget(files[0])
     assert memory._used == 0
 
 
@@ -322,9 +323,9 @@ def test_a_million_paths_wait_without_their_photos(clf, tmp_path, monkeypatch):
         listed = (Entry(name=f"IMG_{n:07}.jpg") for n in range(count))
         return contextlib.nullcontext(listed) if folder == tmp_path else real_scan(folder)
 
-    def photo(self, file):
+    def photo(self, file, **options):
         opened.append(file)
-        return real_photo(self, "data/photos/cat.jpg")
+        return real_photo(self, "data/photos/cat.jpg", **options)
 
     monkeypatch.setattr(os, "scandir", scan)
     monkeypatch.setattr(Memory, "photo", photo)
@@ -411,7 +412,7 @@ def test_photos_wait_for_their_share_of_the_memory(tmp_path):
     """Six threads want photos of 20 MB each, and 70 MB is what they may have."""
     Image.new("RGB", (1000, 833)).save(tmp_path / "a.png")
     memory, held, most = Memory(70_000_000), 0, []
-    change = threading.Lock()
+    change, three = threading.Lock(), threading.Event()
 
     def hold(_):
         nonlocal held
@@ -419,14 +420,47 @@ def test_photos_wait_for_their_share_of_the_memory(tmp_path):
             with change:
                 held += 1
                 most.append(held)
+                if held == 3:
+                    three.set()
             assert photo.shape == (833, 1000, 3)
-            time.sleep(0.02)
+            three.wait(10)
+            time.sleep(0.02)  # for a fourth, if it is let in
             with change:
                 held -= 1
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(hold, range(12)))
     assert max(most) == 3
+    assert memory._used == 0
+
+
+def test_a_photo_is_kept_until_it_is_drawn_or_others_need_the_memory(tmp_path, monkeypatch):
+    """A photo of 20 MB for decoding is 2.5 MB as pixels; 30 MB is what all may have."""
+    rng, paths = np.random.default_rng(0), [tmp_path / f"{n}.bmp" for n in range(4)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (833, 1000, 3), dtype=np.uint8)).save(path)
+    read, real = [], camlib.images.decode
+    monkeypatch.setattr("camlib.images.decode", lambda data, name, **options: read.append(name) or real(data, name))
+    memory = Memory(30_000_000)
+
+    def look(path, keep=False):
+        with memory.photo(path, keep) as (photo, state):
+            assert np.array_equal(photo, np.asarray(Image.open(path))) and state == camlib.files.state_of(path, 1 << 30)
+        return memory._used
+
+    kept = 3 * 1000 * 833
+    assert [look(path, keep=True) for path in paths] == [kept, 2 * kept, 3 * kept, 3 * kept], "up to a quarter"
+    assert look(paths[0]) == 2 * kept and len(read) == 4, "not read again"
+    assert look(paths[0]) == 2 * kept and len(read) == 5, "but only once"
+    Image.fromarray(rng.integers(0, 256, (833, 1000, 3), dtype=np.uint8)).save(paths[1])
+    assert look(paths[1]) == kept and len(read) == 6, "it has changed"
+    with memory.photo(paths[0]):
+        assert memory._used > kept + 20_000_000
+        memory._take(9_000_000)
+    assert memory._used == 9_000_000, "others needed the memory"
+    memory._give(9_000_000)
+    look(paths[2], keep=True)
+    memory.forget(paths[2])
     assert memory._used == 0
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import run
 from tests.test_chapters import NUMBER, printed
-from tools import footprint, notebooks
+from tools import catalogue, footprint, notebooks, update, website
 from tools.minutes import reading
 
 FOLDER = notebooks.ROOT / "notebooks" / "instructor"
@@ -50,7 +51,7 @@ def test_every_chapter_has_its_page_and_no_other() -> None:
 def test_the_form_of_a_page(note: Path) -> None:
     found = sections(note.read_text(encoding="utf-8"))
     chapter = notebooks.read(note.parents[1] / f"{note.stem}.ipynb")
-    assert found[""].splitlines()[0] == chapter.cells[0].source.splitlines()[0], "title"
+    assert found[""].splitlines()[0] == chapter.cells[0].source.splitlines()[0] + update.FOR_TEACHERS, "title"
     assert list(found)[1:] in (SECTIONS, SECTIONS[:-1])
     for total in (50, 90):
         assert sum(minutes(found[f"{total} minutes"])) == total
@@ -113,7 +114,7 @@ def test_a_page_on_a_graded_exercise(page: Path) -> None:
     found = sections(text)
     exercise = notebooks.read(EXERCISES / f"{page.stem}.ipynb")
     first = exercise.cells[0].source
-    assert text.splitlines()[0] == first.splitlines()[0], "title"
+    assert text.splitlines()[0] == first.splitlines()[0] + update.FOR_TEACHERS, "title"
     marks = [cell.metadata.get("nbgrader", {}) for cell in exercise.cells]
     points = [(mark["grade_id"], str(mark["points"])) for mark in marks if mark.get("grade")]
     assert re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", found[""]) == points, "cells and points"
@@ -172,9 +173,17 @@ def test_the_readme_lists_every_page_and_its_first_commands_are_known() -> None:
     assert set(commands) <= set(run.COMMANDS)
 
 
+def test_no_two_pages_of_the_site_have_one_title() -> None:
+    """In the site's search, a chapter, the page for its teachers and a document can be told apart."""
+    posts = [lesson.heading.removeprefix("# ") for lesson in [*catalogue.chapters(), *catalogue.deep_dives()]]
+    titles = Counter(posts + [page.title for page in [*website.documents(), *website.reference_pages()]])
+    assert titles["02 · Hooks"] == titles["02 · Hooks (for teachers)"] == 1
+    assert not [title for title, pages in titles.items() if pages > 1]
+
+
 def test_the_cost_of_every_chapter_is_listed() -> None:
     assert footprint.table([]) in SERVERS
-    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \| \d\.\d\d \|$", SERVERS)
+    rows = re.findall(r"(?m)^\| (\d\d) \| +\d+ \| +\d+ \|$", SERVERS)
     assert rows == [chapter.stem[:2] for chapter in notebooks.chapters()], "measure: python3 run.py footprint NOTEBOOK"
 
 
@@ -194,7 +203,7 @@ def test_a_footprint_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert other.stdout and other.stdout.readline()  # it is as large as it will be
         patch.setenv("OMP_NUM_THREADS", "1")  # put back afterwards
         assert footprint.main([str(tmp_path / "good.ipynb"), "--threads", "1"]) == 0
-        row = re.search(r"\| good \| (\d+) \| (\d+) \| 0\.00 \|", capsys.readouterr().out)
+        row = re.search(r"\| good \| (\d+) \| (\d+) \|", capsys.readouterr().out)
         assert row and 1 <= int(row[1]) < 60 and 300 < int(row[2]) < 600
         assert footprint.main([str(tmp_path / "bad.ipynb")]) == 1
         other.communicate(b"\n")

@@ -276,6 +276,13 @@ def test_a_photo_that_is_lost_or_changed_on_the_way_costs_itself(small, photos, 
     assert (code, done(rows), err) == (0, ["b.jpg", "c.jpg"], "")
 
 
+def test_each_photo_is_decoded_once(small, photos, tmp_path, capsys, monkeypatch):
+    read, real = [], camlib.images.decode
+    monkeypatch.setattr("camlib.images.decode", lambda data, name, **options: read.append(name) or real(data, name))
+    assert job(capsys, photos, "--out", tmp_path / "out", "--top", 2, "--html")[0] == 0
+    assert sorted(read) == [str(photos / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+
+
 def test_what_was_read_is_recorded(small, photos, tmp_path, capsys, monkeypatch):
     """A photo that changes after it was drawn, but before it is recorded, is not finished with its new state."""
     real = camlib.job._write

@@ -58,6 +58,8 @@ def images(clf: Classifier, path: Path, frame: np.ndarray, batch: Tensor) -> lis
     explain(clf, batch[0])
     explain_all(clf, [path, frame, batch[0]])
     explain_all(clf, frame[None])
+    explain_all(clf, batch, targets=torch.tensor([1, 2]))
+    explain_all(clf, batch, targets=["cat", 3])
     return explain_all(clf, batch)
 
 

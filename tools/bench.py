@@ -94,19 +94,26 @@ class Task:
         size = self.x.shape[2:]
         return F.interpolate(maps if maps.ndim == 4 else maps[:, None], size=size, mode="bilinear")
 
-    def explained(self, use: Callable[[int, Explanation], object], method: str = "cam") -> Way:
+    def explained(
+        self, use: Callable[[int, Explanation], object], method: str = "cam", targets: list[int] | None = None
+    ) -> Way:
         """By camlib's `explain`; use: what is done with the n-th picture's explanation."""
         layer = None if method == "cam" else self.layer
 
         def way() -> object:
-            exps = explain_prepared(self.clf, self.ready, METHODS[method], layer)
+            exps = explain_prepared(self.clf, self.ready, METHODS[method], layer, targets)
             return [use(n, exp) for n, exp in enumerate(exps)]
 
         return way
 
-    def mapped(self, choose: Callable[[int, Explanation], list[int]], method: str = "cam") -> Way:
+    def mapped(
+        self,
+        choose: Callable[[int, Explanation], list[int]],
+        method: str = "cam",
+        targets: list[int] | None = None,
+    ) -> Way:
         """The same, with the maps of the chosen classes upsampled."""
-        return self.explained(lambda n, exp: self.up(exp.map(choose(n, exp))[None]), method)
+        return self.explained(lambda n, exp: self.up(exp.map(choose(n, exp))[None]), method, targets)
 
 
 def by_gradients(task: Task, method: str, low: Callable[..., Tensor]) -> dict[str, Way]:
@@ -117,7 +124,7 @@ def by_gradients(task: Task, method: str, low: Callable[..., Tensor]) -> dict[st
         f"{call}, a class per picture": lambda: task.up(low(task.net, task.x, torch.tensor(task.each), task.layer)),
         f"{call}, five classes": lambda: task.up(low(task.net, task.x, task.five, task.layer)),
         f"{through}, the top class": task.mapped(lambda _, exp: [exp.top(1)[0].index], method),
-        f"{through}, a class per picture": task.mapped(lambda n, _: [task.each[n]], method),
+        f"{through}, a class per picture": task.mapped(lambda n, _: [task.each[n]], method, task.each),
         f"{through}, the five best classes": task.mapped(lambda _, exp: [p.index for p in exp.top(5)], method),
     }
 

@@ -31,7 +31,6 @@ class Footprint(NamedTuple):
 
     cpu: float  # seconds, user and system, of all cores
     peak: float  # MB resident; pages that several students share count for each of them
-    megabytes: float  # of the file
 
 
 class _Watch(threading.Thread):
@@ -66,13 +65,13 @@ def measure(path: Path) -> Footprint:
     finally:
         watch.done.set()
         watch.join()
-    return Footprint(watch.cpu, watch.peak / 1e6, path.stat().st_size / 1e6)
+    return Footprint(watch.cpu, watch.peak / 1e6)
 
 
 def table(found: Iterable[tuple[str, Footprint]]) -> str:
     """Markdown: a row for each notebook."""
-    rows = [f"| {name} | {f.cpu:.0f} | {f.peak:.0f} | {f.megabytes:.2f} |" for name, f in found]
-    return "\n".join(["| chapter | CPU seconds | peak MB | file MB |", "|---|--:|--:|--:|", *rows])
+    rows = [f"| {name} | {f.cpu:.0f} | {f.peak:.0f} |" for name, f in found]
+    return "\n".join(["| chapter | CPU seconds | peak MB |", "|---|--:|--:|", *rows])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from tools.minutes import reading
 
 ROOT = notebooks.ROOT
 TEACHERS = ROOT / "notebooks" / "instructor"
+FOR_TEACHERS = " (for teachers)"  # ends the title of a page about a chapter or an exercise, which has the same
 PYPROJECT = ROOT / "pyproject.toml"
 BLOCK = re.compile(
     r"(<!-- (?P<name>[a-z ]+): written by run\.py update -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL
@@ -280,7 +281,7 @@ def wanted_texts() -> dict[Path, str]:
     headings |= {TEACHERS / "graded" / f"{e.name}.md": e.heading for e in exercises()}
     for path, heading in headings.items():
         if path in texts:  # a chapter may still lack its page
-            texts[path] = heading + "\n" + texts[path].partition("\n")[2]
+            texts[path] = f"{heading}{FOR_TEACHERS}\n" + texts[path].partition("\n")[2]
     return texts | {ROOT / "CITATION.cff": citation()}
 
 
