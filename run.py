@@ -50,7 +50,7 @@ COMMANDS = {
     "new-post": 'a notebook in the lesson form: new-post TITLE="…" (more: new-post --help)',
     "new-chapter": 'a chapter with its checks, tests and page for teachers: new-chapter TITLE="…" QUESTION="…?"',
     "new-exercise": 'a graded exercise with its answers and page for teachers: new-exercise TITLE="…"',
-    "address": "set the repository's address in links, badges and Colab cells: address URL (without URL: git's)",
+    "address": "set the repository's address in links, badges and Colab cells: address URL, or address --remove",
     "update": "write tables, titles, minutes, credits and citation anew from course.toml (--check: only report)",
     "evidence": "measure again what the chapters state; hours (evidence NAME: one script, evidence --help: which)",
     "minutes": "how long each chapter takes, and what its minutes consist of",

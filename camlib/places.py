@@ -116,8 +116,10 @@ class Places:
 def _structure(module: nn.Module) -> Structure:
     structure: list[Any] = []
     for m in walk(module):
-        flags = [name for name, value in vars(m).items() if value is True and name != "training"]
-        structure += (id(m), type(m), *flags)
+        structure += (id(m), type(m))
+        for name, value in vars(m).items():
+            if value is True and name != "training":
+                structure.append(name)
         if m._forward_hooks or m._forward_pre_hooks:
             structure += _hooks(m)
     return tuple(structure)

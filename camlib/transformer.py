@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from camlib.errors import CamError
 
+__all__ = ["VisionTransformer"]
 CLASSES = 5
 DESIGNS = ("token", "mean", "registers", "distilled", "windows", "hybrid")
 WIDTH, HEADS = 48, 3  # numbers per token; parts into which attention divides them
@@ -94,12 +95,28 @@ def conv(inside: int, outside: int, size: int = 3, stride: int = 1) -> list[nn.M
 
 
 class VisionTransformer(nn.Module):
-    """An untrained transformer. The caller's random numbers are not affected.
+    """An untrained transformer with five logits. The caller's random numbers are not affected.
 
-    design: "token", a class token collects the evidence and the head reads it; "mean", the head reads the mean of all
-    tokens; "registers", a class token, and four more tokens as extra memory; "distilled", a class token and a
-    distillation token, with a head each, whose logits are averaged; "windows", attention inside windows of 4x4 tokens,
-    shifted by two in every second block, then the mean; "hybrid", more convolutions, fewer blocks, then the mean.
+    Parameters
+    ----------
+    design
+        "token": a class token collects the evidence and the head reads it. "mean": the head reads the mean of all
+        tokens. "registers": a class token, and four more tokens as extra memory. "distilled": a class token and a
+        distillation token, with a head each, whose logits are averaged. "windows": attention inside windows of 4 × 4
+        tokens, shifted by two in every second block, then the mean. "hybrid": more convolutions, fewer blocks, then the
+        mean.
+    seed
+        Of the weights.
+
+    Raises
+    ------
+    CamError
+        For another design.
+
+    Examples
+    --------
+    >>> VisionTransformer("mean")(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 5])
     """
 
     def __init__(self, design: str = "token", seed: int = 0) -> None:
@@ -127,6 +144,16 @@ class VisionTransformer(nn.Module):
             self.head_dist = nn.Linear(WIDTH, CLASSES) if design == "distilled" else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits.
+
+        Parameters
+        ----------
+        x : (B, 3, 64, 64)
+
+        Returns
+        -------
+        logits : (B, 5)
+        """
         x = self.stem(x).flatten(2).transpose(1, 2) + self.position  # (B, 64, width)
         if self.tokens is not None:
             x = torch.cat([self.tokens.expand(len(x), -1, -1), x], 1)

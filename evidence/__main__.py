@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: {'FAILED' if name in failed else 'done'}, {took:.1f} minutes", file=sys.stderr, flush=True)
     findings.write_table()
     for sentence in findings.missing_quotes():
-        print(f"now untrue: {sentence}", file=sys.stderr)
+        print(f"write or correct it: {sentence}", file=sys.stderr)
     return 1 if failed or findings.missing_quotes() else 0
 
 

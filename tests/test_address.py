@@ -141,6 +141,8 @@ def test_a_host_that_colab_and_binder_do_not_know(tmp_path: Path) -> None:
     assert "colab.research" not in readme and "mybinder.org/v2" not in readme and "example.org/some/course" in readme
     done = call(folder, "tools", "address", "https://example.org/another/course.git")
     assert done.returncode == 0 and "some/course" not in "".join(everything(folder).values())
+    assert call(folder, "tools", "address", "--remove").returncode == 0
+    assert everything(folder) == everything(checkout(tmp_path / "other", address=None)), "as if it had never had one"
 
 
 def test_an_address_has_to_come_from_somewhere(tmp_path: Path) -> None:
@@ -155,6 +157,11 @@ def test_an_address_has_to_come_from_somewhere(tmp_path: Path) -> None:
     assert everything(folder) == before
 
 
+def test_help_is_about_the_address() -> None:
+    said = call(ROOT, "tools", "address", "--help").stdout
+    assert said.startswith("usage: python3 run.py address [-h] [--remove] [URL]")
+
+
 def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     """A title, a question and a photo of course.toml arrive in every file that names them; other text stays."""
     folder = checkout(tmp_path / "course", address=None)
@@ -163,7 +170,7 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     for old, new in {
         "GAP weights": "The weights",
         "How does a feature map become one logit?": "How? Really?",
-        "Rachel Michetti": "R. Michetti",
+        "Rachel Michetti": "R. | Michetti",
         '"The camlib authors"': '{ given-names = "A.", family-names = "B" }, "C"',
     }.items():
         assert text.count(old) == 1
@@ -185,7 +192,7 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     assert "| 03 | [The weights](notebooks/03_gap_weights.ipynb) | How? Really? |" in after["README.md"]
     first = notebooks.read(folder / "notebooks" / "03_gap_weights.ipynb").cells[0].source
     assert first.startswith("# 03 · The weights\n\n**How? Really?**\n\n")
-    assert "R. Michetti, CC0" in after["data/README.md"]
+    assert r"| R. \| Michetti, CC0 |" in after["data/README.md"], "a cell of its own, not two"
     assert "- given-names: A.\n  family-names: B\n- name: C\n" in after["CITATION.cff"]
     assert "author  = {B, A. and {C}}," in after["README.md"]
     assert (
@@ -194,6 +201,10 @@ def test_what_a_page_holds_is_decided_in_one_place(tmp_path: Path) -> None:
     shutil.copy(folder / "notebooks" / CHAPTER.name, folder / "notebooks" / "15_new.ipynb")
     assert "15_new.ipynb: not in course.toml" in call(folder, "tools", "update").stderr
     (folder / "notebooks" / "15_new.ipynb").unlink()
+    photo = folder / "data" / "photos" / "kettle.jpg"
+    shutil.copy(photo.with_name("cat.jpg"), photo)
+    assert "kettle.jpg: not in course.toml; add source," in call(folder, "tools", "update").stderr
+    photo.unlink()
     readme = folder / "README.md"
     readme.write_text(
         after["README.md"]

@@ -32,7 +32,7 @@ from tools import npm
 from tools.errors import ToolError
 from tools.files import write_folder
 from tools.live import __main__ as live
-from tools.live import build, network, server
+from tools.live import build, index, network, server
 
 ROOT = build.ROOT
 PHOTOS = sorted((ROOT / "data" / "photos").iterdir())
@@ -249,6 +249,22 @@ def test_the_service_worker_has_every_file(files: network.Files, folder: Path, m
     monkeypatch.setattr(build, "page", lambda: {"network.json": b""})
     with pytest.raises(ToolError, match=r"network\.json: page/ has a file"):
         build.build(files)
+
+
+def test_in_a_site_the_page_leads_back_and_to_chapters(folder: Path) -> None:
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    placed = index.in_site(files, {"04_einsum_cam"})
+    text = placed["index.html"].decode()
+    assert dict(re.findall(r'<a href="(\.\./[^"]+)" target="_top">([^<]+)</a>', text)) == {
+        "../index.html": "All chapters of the course",
+        "../04_einsum_cam.html": "chapter 04 of the course",
+    }
+    assert 'data-chapter="00_first_heat_map"' in text, "a chapter that this site does not have"
+    assert {name for name in files if placed[name] != files[name]} == {"index.html", "sw.js"}
+    assert placed == index.in_site(files, {"04_einsum_cam"})
+    assert placed["sw.js"] != index.in_site(files, set())["sw.js"], "another page is another version"
+    with pytest.raises(ToolError, match=r"older version.*run\.py live"):
+        index.in_site(files | {"sw.js": b""}, set())
 
 
 # The command

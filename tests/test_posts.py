@@ -574,6 +574,19 @@ def test_the_colophon_tells_what_the_outputs_were_made_with(folder: Path) -> Non
     assert "Made with torch 1.0.0-then Published with" in said
 
 
+def test_a_module_imported_from_camlib_leads_to_the_reference(folder: Path) -> None:
+    notebook = small()
+    code = "from camlib import evaluate, sanity  # no shapes\nprint(evaluate.iou, shapes.SHAPES, evaluate.no)"
+    source(1, code)(notebook)
+    notebook.cells[3].source += " `evaluate.iou(a, b)`, `shapes.network`"
+    out = folder.parent / "out"
+    assert posts.main([str(save(notebook, folder)), "--out", str(out)]) == 0
+    soup = BeautifulSoup((out / "html" / "post.html").read_text(encoding="utf-8"), "html.parser")
+    found = [(link.get_text(), link["href"]) for link in soup.select("article a.name")]
+    iou = "camlib.evaluate.html#iou"
+    assert found == [("evaluate.iou", iou), ("evaluate.no", "camlib.evaluate.html"), ("evaluate.iou(a, b)", iou)]
+
+
 def test_a_formula_and_a_string_are_no_paths(folder: Path) -> None:
     notebook = small()
     source(1, "print('A:\\n', 'B:\\t')  # as in ../tmp/x")(notebook)

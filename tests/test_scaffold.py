@@ -17,7 +17,8 @@ from tools import new_chapter, notebooks, scaffold
 from tools.classroom import course, exam
 from tools.errors import ToolError
 
-CHAPTER, EXERCISE = "notebooks/15_brass_kettles.ipynb", "notebooks/exercises/tea_pots.ipynb"
+STEM = f"{len(notebooks.chapters()):02d}_brass_kettles"
+CHAPTER, EXERCISE = f"notebooks/{STEM}.ipynb", "notebooks/exercises/tea_pots.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_a_new_chapter_passes_what_is_asked_of_chapters(filled, monkeypatch):
     test_chapters.test_a_chapter_is_short_in_code_and_long_in_exercises(folder / CHAPTER)
     monkeypatch.setattr(test_chapters, "CHAPTERS", [*test_chapters.CHAPTERS, folder / CHAPTER])
     test_chapters.test_minutes_are_honest(folder / CHAPTER)
-    page = folder / "notebooks" / "instructor" / "15_brass_kettles.md"
+    page = folder / "notebooks" / "instructor" / f"{STEM}.md"
     test_instructor.test_the_form_of_a_page(page)
     test_instructor.test_links_lead_somewhere(page)
 
@@ -69,7 +70,7 @@ def test_a_new_chapter_is_entered_everywhere(filled):
     entry = tomllib.loads((folder / "course.toml").read_text(encoding="utf-8"))["chapters"][-1]
     assert entry == {"file": Path(CHAPTER).name, "title": "Brass kettles", "question": "Where is the kettle?"}
     for name in ("README.md", "notebooks/00_first_heat_map.ipynb", "notebooks/instructor/README.md"):
-        assert "15_brass_kettles." in (folder / name).read_text(encoding="utf-8"), name
+        assert f"{STEM}." in (folder / name).read_text(encoding="utf-8"), name
     done = call(folder, "update", "--check")
     assert done.returncode == 0, done.stdout
     assert [
@@ -154,6 +155,19 @@ def test_a_new_exercise_passes_what_is_asked_of_exercises(filled, monkeypatch):
 
 
 # --- what both have in common ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_what_is_written_has_the_style_of_the_rest(filled, command):
+    folder, said = filled
+    written = re.findall(r"(?m)^(\S+\.(?:py|ipynb))   ", "".join(said.values()))
+    assert {CHAPTER, EXERCISE, "tests/checks/test_brass_kettles.py", "tests/exercises/test_tea_pots.py"} <= {*written}
+    for package in ("tests", "tests/checks"):  # by these, imports of the tests' own modules are told from others
+        (folder / package / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, *written], cwd=folder, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_argument_may_name_itself():

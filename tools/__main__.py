@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Where a command is more than the module of its name: the module, and what comes before the caller's arguments.
 ELSEWHERE = {
-    "address": ("update", ["--address"]),
+    "address": ("set_address", []),
     "autograde": ("classroom.__main__", ["autograde"]),  # of one submission, in a process of its own
     "classroom": ("classroom.__main__", ["classroom"]),
     "grade": ("classroom.__main__", ["grade"]),

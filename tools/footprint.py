@@ -97,7 +97,3 @@ def main(arguments: list[str] | None = None) -> int:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"\nPython {sys.version.split()[0]}, {versions}; {options.threads} threads, {os.cpu_count()} cores.")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

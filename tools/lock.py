@@ -186,7 +186,3 @@ def main(arguments: list[str]) -> int:
     files.write(ROOT / "environment.yml", environment(pyproject, text).encode())
     print(f"{lock.name}: {len(pins(lock.read_text(encoding='utf-8')))} pins; environment.yml holds the direct ones")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -83,7 +83,3 @@ def main(arguments: list[str] | None = None) -> None:
         found = reading(notebooks.read(path))
         print(f"{path.stem:<28}{found.minutes:>4} minutes: {found.words} words, {found.tokens} tokens of code, "
               f"{found.predictions} predictions, {found.exercises} minutes of exercises")  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

@@ -55,7 +55,3 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"data/{name}: {picture.shape[1]}×{picture.shape[0]}, {', '.join(box['label'] for box in boxes)}")
     lines = ",\n  ".join(json.dumps(entry) for entry in entries)
     (DATA / "boxes.json").write_text(f"[\n  {lines}\n]\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

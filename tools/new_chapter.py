@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from camlib.files import write_whole
 from tools import catalogue, notebooks, update
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
+from tools.files import write
 from tools.scaffold import TEMPLATES, filled, lesson, module_name, value, write_new
 
 ROOT = notebooks.ROOT
@@ -27,7 +26,7 @@ def add_line(path: Path, after: str, line: str) -> None:
     if last is None:
         raise ToolError(f"{path.relative_to(ROOT)}: no line with {after!r}, behind which the new one belongs.")
     lines.insert(last + 1, line)
-    write_whole(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
+    write(path, ("\n".join(lines) + "\n").encode())
 
 
 def make(title: str, question: str) -> list[Path]:
@@ -50,23 +49,20 @@ def make(title: str, question: str) -> list[Path]:
     entry = f"\n[[chapters]]\nfile = {json.dumps(chapter.name)}\n"
     entry += f"title = {json.dumps(title, ensure_ascii=False)}\nquestion = {json.dumps(question, ensure_ascii=False)}\n"
     course = ROOT / "course.toml"
-    write_whole(course, lambda file: file.write((course.read_text(encoding="utf-8") + entry).encode()))
+    write(course, (course.read_text(encoding="utf-8") + entry).encode())
     add_line(update.TEACHERS / "README.md", f"({before.stem}.md)", f"| more | [{number}]({chapter.stem}.md): {title} |")
     catalogue.course.cache_clear()
     return list(files)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when the chapter is there, 2 when not."""
     parser = argparse.ArgumentParser(prog="python3 run.py new-chapter", description="A chapter, to be filled in.")
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the files are named after it")
     parser.add_argument("question", metavar='QUESTION="…?"', help="the one question that it answers")
     options = parser.parse_args(arguments)
-    try:
-        paths = make(options.title, options.question)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    paths = make(options.title, options.question)
     if code := update.main([]):
         return code
     chapter, check, test, page = (notebooks.from_here(path) for path in paths)
@@ -80,10 +76,6 @@ Fill them in, one part after the other. After each change:
   python3 run.py notebooks {chapter}   runs the notebook and stores its outputs
   python3 run.py update                minutes, tables and links
   python3 run.py test {chapter} {test} tests/test_chapters.py tests/test_instructor.py
-At the end, measure what the chapter needs for notebooks/instructor/servers.md:
-  python3 run.py footprint {chapter}""")
+At the end, measure what the chapter costs (until then, tests/test_instructor.py asks for it):
+  python3 run.py footprint {chapter}   prints a row for the table in notebooks/instructor/servers.md""")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

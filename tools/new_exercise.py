@@ -7,14 +7,13 @@ it works as it is: change one task after the other.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from tools import address, notebooks, update
-from tools.errors import ToolError
+from tools.errors import reported
 from tools.scaffold import TEMPLATES, filled, module_name, parts, value, write_new
 
 ROOT = notebooks.ROOT
@@ -59,18 +58,15 @@ def make(title: str) -> list[Path]:
     return list(files)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when the exercise is there, 2 when not."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py new-exercise", description="A graded exercise, to be filled in."
     )
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the files are named after it")
     options = parser.parse_args(arguments)
-    try:
-        paths = make(options.title)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    paths = make(options.title)
     if code := update.main([]):
         return code
     notebook, table, page = (notebooks.from_here(path) for path in paths)
@@ -85,7 +81,3 @@ Fill them in, one task after the other. After each change:
 At the end, see what students get:
   python3 run.py classroom --only {notebook.stem}""")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,12 +7,11 @@ too: pytest finds every notebook under notebooks/, and `run.py posts` refuses wh
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import date
 from pathlib import Path
 
 from tools import notebooks, pages, scaffold
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
 
 FOLDER = notebooks.ROOT / "notebooks" / "posts"
 LESSON = pages.TEMPLATES / "lesson.txt"
@@ -41,7 +40,8 @@ def make(title: str, out: Path | None) -> Path:
     return path
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when the notebook is there, 2 when not."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py new-post", description="A notebook in the form of a lesson, to be filled in."
@@ -49,15 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("title", metavar='TITLE="…"', help="the title; the file is named after it")
     parser.add_argument("--out", type=Path, help="a file, or a folder (default: notebooks/posts)")
     options = parser.parse_args(arguments)
-    try:
-        path = make(options.title, options.out)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    path = make(options.title, options.out)
     print(f"{path}\nWrite it:    python3 run.py lab {path}\nRun it:      python3 run.py notebooks {path}")
     print(f"Publish it:  python3 run.py posts {path}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

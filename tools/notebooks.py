@@ -592,7 +592,3 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "check" and not bad:
         print(f"{len(paths)} notebooks: executed and in normal form")
     return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,8 +51,8 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FORMULA_END = re.compile(r"(<math(?:(?!</math>).)*</math>)([.,;:!?)]+)", re.S)  # where a line could break
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?) <a class="anchor"')
 NAME = re.compile(r"(camlib(?:\.\w+)+)(?:\(.*\))?")  # of something that the API reference explains
-NAME_IN_CODE = re.compile(  # the same as pygments writes it
-    r'<span class="n">camlib</span>(?:<span class="o">\.</span><span class="\w+">\w+</span>)+'
+NAME_IN_CODE = re.compile(  # names with dots, as pygments writes them
+    r'(?<!\.</span>)<span class="n">\w+</span>(?:<span class="o">\.</span><span class="\w+">\w+</span>)+'
 )
 CLASS_IN_CODE = re.compile(r'(?<!\.</span>)<span class="n[ce]?">[A-Z]\w+</span>')
 NAME_LINK = re.compile(r'<a class="name"[^>]*>(.*?)</a>')
@@ -133,6 +133,7 @@ class Links:
     pages: dict[Path, str]  # what is published together: notebook -> address
     names: Mapping[str, str] = field(default_factory=dict)  # what the API reference explains: camlib.NAME -> address
     of: tuple[str, ...] = ()  # in the reference itself, where names without a prefix may be: camlib.View, camlib
+    imported: frozenset[str] = frozenset()  # modules of camlib that the notebook imports: evaluate for evaluate.iou
 
     def __call__(self, address: str) -> str | None:
         """The address in the page: another page, an anchor, or a file of the repository on the web.
@@ -155,6 +156,8 @@ class Links:
 
     def name(self, code: str) -> str:
         """Where the API reference explains what this code names; empty for all other code."""
+        if code.partition(".")[0] in self.imported:
+            code = f"camlib.{code}"
         if found := NAME.fullmatch(code):
             parts = found[1].split(".")
             names = [".".join(parts[:count]) for count in range(len(parts), 1, -1)]

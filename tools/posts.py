@@ -38,6 +38,7 @@ GENERATOR = "camlib posts"
 PUBLISHERS = ("math-core", "nbconvert", "pillow", "torch")  # the last two make explorers anew
 PICTURE_FILE = re.compile(r"[\"'(]([^\"'()\n]+?\.(?:jpe?g|png|webp|gif|bmp|tiff?))(?=[\"')]|\s+[\"'])", re.IGNORECASE)
 HERE = re.compile(rf"(?<![\w.~-]){re.escape(str(ROOT))}(?![\w-])")
+IMPORTED = re.compile(r"(?m)^(?:>>> )?from camlib import ([\w, ]+)")
 SECTION = re.compile(r'(?=<h2 id=")')
 MENU = {  # of every page: where it leads, and what it says
     "index": "Contents",
@@ -350,17 +351,22 @@ def _links(post: Post, addresses: dict[Path, str]) -> Links:
 def _web_links(post: Post, addresses: dict[Path, str]) -> Links:
     """As `_links`, for a page that can lead to the API reference; a page of the reference may leave out camlib."""
     of = (post.title, "camlib") if post.path.suffix == ".py" else ()
-    return Links(post.path.resolve().parent, addresses, reference.addresses(), of)
+    lines = IMPORTED.findall("\n".join(cell.source for cell in post.notebook.cells))
+    imported = {*re.findall(r"\w+", " ".join(lines))}.intersection(reference.MODULES)
+    return Links(post.path.resolve().parent, addresses, reference.addresses(), of, frozenset(imported))
 
 
-def live_page(folder: Path) -> dict[str, bytes]:
-    """The files of the page that `python3 run.py live` wrote into this folder, for html/live/."""
+def live_page(folder: Path, chapters: set[str]) -> dict[str, bytes]:
+    """The files of the page that `python3 run.py live` wrote into this folder, for html/live/; it leads to chapters."""
+    from tools.live import index
+
     if not all((folder / name).is_file() for name in ("index.html", "network.json", "sw.js")):
         raise ToolError(
             f"{folder} holds no live page; make it with python3 run.py live --out {shlex.quote(str(folder))}"
         )
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {f"html/live/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in found}
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    return {f"html/live/{name}": content for name, content in index.in_site(files, chapters).items()}
 
 
 def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str, bytes]:
@@ -371,7 +377,7 @@ def build(paths: list[Path], command: str, live: Path | None = None) -> dict[str
     site = [read(path) for path in paths]
     others = website.documents() + website.reference_pages()
     everything = site + others
-    files = live_page(live) if live else {}
+    files = live_page(live, {post.name for post in site}) if live else {}
     live_bytes = sum(map(len, files.values()))
     made: dict[str, str] = {}
     in_html = {post.path.resolve(): f"{post.name}.html" for post in everything if post.path.suffix != ".py"}
@@ -475,7 +481,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     report(options.out, files)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ import camlib
 from camlib.methods import METHODS
 
 INDEX = "api"
-MODULES = ("evaluate", "sanity", "shapes", "plot", "methods")  # each is a page with all of its names
+MODULES = ("evaluate", "sanity", "shapes", "transformer", "plot", "methods")  # each is a page with all of its names
 ERRORS = "errors"  # a page with all of them, too
 GROUPS = {
     "Explain a photo": ["load_model", "explain", "explain_all", "Explanation", "Prediction", "Classifier"],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,24 +66,17 @@ def build(root: Path) -> list[Path]:
     return sorted(path for path in out.iterdir() if path.name.endswith((".tar.gz", ".whl")))
 
 
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when the files are built, 2 when something has to be changed first."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py release", description="Check the version and build the package into dist/."
     )
     parser.add_argument("--tag", help="the tag of the release, which must be v and the version")
     options = parser.parse_args(arguments)
-    try:
-        version = check(ROOT, options.tag)
-        built = build(ROOT)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    version = check(ROOT, options.tag)
+    built = build(ROOT)
     print(f"version {version}")
     for path in built:
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.1f} MB")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,9 +9,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from camlib.files import write_whole
 from tools import address, notebooks, pages
 from tools.errors import ToolError
+from tools.files import write
 
 TEMPLATES = Path(__file__).resolve().with_name("new")
 
@@ -56,5 +56,4 @@ def write_new(files: Mapping[Path, bytes]) -> None:
     if there := [str(notebooks.from_here(path)) for path in files if path.exists()]:
         raise ToolError(f"{', '.join(there)}: there already. Choose another title.")
     for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write(path, content)

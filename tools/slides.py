@@ -427,7 +427,3 @@ def main(arguments: list[str] | None = None) -> int:
         made.append(f"{out}  {count} slides, {len(text.encode()) / 1e6:.1f} MB")
     print("\n".join(made) if made else "No slides were written.")
     return 2 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@
   cell, which fetches the course where a notebook stands alone: the address.
 - The first line of each teachers' page, and CITATION.cff.
 
-No notebook has to run again. `python3 run.py address` sets the repository's address first.
+No notebook has to run again. `python3 run.py address` sets the repository's address, then does the same.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import argparse
 import hashlib
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -26,13 +24,12 @@ from nbformat import NotebookNode
 
 from tools import address, catalogue, files, notebooks
 from tools.catalogue import Lesson
-from tools.errors import ToolError
+from tools.errors import ToolError, reported
 from tools.minutes import reading
 
 ROOT = notebooks.ROOT
 TEACHERS = ROOT / "notebooks" / "instructor"
 FOR_TEACHERS = " (for teachers)"  # ends the title of a page about a chapter or an exercise, which has the same
-PYPROJECT = ROOT / "pyproject.toml"
 BLOCK = re.compile(
     r"(<!-- (?P<name>[a-z ]+): written by run\.py update -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL
 )
@@ -49,10 +46,11 @@ def minutes_of(lesson: Lesson) -> int:
     return reading(notebooks.read(lesson.path)).minutes
 
 
-def table(columns: str, rows: list[str]) -> str:
-    """Markdown: the columns and the rows, each `a | b | c`."""
-    line = "|".join("---" for _ in columns.split("|"))
-    return "\n".join([f"| {columns} |", f"|{line}|", *(f"| {row} |" for row in rows)])
+def table(columns: str, rows: Iterable[Iterable[object]], align: str = "---") -> str:
+    """Markdown: the columns, `a | b | c`, and the cells of each row. align: of every column but the first."""
+    line = "|".join(["---", *[align] * columns.count("|")])
+    cells = (" | ".join(str(cell).replace("|", r"\|") for cell in row) for row in rows)
+    return "\n".join([f"| {columns} |", f"|{line}|", *(f"| {row} |" for row in cells)])
 
 
 def try_it() -> str:
@@ -76,11 +74,11 @@ def chapter_table() -> str:
     columns, rows, links = " | chapter | the question | minutes", [], []
     for lesson in catalogue.chapters():
         path = address.inside(lesson.path)
-        row = f"{lesson.number} | [{lesson.title}]({path}) | {lesson.question} | {minutes_of(lesson)}"
+        row = [lesson.number, f"[{lesson.title}]({path})", lesson.question, minutes_of(lesson)]
         services = {"Colab": address.colab(lesson.path), "Binder": address.binder(lesson.path)}
         there = {f"{name[0].lower()}{lesson.number}": (name, link) for name, link in services.items() if link}
         if address.github():
-            row += " | " + " · ".join(f"[{name}][{short}]" for short, (name, _) in there.items())
+            row.append(" · ".join(f"[{name}][{short}]" for short, (name, _) in there.items()))
         rows.append(row)
         links += [f"[{short}]: {link}" for short, (_, link) in there.items()]
     text = table(columns + (" | on the web" if address.github() else ""), rows)
@@ -90,7 +88,7 @@ def chapter_table() -> str:
 def deep_dive_table() -> str:
     """The README's table of the deep dives."""
     return table("deep dive | the question | minutes", [
-        f"[{lesson.title}]({address.inside(lesson.path)}) | {lesson.question} | {minutes_of(lesson)}"
+        (f"[{lesson.title}]({address.inside(lesson.path)})", lesson.question, minutes_of(lesson))
         for lesson in catalogue.deep_dives()
     ])  # fmt: skip
 
@@ -98,7 +96,7 @@ def deep_dive_table() -> str:
 def photo_table() -> str:
     """The table of data/README.md."""
     return table("file | what it teaches; top 1 | source | author, licence | attribution owed", [
-        f"`{p.file}` | {p.teaches} | {p.source} | {p.terms} | {'yes' if p.attribution else 'no'}"
+        (f"`{p.file}`", p.teaches, p.source, p.terms, "yes" if p.attribution else "no")
         for p in catalogue.photos().values()
     ])  # fmt: skip
 
@@ -154,9 +152,8 @@ def exercises() -> list[Exercise]:
 
 def exercise_table() -> str:
     """The table of the syllabus."""
-    rows = [f"[{e.name}](graded/{e.name}.md) | {e.after} | {e.time} | {e.points}" for e in exercises()]
-    head, line, *rest = table("exercise | after chapter | time | points", rows).splitlines()
-    return "\n".join([head, "|---|--:|--:|--:|", *rest])
+    rows = ((f"[{e.name}](graded/{e.name}.md)", e.after, e.time, e.points) for e in exercises())
+    return table("exercise | after chapter | time | points", rows, align="--:")
 
 
 def exercise_links() -> str:
@@ -305,9 +302,13 @@ def wanted_notebooks() -> dict[Path, bytes]:
 
 def out_of_date() -> Iterator[tuple[Path, bytes]]:
     """Every file that does not follow, and what it should hold. Notebooks come first: tables name their minutes."""
-    unlisted = set(notebooks.all_notebooks()) - {x.path for x in [*catalogue.chapters(), *catalogue.deep_dives()]}
-    if unlisted:
-        raise ToolError(f"{', '.join(sorted(p.name for p in unlisted))}: not in course.toml; add title and question")
+    lessons = {x.path for x in [*catalogue.chapters(), *catalogue.deep_dives()]}
+    photos = {path.name for path in (ROOT / "data" / "photos").iterdir() if not path.name.startswith(".")}
+    unlisted = {"title and question": {path.name for path in set(notebooks.all_notebooks()) - lessons},
+                "source, author and licence": photos - catalogue.photos().keys()}  # fmt: skip
+    for needed, names in unlisted.items():
+        if names:
+            raise ToolError(f"{', '.join(sorted(names))}: not in course.toml; add {needed}")
     for path, content in wanted_notebooks().items():
         if path.read_bytes() != content:
             yield path, content
@@ -319,65 +320,21 @@ def out_of_date() -> Iterator[tuple[Path, bytes]]:
 # The command
 
 
-def remote() -> str:
-    """The address of the remote that this copy was cloned from."""
-    try:
-        names = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, encoding="utf-8").stdout.split()
-    except OSError:
-        names = []
-    if "origin" not in names and len(names) != 1:
-        raise ToolError(
-            f"git names {'no' if not names else 'more than one'} remote here. Give the address: "
-            "python3 run.py address https://github.com/OWNER/NAME"
-        )
-    name = "origin" if "origin" in names else names[0]
-    url = subprocess.run(
-        ["git", "remote", "get-url", name], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
-    )
-    return url.stdout.strip()
-
-
-def set_address(url: str) -> None:
-    """Store the repository's address in pyproject.toml."""
-    text = PYPROJECT.read_text(encoding="utf-8")
-    head, section, rest = re.split(r"(?m)^(\[project\.urls\][^\n]*\n)", text)
-    rest = re.sub(r"\ARepository = [^\n]*\n", "", rest)
-    new = f'{head}{section}Repository = "{address.of_remote(url)}"\n{rest}'
-    files.write(PYPROJECT, new.encode())
-    catalogue.project.cache_clear()
-
-
-def main(arguments: list[str] | None = None) -> int:
+@reported
+def main(arguments: list[str]) -> int:
     """The command line: 0 when everything is up to date, 1 when `--check` finds that it is not, 2 when it cannot be."""
     parser = argparse.ArgumentParser(prog="python3 run.py update", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing; say what is out of date")
-    parser.add_argument(
-        "--address",
-        nargs="?",
-        const="",
-        metavar="URL",
-        help="first set the repository's address (default: git's); `python3 run.py address URL` does the same",
-    )
     options = parser.parse_args(arguments)
-    try:
-        if options.address is not None:
-            set_address(options.address or remote())
-        changed = 0
-        for path, content in out_of_date():
-            changed += 1
-            print(f"{notebooks.from_here(path)}: {'out of date' if options.check else 'changed'}")
-            if not options.check:
-                files.write(path, content)
-    except (ToolError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    changed = 0
+    for path, content in out_of_date():
+        changed += 1
+        print(f"{notebooks.from_here(path)}: {'out of date' if options.check else 'changed'}")
+        if not options.check:
+            files.write(path, content)
     if options.check and changed:
         print("Run: python3 run.py update")
         return 1
     where = address.repository() or "no address on the web yet: python3 run.py address"
     print(f"{'all' if not changed else 'now all'} up to date; {where}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1123,6 +1123,8 @@ def test_a_frame_in_a_post_loads_when_asked_for(new_page, live_folder, tmp_path,
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             page.screenshot(path=shots / f"live_post_{width}.png")
             assert not barriers(page)
+            frame.locator("#private a").click()
+            page.wait_for_url(address + "index.html")
     page = new_page(viewport=WIDE)
     page.goto((out / "html/index.html").as_uri())
     page.locator(".try summary").click()

@@ -131,7 +131,3 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if running is not None:
             running.server_close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
