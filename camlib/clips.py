@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from camlib.errors import CamError
+from camlib.errors import CamError, reason
 from camlib.files import printable, state_of
 from camlib.folder import ahead, failure
 from camlib.images import BYTES_PER_PIXEL
@@ -131,11 +131,17 @@ class _Work:
         from camlib.outputs import probabilities
 
         classes, totals = list(paths), _Totals()
-        with TemporaryFile() as store:
-            for exp in self._explained("maps"):
-                store.write(totals.add(exp, classes))
-            for n, path in enumerate(paths.values()):
-                self._draw(path, store, totals, n)
+        try:
+            with TemporaryFile() as store:
+                for exp in self._explained("maps"):
+                    store.write(totals.add(exp, classes))
+                for n, path in enumerate(paths.values()):
+                    self._draw(path, store, totals, n)
+        except OSError as e:
+            raise CamError(
+                f"{printable(str(self.file))}: its maps cannot be written to the system's folder for temporary files "
+                f"({reason(e)}). Set TMPDIR to another folder."
+            ) from e
         logits = totals.logits / totals.count
         all_probabilities = probabilities(torch.from_numpy(logits), self.clf.activation)
         rows = []

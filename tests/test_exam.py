@@ -11,7 +11,7 @@ import pytest
 
 from tests.exercises.grading import complete, graded, read
 from tests.test_classroom import hand_in, points, rows, solutions
-from tools.classroom import exam, room
+from tools.classroom import room, submissions
 from tools.classroom.__main__ import main
 
 EXERCISE = "einsum_cam"
@@ -189,6 +189,9 @@ def test_the_page_explains_and_hides(graded_folder):
     assert len(lines) > 20
     assert not [line for line in lines if line in text]
     assert "HIDDEN TESTS" not in text
+    told = [cell.source.splitlines()[0] for cell in read(EXERCISE).cells if cell.cell_type == "markdown"]
+    headings = [line.strip("# ").replace("`", "") for line in told if line.startswith("#")]
+    assert len(headings) > 2 and not [heading for heading in headings if heading not in text]
 
 
 STUBBORN = """
@@ -244,4 +247,4 @@ def test_the_name_is_read_and_not_run():
         "NAME": "",
         "x = 1": "",
     }.items():
-        assert exam.name_given(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])) == name
+        assert submissions.name_given(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])) == name

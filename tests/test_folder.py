@@ -245,7 +245,7 @@ def test_bad_shards(shard, capsys):
 def recipe(name):
     """The commands below this word in docs/large_jobs.md."""
     text = Path("docs/large_jobs.md").read_text(encoding="utf-8")
-    return re.search(rf"{name}.*?```(?:bash|sh)\n(.*?)```", text, re.S).group(1)
+    return re.search(rf"{name}.*?```(?:bash|sh|python)\n(.*?)```", text, re.S).group(1)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
@@ -266,6 +266,31 @@ def test_slurm_recipe(photos, tmp_path):
 def test_gnu_parallel_recipe(photos, tmp_path):
     env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     subprocess.run(["bash", "-c", recipe("GNU parallel")], cwd=tmp_path, env=env, check=True, stdout=subprocess.DEVNULL)
+    assert len(pictures(tmp_path / "maps")) == 5
+
+
+def test_dask_recipe(photos, tmp_path, monkeypatch, capsys):
+    """The script of docs/large_jobs.md; in place of Dask's, a client that runs one part after the other, in here."""
+    clf, script, codes = load_model(tiny(), size=64), recipe("Dask"), []
+
+    class Client:
+        def __init__(self, n_workers):
+            pass
+
+        def map(self, function, items):
+            return map(function, items)
+
+        def gather(self, results):
+            codes.extend(results)
+            return codes
+
+    monkeypatch.setattr(camlib.models, "load_model", lambda *_args, **_options: clf)
+    monkeypatch.setitem(sys.modules, "dask", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "dask.distributed", SimpleNamespace(Client=Client))
+    monkeypatch.setattr(subprocess, "run", lambda words: SimpleNamespace(returncode=main(words[1:])))
+    monkeypatch.chdir(tmp_path)
+    exec(script, {"__name__": "__main__"})
+    assert codes == [0] * 4
     assert len(pictures(tmp_path / "maps")) == 5
 
 

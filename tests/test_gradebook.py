@@ -1,10 +1,16 @@
 """The table of marks that stays, nbgrader's gradebook beside it, late work, rosters, files for Canvas and Moodle."""
 
 import csv
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 import zipfile
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -452,6 +458,57 @@ def test_the_formgrader_takes_every_submission_for_graded(graded, tmp_path):
         "doejane_12345": 7,
     }
     assert all(row["autograded"] and row["submitted"] for row in shown.values())
+
+
+@pytest.mark.slow
+def test_the_formgrader_shows_answers_and_takes_points(graded, tmp_path):
+    """nbgrader's pages and what they send, from a server that is started as the teacher's page says."""
+    graded({"ada": 10}, exercise="project", text="The cat lies there.")
+    with formgrader(tmp_path) as ask:
+        (submission,) = json.loads(ask("api/submitted_notebooks/project/project"))
+        page = ask(f"submissions/{submission['id']}/")
+        for text in ("Project: is the network right", "The question", "The cat lies there."):
+            assert text in page
+        cells = json.loads(ask(f"api/grades?submission_id={submission['id']}"))
+        question = next(cell for cell in cells if cell["name"] == "report_question")
+        ask(f"api/grade/{question['id']}", {"manual_score": 4, "extra_credit": None})
+    ada = graded({"ada": 9}, exercise="project", text="The cat lies there.")["ada", "project"]
+    assert (ada["points"], ada["in formgrader"], ada["by hand"], ada["total"]) == ("9", "4", "25", "13")
+
+
+@contextmanager
+def formgrader(folder: Path):
+    """A server in the course below a folder: a function that asks its formgrader for something, or sends it."""
+    own = {f"JUPYTER_{name}_DIR": str(folder / "jupyter" / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--IdentityProvider.token=abc"]
+    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    with open(folder / "server.log", "wb") as log:
+        server = subprocess.Popen(
+            command, cwd=folder / "out" / "course", env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
+        )
+
+    def ask(what: str, data: object = None) -> str:
+        body = None if data is None else json.dumps(data).encode()
+        address, headers = f"http://127.0.0.1:{port}/formgrader/{what}", {"Authorization": "token abc"}
+        request = urllib.request.Request(address, body, headers, method="GET" if body is None else "PUT")
+        for _ in range(300):
+            try:
+                return urllib.request.urlopen(request, timeout=60).read().decode()
+            except urllib.error.HTTPError:
+                raise
+            except OSError:
+                assert server.poll() is None, (folder / "server.log").read_text(encoding="utf-8")
+                time.sleep(0.3)
+        pytest.fail("the server does not answer")
+
+    try:
+        yield ask
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from camlib.cli import main
 from camlib.job import Settings
 from tests import soak
 from tests.networks import tiny
+from tools import bench
 
 root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be root")
 forks = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform != "linux", reason="needs fork and /proc")
@@ -274,6 +275,16 @@ def test_a_photo_that_is_lost_or_changed_on_the_way_costs_itself(small, photos, 
     monkeypatch.setattr(camlib.models, "load_model", lambda *_args, **_options: small)
     code, rows, err = job(capsys, photos, "--out", tmp_path / "out")
     assert (code, done(rows), err) == (0, ["b.jpg", "c.jpg"], "")
+
+
+def test_the_job_that_the_bench_resumes_is_finished(small, tmp_path, capsys, monkeypatch):
+    photos, maps = bench.finished_job(tmp_path, 5)
+    todo = []
+    monkeypatch.setattr(camlib.job, "explained", lambda _clf, files, *_args, **_options: iter(todo.extend(files) or []))
+    names = [f"{n:07}" for n in range(5)]
+    code, rows, err = job(capsys, photos, "--out", maps)
+    assert (code, err, todo) == (0, "", []) and done(rows) == [f"{name}.png" for name in names]
+    assert all(Path(row["picture"]).name.startswith(f"{name}.") for row, name in zip(rows, names, strict=True))
 
 
 def test_each_photo_is_decoded_once(small, photos, tmp_path, capsys, monkeypatch):

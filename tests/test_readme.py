@@ -81,11 +81,12 @@ def test_a_table_of_costs_holds_the_ratios_to_the_bare_network():
     }
     versions = dict.fromkeys(["camlib", *bench.PACKAGES], "1.2.3")
     about = {"date": "2030-01-02", "machine": "M", "threads": 2, "rounds": 9, "rounds elsewhere": 4, **versions}
-    stored = {"about": about, "seconds": seconds}
+    stored = {"about": about, "seconds": seconds, "memory": {"three photos": 734_000_000}}
     page = "before\n<!-- costs: written by run.py bench --table -->\nstale\n<!-- end of costs -->\nafter\n"
     text = bench.with_tables(page, stored)
     assert "| ours | 1.20 | 1.25 |\n| theirs | 2.00 |  |\n" in text
     assert "| a folder | cost |\n|---|---|\n| loop | 1.00 |\n| camlib | 0.75 |\n" in text
+    assert "| a process | memory at most |\n|---|---|\n| three photos | 0.73 GB |\n" in text
     assert "2030-01-02 with 2 CPU threads (machine: M). Medians of 9\n" in text and "torch 1.2.3" in text
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert bench.with_tables(text, stored) == text

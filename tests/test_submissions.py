@@ -125,6 +125,17 @@ def test_what_cannot_be_graded_has_a_reason(place, student, reason, tmp_path):
     assert reason in stray.reason
 
 
+def test_a_link_is_not_followed(tmp_path):
+    put(tmp_path, "bob/hooks.ipynb", text=cells("calls"))
+    for student, target in ((ADA, tmp_path / "bob/hooks.ipynb"), ("eve", tmp_path / "nothing")):
+        (tmp_path / student).mkdir()
+        (tmp_path / student / "hooks.ipynb").symlink_to(target)
+    found, strays = submissions.find_submissions(tmp_path, KNOWN)
+    assert [s.student for s in found] == ["bob"]
+    assert [s.student for s in strays] == [ADA, "eve"]
+    assert all("it is a link" in stray.reason for stray in strays)
+
+
 def test_files_beside_a_notebook_and_those_of_systems_are_no_submissions(tmp_path):
     put(tmp_path, "ada/hooks.ipynb")
     for place in (
@@ -208,7 +219,7 @@ def test_every_encoding_of_an_editor_is_read(encoding, tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[code_cell('NAME = "Zoë; =1+1"')])
     (tmp_path / "a.ipynb").write_text(nbformat.writes(notebook), encoding=encoding)
     assert submissions.read_notebook(tmp_path / "a.ipynb").cells == notebook.cells
-    assert submissions.name_in(tmp_path / "a.ipynb") == "Zoë =1+1"
+    assert submissions.name_given(submissions.read_notebook(tmp_path / "a.ipynb")) == "Zoë; =1+1"
 
 
 @pytest.mark.parametrize(("text", "says"), [("", "the file is empty"), ("{", "not a whole notebook")])
@@ -216,7 +227,6 @@ def test_what_is_no_notebook_says_so(text, says, tmp_path):
     put(tmp_path, "a.ipynb", text=text)
     with pytest.raises(ToolError, match=says):
         submissions.read_notebook(tmp_path / "a.ipynb")
-    assert submissions.name_in(tmp_path / "a.ipynb") == ""
 
 
 # ---- thirty-five odd submissions through nbgrader, each with the right row

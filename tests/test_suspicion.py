@@ -1,6 +1,8 @@
 """The column "look at": what an answer does not need is named, what it may need is not; copies are found."""
 
+import copy
 import importlib
+import re
 from pathlib import Path
 
 import nbformat
@@ -24,12 +26,16 @@ HACKS = {
     "from subprocess import run": ["subprocess"],
     "with patch('torch.allclose', print):\n    pass": ["patch("],
     "torch.allclose = lambda *a, **k: True": ["torch.allclose ="],
-    "camlib.views._weights = w": ["camlib.views._weights ="],
+    "camlib.views._weights = w": ["private names", "camlib.views._weights ="],
+    "from torch.utils._python_dispatch import _disable_current_modes": ["private names"],
+    "from torch._decomp.decompositions import upsample_bilinear2d": ["private names"],
+    "table = torch._decomp.decomposition_table": ["private names"],
+    "picture = Image.core.new('F', (7, 7))": ["private names"],
     "import torch\nsetattr(torch, 'allclose', print)": ["setattr("],
     "p = Path(camlib.__file__).parents[1]": ["__file__"],
     "open('../../../source/hooks/hooks.ipynb')": ["files of ours"],
     "Path('testing.py').write_text('')": ["files of ours"],
-    "%pip install torchinfo": ["%pip"],
+    "%pip install torchinfo": ["%pip or %%bash"],
     "x = 1\n!rm -r .": ["!"],
     "class F(float):\n    def __abs__(self):\n        return 0": ["__eq__", "class F(float)"],
     "exec(code)": ["exec("],
@@ -45,6 +51,7 @@ HACKS = {
 HARMLESS = [
     "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",
     "re.compile('a')", "class Net(nn.Module):\n    pass", "m.training = flag", "features % 2", "a = not b",
+    "import numpy as _np",
 ]  # fmt: skip
 
 
@@ -75,13 +82,23 @@ def test_what_a_locked_cell_holds_is_ours():
     assert suspicion.signs(new_notebook(cells=[cell])) == []
 
 
-def handed_in(folder: Path, student: str, answers: dict[str, str], exercise: str = "grad_cam") -> Submission:
-    notebook = nbformat.from_dict(read(exercise))
+EX = "grad_cam"
+HIDDEN = r"(?s)### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS"
+RELEASED = {EX: copy.deepcopy(read(EX))}
+for given in RELEASED[EX].cells:
+    given.source = re.sub(HIDDEN, "", given.source)
+
+
+def handed_in(folder: Path, student: str, answers: dict[str, str], bare: bool = False) -> Submission:
+    """With an answer for each cell; bare: without nbgrader's metadata."""
+    notebook = copy.deepcopy(RELEASED[EX])
     for cell in notebook.cells:
         if (mark := cell.metadata.get("nbgrader", {})).get("solution") and cell.cell_type == "code":
             cell.source = answers.get(mark["grade_id"], "pass")
+        if bare:
+            cell.metadata = nbformat.from_dict({})
     nbformat.write(notebook, folder / f"{student}.ipynb")
-    return Submission(student, exercise, folder / f"{student}.ipynb")
+    return Submission(student, EX, folder / f"{student}.ipynb")
 
 
 def test_a_copy_is_found_under_other_names(tmp_path):
@@ -93,14 +110,20 @@ def test_a_copy_is_found_under_other_names(tmp_path):
     }
     table = importlib.import_module("tests.exercises.test_grad_cam").RIGHT
     others = {c: complete(mine[c], a.code[c]) for a in table for c in a.code if a.what in OTHER_WAYS}
-    found = suspicion.look_at(
-        [handed_in(tmp_path, who, code) for who, code in (("ada", mine), ("bob", copied), ("eve", mine | others))]
-    )
+    files = [handed_in(tmp_path, who, code) for who, code in (("ada", mine), ("eve", mine | others))]
+    found = suspicion.look_at([*files, handed_in(tmp_path, "bob", copied, bare=True)], RELEASED)
     said = {s.student: " ".join(look) for s, look in found.items()}
     assert said["ada"].startswith("alike: grad_cam as bob")
     assert "two_layers as " in said["bob"]
     assert "hires_cam" not in "".join(said.values()), "one line, which everybody writes"
     assert "grad_cam as" not in said["eve"]
+    assert "uses" not in said["bob"], "the setup is ours, also without its metadata"
+
+
+def test_the_teachers_version_is_named(tmp_path):
+    nbformat.write(read(EX), tmp_path / "ada.ipynb")
+    ada = Submission("ada", EX, tmp_path / "ada.ipynb")
+    assert suspicion.look_at([ada], RELEASED)[ada] == ["holds cells of the teacher's version"]
 
 
 OTHER_WAYS = ("an own hook that hands a copy on",)

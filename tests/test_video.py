@@ -550,6 +550,32 @@ def test_a_disk_that_fills_up_stops_the_job(tmp_path, small, monkeypatch, capsys
     assert (code, rows) == (2, []) and err == "camlib: clip: cannot be written\n"
 
 
+class Full:
+    """A temporary file on a disk without space."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def write(self, _data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def nowhere():
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory")
+
+
+@pytest.mark.parametrize(("file", "says"), [(Full, "No space left"), (nowhere, "No usable temporary directory")])
+def test_no_space_for_temporary_files_stops_the_job(tmp_path, small, monkeypatch, capsys, file, says):
+    clips = [make(tmp_path / f"{n}.mkv", moving(2)) for n in range(2)]
+    monkeypatch.setattr(camlib.clips, "TemporaryFile", file)
+    code, rows, err = job(capsys, *clips, "--out", tmp_path / "out")
+    assert (code, rows, err.count("\n")) == (2, [], 1)
+    assert f"0.mkv: its maps cannot be written to the system's folder for temporary files ({says}" in err
+
+
 @pytest.mark.parametrize("option", ["--figure", "--raw", "--html", "--open"])
 def test_options_that_are_for_photos(tmp_path, capsys, option):
     with pytest.raises(SystemExit):

@@ -56,7 +56,23 @@ BLOCK = re.compile(r"(<!-- costs: written by run\.py bench --table -->\n).*?(<!-
 PACKAGES = ("torch", "torchvision", "torchcam", "grad-cam", "captum")
 # These take minutes with a batch, as five classes do in a transformer.
 SLOW = ("upsampled before", "captum Grad-CAM, layer given, five", "grad-cam Grad-CAM, layer given, five")
-BATCH = 8  # pictures that go through the network together, for a folder and a clip
+BATCH = 8  # frames of a clip that go through the network together
+FINISHED = 100_000  # photos of a job that is resumed
+# A folder with a million photos that are nowhere on a disk
+LIST = """
+import contextlib, os, types
+from pathlib import Path
+from camlib.folder import find_photos
+from camlib.journal import Journal
+class Entry(types.SimpleNamespace):
+    def is_dir(self, follow_symlinks=True):
+        return False
+os.scandir = lambda folder: contextlib.nullcontext(Entry(name=f"IMG_{n:07}.jpg") for n in range(1_000_000))
+out = Path(sys.argv[1], "names")
+out.mkdir()
+photos, _ = find_photos([Path(sys.argv[1])])
+assert len(Journal(out, {}).take_names(photos)) == 1_000_000
+"""
 Way = Callable[[], object]
 Measured = dict[str, float]
 T = TypeVar("T")
@@ -294,7 +310,7 @@ def _medians(seconds: dict[str, list[float]]) -> Measured:
 
 def command(*arguments: str | Path) -> Way:
     """camlib's command line, in this process."""
-    words = [*map(str, arguments), "--redo", "--batch", str(BATCH)]
+    words = [*map(str, arguments), "--redo"]
 
     def run() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -326,14 +342,21 @@ def of_a_folder(folder: Path, copies: int = 4) -> dict[str, Way]:
     clf, paths = load_model(), sorted(photos.iterdir())
 
     def plain() -> None:
-        for some in together(paths):
-            pictures = [read_image(path) for path in some]
-            forward(clf, pictures)
-            for n, picture in enumerate(pictures):
-                Image.fromarray(picture).save(folder / f"{n}.png", compress_level=1)
+        for n, path in enumerate(paths):
+            picture = read_image(path)
+            forward(clf, [picture])
+            Image.fromarray(picture).save(folder / f"{n}.png", compress_level=1)
+
+    def loop() -> None:
+        own = load_model()  # as the command line does
+        for n, path in enumerate(paths):
+            exp = explain(own, path)
+            k = exp.top(1)[0].index
+            exp.save(folder / f"{n}.png", k)
 
     return {
         "decode, resize, forward, encode": plain,
+        "a loop over camlib.explain and save": loop,
         **{
             f"camlib FOLDER --workers {n}": command(photos, "--out", folder / "out", "--workers", str(n))
             for n in (1, 2)
@@ -353,7 +376,7 @@ def of_a_clip(folder: Path, count: int = 48) -> dict[str, Way]:
             yield from some
 
     def camlib(*more: str) -> Way:
-        return command(clip, "--out", folder / "clips", "--workers", "1", *more)
+        return command(clip, "--out", folder / "clips", "--workers", "1", "--batch", str(BATCH), *more)
 
     return {
         "decode, resize, forward, encode": lambda: write_clip(folder / "plain.mp4", passed(), rate),
@@ -368,11 +391,67 @@ def of_a_start(folder: Path) -> dict[str, Way]:
     def python(*arguments: str) -> Way:
         return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
+    photos, maps = finished_job(folder / "finished", FINISHED)
     return {
         "python -c 'import torch'": python("-c", "import torch"),
         "camlib PHOTO": python("-m", "camlib", str(CAT), "--out", str(folder / "start")),
+        f"camlib FOLDER of {FINISHED} photos, all finished before": python(
+            "-m", "camlib", str(photos), "--out", str(maps)
+        ),
         "python -c 'import camlib'": python("-c", "import camlib"),
         "python -c 'pass'": python("-c", "pass"),
+    }
+
+
+def finished_job(folder: Path, count: int) -> tuple[Path, Path]:
+    """A folder with copies of a small photo, and one with their heat maps, as a job leaves them."""
+    photos, maps = folder / "photos", folder / "maps"
+    photos.mkdir(parents=True)
+    first = photos / "0000000.png"
+    Image.linear_gradient("L").resize((32, 32)).save(first)
+    command(first, "--out", maps)()
+    (picture,) = maps.glob("*.png")
+    for file in (first, picture):
+        data, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        for n in range(1, count):
+            copy = file.with_name(file.name.replace("0000000", f"{n:07}"))
+            copy.write_bytes(data)
+            os.utime(copy, ns=times)
+    for journal in maps.glob("*.jsonl"):
+        text = journal.read_text(encoding="ascii")
+        with open(journal, "a", encoding="ascii") as lines:
+            lines.writelines(text.replace("0000000", f"{n:07}") for n in range(1, count))
+    return photos, maps
+
+
+def memory(folder: Path) -> Measured:
+    """The largest memory of a process in bytes, from its start to its end. Empty where the system is not Linux."""
+    if not Path("/proc/self/status").exists():
+        return {}
+    small, large = folder / "small", folder / "large.jpg"
+    small.mkdir()
+    for photo in PHOTOS[:3]:
+        shutil.copyfile(photo, small / photo.name)
+    Image.open(CAT).resize((8000, 6250)).save(large)
+
+    def peak(code: str, *arguments: str | Path) -> float:
+        code = f"import sys\n{code}\nprint(open('/proc/self/status').read())"  # getrusage would count this process, too
+        words = [sys.executable, "-c", code, *map(str, arguments)]
+        said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return 1024 * int(re.findall(r"^VmHWM:\s*(\d+) kB$", said, re.MULTILINE)[-1])
+
+    def camlib(*arguments: str | Path) -> float:
+        return peak("from camlib.cli import main\nassert main(sys.argv[1:]) == 0", *arguments, "--out", folder / "peak")
+
+    every = ("--top", "1000")
+    return {
+        "python -c 'import torch'": peak("import torch"),
+        "camlib FOLDER, three small photos": camlib(small),
+        "camlib FOLDER --html, three small photos": camlib(small, "--html"),
+        "camlib PHOTO --top 1000": camlib(CAT, *every),
+        "camlib PHOTO of 50 megapixels": camlib(large),
+        "camlib PHOTO of 50 megapixels --html": camlib(large, "--html"),
+        "a million photos are listed, and have names (no network)": peak(LIST, folder),
     }
 
 
@@ -419,7 +498,16 @@ interleaved rounds at batch 1, and of {about["rounds elsewhere"]} elsewhere.
             base = next(iter(times.values()))
             lines += ["", f"| {title} | cost |", "|---|---|"]
             lines += [f"| {way} | {value / base:.2f} |" for way, value in times.items()]
+    if "memory" in stored:
+        lines += ["", in_gigabytes(stored["memory"])]
     return "\n".join([said, "", *lines])
+
+
+def in_gigabytes(most: Measured) -> str:
+    """The table of the memory."""
+    return "\n".join(
+        ["| a process | memory at most |", "|---|---|", *(f"| {k} | {v / 1e9:.2f} GB |" for k, v in most.items())]
+    )
 
 
 def with_tables(text: str, stored: dict[str, Any]) -> str:
@@ -464,6 +552,11 @@ def measured(args: argparse.Namespace, few: int) -> Iterator[tuple[str, Measured
             yield "a clip", *medians(of_a_clip(folder), few)
 
 
+def most_memory() -> Measured:
+    with TemporaryDirectory() as name:
+        return memory(Path(name))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -472,7 +565,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=24, help="at batch 1; a sixth of it, at least 3, elsewhere")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="photos at a time (default: 1 8)")
-    parser.add_argument("--only", default="", help="a part of a network's name; leaves out start, folder and clip")
+    parser.add_argument("--only", default="", help="a part of a network's name; leaves out all but networks")
     parser.add_argument("--out", type=Path, default=PEERS, help="folder for bench.json and bench.png")
     parser.add_argument("--table", action="store_true", help="run nothing; write the stored run into the page")
     args = parser.parse_args(arguments)
@@ -493,6 +586,9 @@ def main(arguments: list[str] | None = None) -> None:
         seconds[title], of_the_processor[title] = wall, cpu
     args.out.mkdir(parents=True, exist_ok=True)
     stored = {"about": about, "seconds": seconds, "CPU seconds": of_the_processor}
+    if not args.only:
+        stored["memory"] = most_memory()
+        print(f"\n{in_gigabytes(stored['memory'])}")
     (args.out / "bench.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     if not args.only:
         plot(seconds, args.out / "bench.png")

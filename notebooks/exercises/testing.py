@@ -104,11 +104,12 @@ def refused(*places: str, operations: Sequence[str] = (), says: str = "write thi
                 for key in [key for key, value in holder.items() if value is function]:
                     stack.enter_context(patch.dict(holder, {key: off}))
             stack.enter_context(patch(place, off))
-        for name in torch._C._dispatch_get_registrations_for_dispatch_key("CPU") if operations else []:
-            if any(word in name for word in operations):
-                space, _, operation = name.partition("::")
-                library = stack.enter_context(_scoped_library(space, "IMPL"))
-                library.impl(operation, off, "CPU", allow_override=True)
+        for key in ("CPU", "QuantizedCPU") if operations else ():
+            for name in torch._C._dispatch_get_registrations_for_dispatch_key(key):
+                if any(word in name for word in operations):
+                    space, _, operation = name.partition("::")
+                    library = stack.enter_context(_scoped_library(space, "IMPL"))
+                    library.impl(operation, off, key, allow_override=True)
         yield
 
 

@@ -916,6 +916,24 @@ heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=
         """,
         once=1,
     ),
+    enlarges(
+        "interpolate, of numbers that are stored as integers",
+        """
+        integers = torch.quantize_per_tensor(m[None, None], 1e-8, 0, torch.qint32)
+        return F.interpolate(integers, (height, width), mode="bilinear").dequantize()[0, 0]
+        """,
+    ),
+    pictures(
+        "all channels, along one of the axes",
+        """
+        cells = torch.arange(features.shape[2])
+        place = ((torch.arange(width) + 0.5) * len(cells) / width - 0.5).clamp(0, len(cells) - 1)
+        wide = features @ (1 - (place[:, None] - cells).abs()).clamp(min=0).T
+        m = torch.einsum("c,chw->hw", weight, wide)
+        return F.interpolate(m[None, None], (height, width), mode="bilinear")[0, 0]
+        """,
+        once=1,
+    ),
     peeking("enlarge", "(height, width)", "torch.tensor([0.0, 1, 3, 4]).expand(2, 4)", test_enlarge=2),
     peeking(
         "picture",

@@ -109,6 +109,17 @@ WRONG = [
         """,
         test_head_maps=2,
     ),
+    wrong(
+        "gates of what x holds later",
+        "held",
+        """
+        plain = x.detach()
+        def function(z):
+            return torch.where(plain == 0, torch.zeros_like(z), f(plain) / plain.where(plain != 0, plain + 1) * z)
+        return function
+    """,
+        test_held=1,
+    ),
     wrong("nothing returned", "relu_head", but(HEAD, "return", "unused ="), test_head_maps=2, test_head_rest=1),
     head("the pair swapped", "maps[0].numel(), rest", "maps[0].numel()\nrest, maps", 2, 1),
     head("the sum for the mean", "maps * maps[0].numel()", "maps", 2),
@@ -751,8 +762,8 @@ RIGHT = [
         "computed late",
         "held",
         """
+        plain = x.detach().clone()
         def function(z):
-            plain = x.detach()
             return torch.where(plain == 0, torch.zeros_like(z), f(plain) / plain.where(plain != 0, plain + 1) * z)
         return function
     """,

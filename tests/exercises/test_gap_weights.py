@@ -326,6 +326,8 @@ WRONG = [
         """,
         test_linear_found=2,
     ),
+    finds("the last photo alone is checked", "off.abs()", "off[-1].abs()", refused=0),
+    finds("the mean of the deviations", "off.abs().max()", "off.abs().mean()", refused=0),
     wrong(
         "a check that passes when one number agrees",
         "find_linear",

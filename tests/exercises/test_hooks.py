@@ -952,6 +952,13 @@ return logits""",
         left=1,
         run="with torch.no_grad():\n    y = net(x)\ntorch.set_grad_enabled(True)\nreturn y",
     ),
+    flagged("no momentum for good", left=1, off="for m in net.eval().modules():\n    m.momentum = 0.0"),
+    wrong(
+        "its layers one by one",
+        "eval_logits",
+        "for part in copy.deepcopy(net).eval():\n    x = part(x)\nreturn x",
+        test_eval_logits=1,
+    ),
     flagged("autocast on for good", left=1, run="y = net(x)\ntorch.autocast('cpu').__enter__()\nreturn y"),
     flagged(
         "gradients switched on at the end",

@@ -146,6 +146,7 @@ def test_an_operation_is_refused_by_every_door():
             lambda: interpolate(picture.clone().requires_grad_(), scale_factor=2),
             lambda: within_no_mode(interpolate, picture, scale_factor=2),
             lambda: pool.submit(interpolate, picture, scale_factor=2).result(),
+            lambda: interpolate(torch.quantize_per_tensor(picture, 0.1, 0, torch.qint32), scale_factor=2),
             lambda: PIL.Image.new("L", (4, 4)).resize((8, 8)),
             lambda: kept[0]((8, 8)),
             lambda: kept[1](np.ones((4, 4)), 2),

@@ -5,7 +5,6 @@ outputs: a test cell earns its points if it proves, by a word that is made for i
 error. Warnings, logging and progress bars on stderr cost nothing.
 """
 
-import ast
 import json
 import re
 import secrets
@@ -30,7 +29,7 @@ from traitlets.config import Config
 from tools.classroom.course import EXERCISES, is_for_alone
 from tools.classroom.restoring import top_names
 from tools.classroom.room import DESK, Room
-from tools.classroom.submissions import read_notebook
+from tools.classroom.submissions import name_given, read_notebook
 from tools.errors import ToolError
 
 LONGEST = 20_000  # characters of one output on a feedback page
@@ -56,18 +55,6 @@ def answers_to(exercise: str) -> list[str]:
     cells = read_notebook(EXERCISES / f"{exercise}.ipynb").cells
     asked = [c.source for c in cells if c.cell_type == "code" and mark_of(c).get("solution")]
     return sorted(set().union(*(top_names(source, imports=False) for source in asked)))
-
-
-def name_given(notebook: NotebookNode) -> str:
-    """What the student wrote as NAME, if it is a plain text."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source.lstrip().startswith("NAME"):
-            try:
-                value = ast.literal_eval(cell.source.partition("=")[2].strip())
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                return ""
-            return value if isinstance(value, str) else ""
-    return ""
 
 
 def settled(outputs: list[NotebookNode], error: Error | None) -> list[NotebookNode]:
@@ -125,6 +112,7 @@ class Exam(Execute):
         if index == 0:
             begin = [c.source for c in self.nb.cells if is_given(c)]
             error = self._order(new_code_cell(), index, begin=begin, name=name_given(self.nb))
+            self.nb.cells[index] = cell  # where nbclient put what it ran
             if error:
                 raise ToolError(f"the exercise's setup fails: {error[0]}: {error[1]}")
         if cell.cell_type != "code" or not cell.source.strip() or is_for_alone(cell):

@@ -4,6 +4,7 @@ import argparse
 import html
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tools.classroom.course import api, machine_graded, make_course
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore
 from tools.classroom.room import Room, room_for
-from tools.classroom.submissions import Submission, name_in, read_notebook
+from tools.classroom.submissions import Submission, name_given, read_notebook
 from tools.classroom.suspicion import look_at
 from tools.errors import ToolError
 
@@ -66,7 +67,7 @@ def grade_all(submissions: list[Submission], out: Path, limits: argparse.Namespa
         template = Path(courses) / "course"
         make_course(template, sorted({s.exercise for s in submissions}))
         room = room_for(out, *{s.file.parent for s in submissions})
-        look = look_at(submissions)
+        look = look_at(submissions, {s.exercise: _released(template, s.exercise) for s in submissions})
 
         def one(numbered: tuple[int, Submission]) -> Grade:
             number, submission = numbered
@@ -84,11 +85,13 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
     shutil.copytree(template, course)
     there = course / "submitted" / "student" / submission.exercise
     there.mkdir(parents=True)
-    grade = Grade(submission, name=name_in(submission.file), remarks=list(submission.remarks))
+    grade = Grade(submission, remarks=list(submission.remarks))
     try:
         file = f"{submission.exercise}.ipynb"
-        released = read_notebook(course / "release" / submission.exercise / file)
-        grade.notebook, repairs = restore(released, read_notebook(submission.file))
+        released = _released(course, submission.exercise)
+        handed_in = read_notebook(submission.file)
+        grade.name = re.sub(r"[\s;]+", " ", name_given(handed_in))[:60]
+        grade.notebook, repairs = restore(released, handed_in)
         grade.remarks += repairs
         nbformat.write(grade.notebook, there / file)
         grade.remarks += bring(submission, there)
@@ -113,6 +116,10 @@ def _grade(submission: Submission, template: Path, folder: Path, room: Room, lim
         why = grade.status.removeprefix("failed: ")
         grade.page = FAILED.format(*(html.escape(v) for v in (submission.exercise, why))).encode()
     return grade
+
+
+def _released(course: Path, exercise: str) -> NotebookNode:
+    return read_notebook(course / "release" / exercise / f"{exercise}.ipynb")
 
 
 def autograde(course: Path, exercise: str, result: Path, room: Room) -> None:

@@ -1,5 +1,6 @@
 """What students hand in: which file is whose and for which exercise, and how it is read."""
 
+import ast
 import json
 import re
 import unicodedata
@@ -72,6 +73,10 @@ def find_submissions(folder: Path, known: Iterable[str]) -> tuple[list[Submissio
             others.append(found)
             continue
         exercise, student, remarks = _recognise(found, known)
+        if found.file.is_symlink():  # it may lead to another student's work, or to the solutions
+            reason = "it is a link, which is not followed; hand in the file itself"
+            strays.append(Stray(found.student or student, found.file, reason))
+            continue
         if exercise and student:
             attempts[same(student), exercise].append((found, student, remarks))
         elif exercise:
@@ -94,7 +99,7 @@ def same(student: str) -> str:
 def _files(folder: Path) -> Iterator[_Found]:
     for file in sorted(folder.rglob("*")):
         inside = file.relative_to(folder).parts
-        if any(part.startswith(".") or part in SYSTEM for part in inside) or not file.is_file():
+        if any(part.startswith(".") or part in SYSTEM for part in inside) or not (file.is_file() or file.is_symlink()):
             continue
         stem = re.sub(r"(?i)(\.ipynb(\.\w+)?|\.\w+)$", "", file.name)
         student = next(iter(inside[1:-1] if inside[0] == "submitted" else inside[:-1]), "")
@@ -112,7 +117,8 @@ def _files(folder: Path) -> Iterator[_Found]:
                 stem = re.sub(r"-\d+$", "", stem.removeprefix(file.name[: canvas.start("name")]))  # it counts attempts
             late, number = bool(parts["late"]), int(parts["number"])
         readable = ".ipynb" in file.name.lower() or file.suffix.lower() in (".json", ".txt")
-        yield _Found(file, student, stem, late, number, _cells(file) if readable else [])
+        cells = _cells(file) if readable and not file.is_symlink() else []
+        yield _Found(file, student, stem, late, number, cells)
 
 
 def _recognise(found: _Found, known: list[str]) -> tuple[str | None, str, list[str]]:
@@ -243,8 +249,13 @@ def read_notebook(file: Path) -> NotebookNode:
     return notebook
 
 
-def name_in(file: Path) -> str:
-    """What the student wrote as NAME, for the teacher to see who has whose variant."""
-    text = "\n".join(source for _, source in _cells(file))
-    found = re.search(r"(?m)^NAME = ([\"'])(.*?)\1", text)
-    return re.sub(r"[\s;]+", " ", found[2])[:60] if found else ""
+def name_given(notebook: NotebookNode) -> str:
+    """What the student wrote as NAME, if it is a plain text."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.lstrip().startswith("NAME"):
+            try:
+                value = ast.literal_eval(cell.source.partition("=")[2].strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                return ""
+            return value if isinstance(value, str) else ""
+    return ""

@@ -15,6 +15,7 @@ from itertools import combinations
 
 from nbformat import NotebookNode
 
+from tools.classroom.restoring import restore
 from tools.classroom.submissions import Submission, read_notebook
 from tools.errors import ToolError
 
@@ -38,12 +39,14 @@ SIGNS = {
     "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(",
     "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(|__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
     "torch.library": r"\btorch\.library\b|\bimport library\b|\bTorch(?:Function|Dispatch)Mode\b|\btorch\._C\b",
+    "private names": r"(?m)\b(?:torch|numpy|np|scipy|cv2|PIL|Image|camlib)(?:\.\w+)*\.(?:_[a-z]\w*|core)\b|"
+    r"^\s*(?:from|import)\b.*(?<!as )\b_[a-z]\w*",
     "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
     "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
     "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\bimportlib\b",
     "__file__": r"\.__file__\b|\b__path__\b",
     "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
-    "%pip": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
+    "%pip or %%bash": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
     "!": r"(?m)^\s*!",
 }
 LIARS = ("float", "int", "str", "list", "tuple", "Tensor", "ndarray")  # kinds of numbers, with methods of one's own
@@ -56,21 +59,30 @@ ALIKE = 0.85  # of what two answers hold in such rows, the share that both hold
 SHORTEST = 60  # tokens: shorter answers are alike by themselves
 
 
-def look_at(submissions: list[Submission]) -> dict[Submission, list[str]]:
-    """For each submission what to look at, in words for the table."""
+def look_at(submissions: list[Submission], released: dict[str, NotebookNode]) -> dict[Submission, list[str]]:
+    """For each submission what to look at, in words for the table; `released` are the exercises as handed out.
+
+    Cells that have lost their metadata are recognised first: ours are not the student's, and answers are compared.
+    """
     found: dict[Submission, list[str]] = {s: [] for s in submissions}
     written: dict[str, dict[Submission, dict[str, Counter[tuple[str, ...]]]]] = defaultdict(dict)
     for submission in submissions:
         try:
-            notebook = read_notebook(submission.file)
+            handed_in = read_notebook(submission.file)
+            notebook, _ = restore(released[submission.exercise], handed_in)
         except ToolError:
             continue
+        found[submission] += ["holds cells of the teacher's version"] if _of_teachers(handed_in) else []
         found[submission] += [f"uses {', '.join(names)}"] if (names := signs(notebook)) else []
         written[submission.exercise][submission] = answers(notebook)
     for by_submission in written.values():
         for submission, others in alike(by_submission).items():
             found[submission].append("alike: " + "; ".join(f"{cell} as {who}" for cell, who in others.items()))
     return found
+
+
+def _of_teachers(notebook: NotebookNode) -> bool:
+    return any("### BEGIN HIDDEN TESTS" in cell.source for cell in notebook.cells)
 
 
 def signs(notebook: NotebookNode) -> list[str]:
