@@ -356,7 +356,10 @@ def main() -> None:
                 self.desk.hand_over(names)
                 print(self.desk.printed, end="")
             elif self.desk:
-                verdict = self.desk.test(order["test"], order["id"], order["answers"], names)
+                try:
+                    verdict = self.desk.test(order["test"], order["id"], order["answers"], names)
+                except Exception as error:  # such as no folder to put photos back into; it needs a reply
+                    verdict.error = type(error).__name__, _message(error), []
             reply = {"execution_count": self.shell.execution_count, "payload": [], "user_expressions": {}}
             reply["exam"] = {"error": verdict.error, "replaced": verdict.replaced, "word": order.get("word")}
             return {"status": "ok", **reply}
