@@ -743,6 +743,15 @@ RIGHT = [
     """,
     ),
     right(
+        "the rest from tokens of zeros",
+        "averaged",
+        """
+        with torch.no_grad():
+            rest = head(norm(torch.zeros(tokens.shape[2])))[k].item()
+            return head(norm(tokens))[..., k] - rest, rest
+    """,
+    ),
+    right(
         "a float of NumPy's", "averaged", "import numpy as np\n" + RIGHT_AVERAGED.replace(REST, f"np.float64({REST})")
     ),
     right(
