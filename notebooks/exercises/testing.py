@@ -61,6 +61,13 @@ def numbers(answer: Any, what: str, shape: Sequence[int] | None = None) -> Tenso
     return values
 
 
+def number(answer: Any, what: str) -> float:
+    """An answer that is one number, whatever holds it."""
+    values = numbers(answer, what).flatten().tolist()
+    assert len(values) == 1, f"{what}: one number is asked for, yours are {len(values)}"
+    return float(values[0])
+
+
 def agrees(answer: Any, expected: Any, what: str, rtol: float = 1e-3, atol: float = 1e-5) -> None:
     """Assert that an answer has the expected shape and values; atol counts relative to the largest expected value."""
     wanted = numbers(expected, "expected")
@@ -206,12 +213,14 @@ def _state(nets: Sequence[nn.Module], tensors: dict[str, Tensor]) -> dict[str, A
 
 
 def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
-    grad = value.grad if value.is_leaf else None
+    grad = value.grad if value.is_leaf or value.retains_grad else None
     return {
         f"{name}: its values are": value.detach().clone(),
         f"{name}: its requires_grad is": value.requires_grad,
         f"{name}: its gradient is": None if grad is None else grad.detach().clone(),
-        f"{name}: its hooks are": list(getattr(value, "_backward_hooks", None) or ()),
+        f"{name}: its hooks are": [
+            list(getattr(value, kind, None) or ()) for kind in ("_backward_hooks", "_post_accumulate_grad_hooks")
+        ],
     }
 
 

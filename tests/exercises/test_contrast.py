@@ -417,6 +417,20 @@ WRONG = [
         """,
         test_without_shared=2,
     ),
+    wrong(
+        "a name of the test is replaced",
+        "log_odds",
+        """
+        import sys
+        frame = sys._getframe()
+        while frame:
+            frame.f_globals["abs"] = lambda value: 0
+            frame = frame.f_back
+        return 0.0
+        """,
+        test_log_odds=1,
+        test_log_odds_large=1,
+    ),
     # 4. on_one_scale
     wrong(
         "each on a scale of its own",
@@ -424,6 +438,12 @@ WRONG = [
         "return [m / (m.nan_to_num().abs().max() or 1) for m in maps]",
         test_scale=1,
         test_scale_edges=1,
+    ),
+    wrong(
+        "a floor under the limit",
+        "on_one_scale",
+        "limit = max(m.nan_to_num().abs().max().item() for m in maps)\nreturn [m / max(limit, 1e-19) for m in maps]",
+        test_scale=1,
     ),
     wrong(
         "each stretched to 0..1",

@@ -137,6 +137,7 @@ WRONG = [
     hit("x and y swapped", ("y, x = divmod", "x, y = divmod")),
     hit("only the first box", ("in boxes)", "in boxes[:1])")),
     hit("in all the boxes", ("return any", "return all")),
+    hit("NaN as a small number", ("-torch.inf", "-9")),
     hit("only one side", ("left <= x < right and top <= y < bottom", "left <= x < right")),
     wrong("always a hit", "hit", "return True", test_hit=2),
     wrong(
@@ -151,6 +152,11 @@ WRONG = [
     wrong("camlib does it", "hit", "return evaluate.pointing_game(heat, boxes)", test_hit=2),
     box_of("nothing returned", ("return int", "int")),
     box_of("the last pixels are left out", ("+ 1, int(y.max()) + 1", ", int(y.max())")),
+    box_of(
+        "in 255 steps",
+        ("heat > threshold * heat.nan_to_num(-torch.inf).max()", "255 * high // high.max() > 255 * threshold // 1"),
+        ("kept =", "high = heat.nan_to_num(0).clamp(min=0)\nkept ="),
+    ),
     box_of("rows before columns", ("int(x.min()), int(y.min())", "int(y.min()), int(x.min())")),
     box_of(
         "width and height for right and bottom",
@@ -188,6 +194,15 @@ WRONG = [
         "crop forgotten: map stretched over the photo",
         ("found.heatmap(label)", "camlib.upsample(found.map(label), found.photo.shape[:2])"),
         test_your_map=1,
+    ),
+    compared(
+        "the sum over the boxes",
+        (
+            "return evaluate.energy_in_box(heat, boxes), evaluate.energy_in_box(blob, boxes)",
+            "return [sum(evaluate.energy_in_box(m, [box]) for box in boxes) for m in (heat, blob)]",
+        ),
+        test_your_map=1,
+        test_baseline=1,
     ),
     compared("the best class for the one asked", ("(label)", "(found.top(1)[0].index)"), test_your_map=1),
     compared(

@@ -94,6 +94,22 @@ def split_right(what: str, old: str, new: str):
 
 WRONG = [
     wrong(
+        "the features keep a gradient",
+        "relu_head",
+        """
+        A = features if features.requires_grad else features.clone().requires_grad_()
+        A.retain_grad()
+        h = A.flatten(1)
+        for weight, bias in layers[:-1]:
+            h = (h @ weight.T + bias).relu()
+        logit = h @ layers[-1][0][k] + layers[-1][1][k]
+        logit.sum().backward(inputs=[A])
+        maps = (A.grad * A).sum(1).detach() * A[0, 0].numel()
+        return maps, logit.detach() - maps.mean((1, 2))
+        """,
+        test_head_maps=2,
+    ),
+    wrong(
         "gates of what x holds later",
         "held",
         """
@@ -356,6 +372,8 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
         0,
         1,
     ),
+    split("a rule is added", "gates, calls", "rules.setdefault(nn.Softplus)\ngates, calls"),
+    split("only layers at the top", "net.get_submodule(layer)", "dict(net.named_children())[layer]"),
     split("its own rules", "gates, calls", "rules = RULES\ngates, calls", 2),
     split("rules without their module", "(module, args[0])", "(None, args[0])", 2),
     split(
@@ -550,6 +568,7 @@ RIGHT = [
         "    with net.get_submodule(layer).register_forward_hook(keep):\n        logit = net(x)[0, k]\n"
         "    A = kept['A']",
     ),
+    split_right("lists with one number", "rest.item(), logit.item()", "[rest.item()], logit.numpy(force=True)[None]"),
     split_right("tensors with one element", "rest.item(), logit.item()", "rest.detach().view(1), logit.detach()"),
     split_right(
         "NumPy in double precision",

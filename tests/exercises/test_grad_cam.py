@@ -194,6 +194,18 @@ WRONG = [
         body(gradient="A.retain_grad()\n(TARGET).backward()\nG = A.grad\nnet.zero_grad()\n"),
         test_no_trace=1,
     ),
+    wrong(
+        "a hook stays on each parameter",
+        "grad_cam",
+        body(after=AFTER + "[p.register_post_accumulate_grad_hook(id) for p in net.parameters() if p.requires_grad]"),
+        test_no_trace=1,
+    ),
+    wrong(
+        "BatchNorm's momentum is set to 0",
+        "grad_cam",
+        body(before=BEFORE + "[vars(m).update(momentum=0) for m in net.modules() if 'momentum' in vars(m)]"),
+        test_no_trace=1,
+    ),
     wrong("left in evaluation mode", "grad_cam", body(after=""), test_no_flag=1),
     wrong("put into training mode", "grad_cam", body(after="\nnet.train()\n"), test_no_trace=1, test_no_flag=1),
     wrong(
@@ -616,6 +628,20 @@ for p, h in zip(net.parameters(), had):
             net(x)
         fits = [m for m in net.modules() if isinstance(m, nn.Linear) and m.in_features == seen[layer].shape[1]]
         return torch.einsum("c,chw->hw", fits[0].weight[k].detach(), seen[layer][0])""",
+    ),
+    from_gradient(
+        "by the weights and biases that give the logits",
+        """
+        from copy import deepcopy
+        twin = deepcopy(net).eval()
+        with torch.no_grad(), camlib.capture(twin, layer) as seen:
+            logits = twin(x)[0]
+        A = seen[layer][0]
+        tables = [t for p in twin.parameters() for t in (p.detach().flatten(1), p.detach().flatten(1).T) if p.ndim > 1]
+        for W in (t for t in tables if t.shape == (len(logits), len(A))):
+            for b in (p.detach() for p in twin.parameters() if p.shape == logits.shape):
+                if torch.allclose(W @ A.mean((1, 2)) + b, logits, atol=1e-4):
+                    return torch.einsum("c,chw->hw", W[k], A)""",
     ),
     from_gradient("network and layer are ignored", times_n("camlib.grad_cam(clf.module, x, k, clf.head.layer)[0]")),
     from_gradient("the layer is ignored", times_n("camlib.grad_cam(net, x, k, clf.head.layer)[0]")),

@@ -66,6 +66,8 @@ TRACES = {
     "input": lambda n, x: x.mul_(2),
     "input's flag": lambda n, x: x.requires_grad_(),
     "input's hook": lambda n, x: x.requires_grad_().register_hook(lambda g: g),
+    "gradient between": lambda n, x: (x.requires_grad_() * 1).retain_grad(),
+    "weight's hook": lambda n, x: n[0].weight.register_post_accumulate_grad_hook(lambda p: None),
     "grad mode": lambda n, x: torch.set_grad_enabled(False),
     "number type": lambda n, x: torch.set_default_dtype(torch.float64),
     "anomalies": lambda n, x: torch.autograd.set_detect_anomaly(True),

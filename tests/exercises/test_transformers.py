@@ -691,7 +691,8 @@ RIGHT = [
         "exponentials by hand",
         "held",
         """
-        w = (q.data @ k.data.transpose(2, 3) / math.sqrt(v.size(-1))).exp()
+        scores = q.data @ k.data.transpose(2, 3) / math.sqrt(v.size(-1))
+        w = (scores - scores.amax(3, keepdim=True)).exp()
         return torch.matmul(w / w.sum(3, keepdim=True), v)
     """,
     ),
@@ -739,6 +740,15 @@ RIGHT = [
         with torch.no_grad():
             rest = head(norm.bias)[k]
             return head(norm(tokens))[..., k] - rest, rest.item()
+    """,
+    ),
+    right(
+        "the rest from tokens of zeros",
+        "averaged",
+        """
+        with torch.no_grad():
+            rest = head(norm(torch.zeros(tokens.shape[2])))[k].item()
+            return head(norm(tokens))[..., k] - rest, rest
     """,
     ),
     right(

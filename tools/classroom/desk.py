@@ -9,8 +9,10 @@ All of it shares a process with the submission, so that a submission that is wri
 makes the easy ways fail; tools/classroom/suspicion.py shows the others to a person.
 """
 
+import builtins
 import contextlib
 import dataclasses
+import dis
 import functools
 import gc
 import io
@@ -64,18 +66,22 @@ class Desk:
         verdict = Verdict(replaced=self.watch.put_back())
         sys.settrace(None)
         names = self.given | {name: _honest(student[name]) for name in answers if name in student}
-        before = dict(names)
+        before = names | {"__builtins__": vars(builtins)}
+        code = compile(source, f"<{cell}>", "exec")
+        own = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
         try:
-            exec(compile(source, f"<{cell}>", "exec"), names)
+            exec(code, names)
         except BaseException as error:  # also SystemExit, and the interrupt at the time limit
             verdict.error = type(error).__name__, _message(error), _students_lines(error.__traceback__, student)
         traced = ["sys.settrace"] * (sys.gettrace() is not None)
         sys.settrace(None)
-        if found := self.watch.put_back() + traced:
+        same = own | {"__warningregistry__"}  # set by the test, and by Python
+        others = [f"the test's {k}" for k, v in names.items() if k not in same and before.get(k, MISSING) is not v]
+        if found := self.watch.put_back() + traced + others:
             verdict.replaced += [name for name in found if name not in verdict.replaced]
             says = f"the answer replaces {', '.join(found)} and does not put it back"
             verdict.error = verdict.error or ("AssertionError", says, [])
-        self.given |= {k: v for k, v in names.items() if k != "__builtins__" and before.get(k, MISSING) is not v}
+        self.given |= {k: names[k] for k in own & names.keys()}
         _settings(theirs)
         return verdict
 
@@ -350,7 +356,10 @@ def main() -> None:
                 self.desk.hand_over(names)
                 print(self.desk.printed, end="")
             elif self.desk:
-                verdict = self.desk.test(order["test"], order["id"], order["answers"], names)
+                try:
+                    verdict = self.desk.test(order["test"], order["id"], order["answers"], names)
+                except Exception as error:  # such as no folder to put photos back into; it needs a reply
+                    verdict.error = type(error).__name__, _message(error), []
             reply = {"execution_count": self.shell.execution_count, "payload": [], "user_expressions": {}}
             reply["exam"] = {"error": verdict.error, "replaced": verdict.replaced, "word": order.get("word")}
             return {"status": "ok", **reply}
