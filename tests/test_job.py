@@ -261,7 +261,7 @@ def test_a_photo_that_is_lost_or_changed_on_the_way_costs_itself(small, photos, 
 
     def explained(*args, **options):
         for seen in real(*args, **options):
-            if seen.file.name == "a.jpg":
+            if getattr(seen, "file", None) == photos / "a.jpg":  # b.jpg may be read while it is written
                 (photos / "a.jpg").unlink()
                 Image.new("RGB", (64, 80)).save(photos / "b.jpg")
             yield seen
