@@ -481,9 +481,9 @@ def test_a_photo_is_kept_until_it_is_drawn_or_others_need_the_memory(tmp_path, m
     assert look(paths[1]) == kept and len(read) == 6, "it has changed"
     with memory.photo(paths[0]):
         assert memory._used > kept + 20_000_000
-        memory._take(9_000_000)
-    assert memory._used == 9_000_000, "others needed the memory"
-    memory._give(9_000_000)
+        memory._take(7_000_000)
+    assert memory._used == 7_000_000, "others needed the memory"
+    memory._give(7_000_000)
     look(paths[2], keep=True)
     memory.forget(paths[2])
     assert memory._used == 0

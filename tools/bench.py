@@ -437,7 +437,7 @@ def memory(folder: Path) -> Measured:
     def peak(code: str, *arguments: str | Path) -> float:
         code = f"import sys\n{code}\nprint(open('/proc/self/status').read())"  # getrusage would count this process, too
         words = [sys.executable, "-c", code, *map(str, arguments)]
-        said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        said = subprocess.run(words, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
         return 1024 * int(re.findall(r"^VmHWM:\s*(\d+) kB$", said, re.MULTILINE)[-1])
 
     def camlib(*arguments: str | Path) -> float:
