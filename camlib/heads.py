@@ -294,7 +294,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have the same bits."""
     if (a.device, a.dtype, a.shape) != (b.device, b.dtype, b.shape):
         return False
-    with suppress(RuntimeError):  # the number of bytes is no multiple of 8, or they do not start at one
+    with suppress(RuntimeError):  # the number of bytes is not a multiple of 8, or they do not start at one
         a, b = (t.flatten().view(torch.int64) for t in (a, b))  # torch.equal takes half the time
     return torch.equal(a, b)
 
