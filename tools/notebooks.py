@@ -6,7 +6,7 @@
 
 Without files: the chapters and the deep dives. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
-The cells of a graded exercise keep their ids: by them the grader knows a cell that was handed out and has lost its name.
+The cells of a graded exercise keep their ids, by which the grader recognises a cell whose metadata a student has lost.
 
 `run` also stores which code it ran (`metadata.camlib.executed`, a digest of each code cell), so that a notebook whose
 code was changed since is known for stale, and with which packages (`metadata.camlib.packages`).
