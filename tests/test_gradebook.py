@@ -300,6 +300,33 @@ def test_a_file_for_canvas(rosters, tmp_path, capsys):
     assert "no assignment called hooks" in told
 
 
+def test_canvas_gives_graded_notebooks_back_without_hidden_tests(rosters, tmp_path):
+    """Canvas knows them by the names of its download: the first two numbers are the student's and the file's."""
+    told = {
+        "status": "graded; repaired: setup; note: late",
+        "cells": "test_a 1/2; test_b 3/8",
+        "comment": "Well argued.",
+    }
+    there = row("doejane_12345", EXERCISE, file="x/doejane_LATE_12345_678910_einsum_cam-1.ipynb", **told)
+    failed = row("ngal_12346", EXERCISE, file="ngal_12346_678911_Einsum (1).ipynb", status="failed: the file is empty")
+    table.update_table(tmp_path / "grades.csv", [there, failed])
+    edit(tmp_path / "grades.csv", "doejane_12345", comment="Well argued.")
+    graded = tmp_path / "course" / "autograded" / "doejane_12345" / EXERCISE / f"{EXERCISE}.ipynb"
+    graded.parent.mkdir(parents=True)
+    nbformat.write(nbformat.read(course.EXERCISES / f"{EXERCISE}.ipynb", as_version=4), graded)
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    with zipfile.ZipFile(tmp_path / f"canvas-feedback-{EXERCISE}.zip") as bundle:
+        jane, al = (nbformat.reads(bundle.read(name).decode(), as_version=4) for name in bundle.namelist())
+        assert bundle.namelist() == [
+            "doejane_LATE_12345_678910_einsum_cam-1.ipynb",
+            "ngal_12346_678911_Einsum (1).ipynb",
+        ]
+    head = f"# {EXERCISE}: 7 of 10 points\n\n- repaired: setup\n- test_a 1/2\n- test_b 3/8\n- Well argued."
+    assert jane.cells[0].source == head
+    assert len(jane.cells) > 10 and "HIDDEN" in graded.read_text() and "HIDDEN" not in nbformat.writes(jane)
+    assert [cell.source for cell in al.cells] == [f"# {EXERCISE}: 7 of 10 points\n\n- failed: the file is empty"]
+
+
 def test_points_by_hand_count_where_nothing_could_be_graded(rosters, tmp_path, capsys):
     """A teacher reads the .txt file that a student handed in, and gives points for it."""
     empty = row("doejane_12345", EXERCISE, status=f"{table.NOTHING} that can be graded: 'x.txt'", points="0")

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import nbformat
+from nbformat import NotebookNode
+
 from tools.classroom.course import full_marks
 from tools.classroom.roster import Person, Roster
-from tools.classroom.submissions import same
+from tools.classroom.submissions import CANVAS_FILES, same
 from tools.classroom.table import NOTHING, Row, guarded, nothing, number, write_csv
 from tools.errors import ToolError
 
@@ -73,9 +76,38 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
             points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
         lines.append([*map(guarded, person.cells[:who]), *points])
     write_csv(path, header, lines)
+    for name, found in given.items():
+        _feedback_for_canvas(found.values(), name, path.parent)
     new = [name for name, n in columns.items() if n is None]
     told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
     return told + excused + _scaled(most)
+
+
+def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> None:
+    """Zip the graded notebooks under the names of Canvas's download, by which it gives each back to its student.
+
+    Not the pages: Canvas shows every file under the name that the student's own had.
+    """
+    with ZipFile(out / f"canvas-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
+        for row in rows:
+            name = Path(row["file"]).name
+            if any(way.fullmatch(name) for way in CANVAS_FILES):
+                bundle.writestr(name, nbformat.writes(_returned(row, out)))
+
+
+def _returned(row: Row, out: Path) -> NotebookNode:
+    """A graded notebook as its student may see it: with points on top, and without hidden tests."""
+    from nbgrader.preprocessors import ClearHiddenTests  # takes a second
+
+    exercise = row["exercise"]
+    file = out / "course" / "autograded" / row["student"] / exercise / f"{exercise}.ipynb"
+    notebook = nbformat.read(file, as_version=4) if file.is_file() else nbformat.v4.new_notebook()
+    notebook, _ = ClearHiddenTests().preprocess(notebook, {})
+    told = [*_for_students(row), *row["cells"].split("; "), row.get("comment", "")]
+    text = "\n".join(f"- {line}" for line in told if line)
+    total = f"# {exercise}: {row['total']} of {full_marks(exercise):g} points"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"{total}\n\n{text}"))
+    return notebook
 
 
 def _canvas_column(exercise: str, roster: Roster) -> int | None:
