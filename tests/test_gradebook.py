@@ -224,6 +224,55 @@ def test_two_of_the_same_name_are_not_guessed(tmp_path):
     assert found.find("a2") is found.people[1]
 
 
+GERMAN = (  # with a team, a marker, a workflow, an online text and an outcome
+    "ID,Vollständiger Name,E-Mail-Adresse,Status,Gruppe,Bewerter/in,Bewertung,Bestwertung,Bewertungsstatus,"
+    "Bewertung kann geändert werden,Zuletzt geändert (Abgabe),Texteingabe online,Zuletzt geändert (Bewertung),"
+    "Feedback als Kommentar,Lernziele\n"
+    'Teilnehmer/in123456,Jane Doe,jane@uni.example,Zur Bewertung abgegeben,A,,,"10,00",Nicht bewertet,Ja,'
+    '"Dienstag, 1. Dezember 2026, 20:00",um 12:30,-,,\n'
+    'Teilnehmer/in123457,Al Ng,al@uni.example,Keine Abgabe,,,,"10,00",Nicht bewertet,Ja,-,,-,gut,\n'
+)
+BLIND = (
+    "Identifier,Status,Grade,Maximum grade,Grade can be changed,Last modified (submission),Last modified (grade)\n"
+    "Participant 7,Submitted,-,10.00,Yes,-,-\n"
+)
+
+
+def test_a_worksheet_in_any_language_is_filled_in(tmp_path, capsys):
+    (tmp_path / "de.csv").write_text(GERMAN, encoding="utf-8-sig")
+    marked = [row("Jane Doe_123456", EXERCISE, points="9.5", status="graded; repaired: setup")]
+    table.update_table(tmp_path / "grades.csv", [*marked, row("Al Ng_123457", EXERCISE, points="7")])
+    assert export(tmp_path, "--moodle", tmp_path / "de.csv") == 0
+    header, (jane, al), _ = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")
+    assert header == GERMAN.splitlines()[0].split(",")
+    assert (jane[0], jane[6:8], jane[13:]) == ("Teilnehmer/in123456", ["9,5", "10,00"], ["repaired: setup", ""])
+    assert (al[6], al[13]) == ("7", "gut")  # a comment that is there stays, where we have none
+    assert capsys.readouterr().err == ""
+
+
+def test_a_worksheet_of_blind_marking_has_no_names(tmp_path):
+    (tmp_path / "blind.csv").write_text(BLIND)
+    table.update_table(tmp_path / "grades.csv", [row("Participant_7", EXERCISE, points="9.5")])
+    assert export(tmp_path, "--moodle", tmp_path / "blind.csv") == 0
+    assert table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")[1][0][2] == "9.5"
+
+
+def test_the_graded_worksheet_has_two_columns_of_equal_numbers():
+    """All have full marks: the maximum is the second of the two."""
+    lines = [["P 1", "Al", "Done", "", "10.00", "10.00", "Yes", "-", "-"], ["P 2", "Jo", "Done", "", "10.00", "10.00"]]
+    assert roster.worksheet(["x"] * 9, [line + ["Yes", "-", "-"] * (len(line) == 6) for line in lines]) == (
+        roster.Worksheet(name=1, grade=4, most=5, handed_in=7, comments=None)
+    )
+
+
+def test_who_is_excused_in_canvas_stays_so(rosters, tmp_path, capsys):
+    rosters["canvas"].write_text(CANVAS.replace("S1,jdoe,A,,", "S1,jdoe,A,EX,"))
+    table.update_table(tmp_path / "grades.csv", [row("doejane_12345", EXERCISE, points="9.5")])
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    assert '"Doe, Jane",12345,S1,jdoe,A,EX\n' in (tmp_path / "canvas.csv").read_text(encoding="utf-8-sig")
+    assert "doejane_12345 is excused from einsum_cam in Canvas" in capsys.readouterr().err
+
+
 def test_a_roster_that_is_none_is_told(tmp_path):
     (tmp_path / "x.csv").write_text("Teilnehmer,Note\n1,2\n")
     with pytest.raises(ToolError, match="neither a gradebook exported by Canvas"):

@@ -51,7 +51,7 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
     """
     if roster.kind != "canvas":
         raise ToolError("For Canvas, the roster has to be a gradebook exported by Canvas (Student, ID, …).")
-    who = roster.column("Section") + 1
+    who = roster.header.index("Section") + 1
     columns = {exercise: _canvas_column(exercise, roster) for exercise in exercises}
     header = [*roster.header[:who], *(roster.header[n] if n is not None else name for name, n in columns.items())]
     possible = next((row for row in roster.rows if "points possible" in row[0].casefold()), ())
@@ -61,17 +61,21 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
     }
     lines = [["    Points Possible", *[""] * (who - 1), *(f"{most[name]:g}" for name in exercises)]]
     given = {name: marks(rows, name, roster) for name in exercises}
+    excused = []
     for person in roster.people:
         points = []
         for name, n in columns.items():
             row = given[name].get(person.student)
             old = person.cells[n] if n is not None else ""
+            if row and not nothing(row) and old.strip().casefold() == "ex":
+                excused.append(f"{row['student']} is excused from {name} in Canvas and stays so, with points here")
+                row = None
             points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
         lines.append([*map(guarded, person.cells[:who]), *points])
     write_csv(path, header, lines)
     new = [name for name, n in columns.items() if n is None]
     told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
-    return told + _scaled(most)
+    return told + excused + _scaled(most)
 
 
 def _canvas_column(exercise: str, roster: Roster) -> int | None:
@@ -84,18 +88,20 @@ def _canvas_column(exercise: str, roster: Roster) -> int | None:
 
 def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list[str]:
     """Write Moodle's grading worksheet with its grades, and the zip of feedback files. What a teacher should know."""
-    if roster.kind != "moodle":
+    sheet = roster.sheet
+    if sheet is None:
         raise ToolError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
-    grade, most = roster.column("Grade"), roster.column("Maximum grade")
-    comments = [n for n, name in enumerate(roster.header) if name.casefold() == "feedback comments"]
     given, found, scale = marks(rows, exercise, roster), {}, {}
     for person in roster.people:
         row, cells = given.get(person.student), list(person.cells)
         if row and not nothing(row):
-            scale[exercise] = number(cells[most]) or full_marks(exercise)
-            cells[grade] = _points(row, exercise, scale[exercise])
-            for n in comments:
-                cells[n] = guarded("; ".join(filter(None, (row.get("comment", ""), *_for_students(row)))))
+            scale[exercise] = number(cells[sheet.most]) or full_marks(exercise)
+            cells[sheet.grade] = _points(row, exercise, scale[exercise])
+            if "," in cells[sheet.most]:  # as its language writes numbers
+                cells[sheet.grade] = cells[sheet.grade].replace(".", ",")
+            told = "; ".join(filter(None, (row.get("comment", ""), *_for_students(row))))
+            if told and sheet.comments is not None:
+                cells[sheet.comments] = guarded(told)
         found[person.student] = cells
     write_csv(out / f"moodle-{exercise}.csv", roster.header, found.values())
     with ZipFile(out / f"moodle-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:

@@ -90,6 +90,15 @@ def find_submissions(folder: Path, known: Iterable[str]) -> tuple[list[Submissio
     return sorted(submissions, key=lambda s: (s.student, s.exercise)), strays
 
 
+def filed_before(course: Path, now: Iterable[Submission]) -> list[Submission]:
+    """What others handed in for the same exercises in earlier runs, as it was filed in the course of the marks."""
+    again = {(same(submission.student), submission.exercise) for submission in now}
+    exercises = {exercise for _, exercise in again}
+    files = sorted((course / "submitted").glob("*/*/*.ipynb"))
+    found = [Submission(file.parts[-3], file.stem, file) for file in files if file.stem in exercises]
+    return [submission for submission in found if (same(submission.student), submission.exercise) not in again]
+
+
 def same(student: str) -> str:
     """One spelling for names that look alike: case, encoding of accents, spaces, zeros that a spreadsheet drops."""
     alike = " ".join(unicodedata.normalize("NFKC", student).casefold().split())
