@@ -632,6 +632,18 @@ def test_a_roster_tells_who_is_missing_and_who_is_unknown(graded, rosters, tmp_p
     assert set(found) == {(student, EXERCISE) for student in ("jdoe", "eve", "Al Ng")}
 
 
+def test_only_tells_what_it_leaves_out_of_files_named_like_the_exercise(graded, tmp_path, capsys):
+    graded({"ada": 8}, "--only", EXERCISE)
+    folder = tmp_path / "in-0"
+    (folder / "bob").mkdir()
+    (folder / "bob" / f"{EXERCISE}.ipynb").write_bytes((course.EXERCISES / "hooks.ipynb").read_bytes())
+    (folder / "ada" / "hooks.ipynb").write_bytes((course.EXERCISES / "hooks.ipynb").read_bytes())
+    capsys.readouterr()
+    assert command.main(["grade", str(folder), "--out", str(tmp_path / "out"), "--only", EXERCISE]) == 0
+    told = f"bob: its name is '{EXERCISE}.ipynb', but its cells are those of hooks, so --only leaves it out\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
 def test_moodles_worksheet_knows_the_time(graded, rosters):
     due = datetime(2026, 12, 1, 18).astimezone().isoformat()
     found = graded({"Jane Doe": 8}, "--roster", str(rosters["moodle"]), "--due", due)

@@ -26,7 +26,7 @@ from tools.classroom.grading import autograde, grade_all
 from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
 from tools.classroom.room import Room
 from tools.classroom.roster import read_roster
-from tools.classroom.submissions import find_submissions, same
+from tools.classroom.submissions import MISNAMED, find_submissions, same
 from tools.classroom.table import key, number, read_table, update_table
 from tools.classroom.times import FILE_DATE, due_time, percentage
 from tools.errors import ToolError
@@ -74,7 +74,12 @@ def grade(args: argparse.Namespace) -> int:
         set_due(course, names, args.due)
     aside = [stray_row(stray, folder) for stray in strays]
     update_table(table, aside)
-    told: list[str] = []
+    told = [
+        f"{submission.student}: {remark.removeprefix('note: ')}, so --only leaves it out"
+        for submission in everything
+        for remark in submission.remarks
+        if submission.exercise not in chosen and remark.startswith(MISNAMED)
+    ]
     failed = 0
     for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
         row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
