@@ -327,6 +327,21 @@ def test_canvas_gives_graded_notebooks_back_without_hidden_tests(rosters, tmp_pa
     assert [cell.source for cell in al.cells] == [f"# {EXERCISE}: 7 of 10 points\n\n- failed: the file is empty"]
 
 
+def test_a_name_whose_letters_a_spreadsheet_lost_is_still_its_students(tmp_path):
+    """An older Excel saves in the encoding of Windows, with "?" for every letter that it lacks."""
+    path = tmp_path / "grades.csv"
+    table.update_table(path, [row("Łukasz Nguyễn"), row("Why?")])
+    (tmp_path / "feedback" / "Łukasz Nguyễn").mkdir(parents=True)
+    edit(path, "Łukasz Nguyễn", **{"given by hand": "2"})
+    path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
+    table.update_table(path, [row("Łukasz Nguyễn", points="8")])
+    assert {line["student"]: line["total"] for line in table.read_table(path)} == {"Łukasz Nguyễn": "10", "Why?": "7"}
+    table.update_table(path, [row("Ła"), row("Ńa")])
+    path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
+    with pytest.raises(ToolError, match=r"two rows are \?a's for hooks\. Delete one, or correct its name"):
+        table.read_table(path)
+
+
 def test_points_by_hand_count_where_nothing_could_be_graded(rosters, tmp_path, capsys):
     """A teacher reads the .txt file that a student handed in, and gives points for it."""
     empty = row("doejane_12345", EXERCISE, status=f"{table.NOTHING} that can be graded: 'x.txt'", points="0")
