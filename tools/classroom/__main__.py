@@ -108,7 +108,7 @@ def export(args: argparse.Namespace) -> int:
         raise ToolError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
     rows = from_formgrader(table, args.out / "course")
     names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
-    told = []
+    told, exported = [], [row for row in rows if row["exercise"] in names]
     for site, path in (("canvas", args.canvas), ("moodle", args.moodle)):
         if path is None:
             continue
@@ -125,8 +125,8 @@ def export(args: argparse.Namespace) -> int:
         else:
             told += to_moodle(rows, names[0], roster, args.out)
             print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
-        told += [f"not in {path}, so not exported: {name}" for name in unknown(rows, roster)]
-        told += doubled(rows, roster)
+        told += [f"not in {path}, so not exported: {name}" for name in unknown(exported, roster)]
+        told += doubled(exported, roster)
     told += [
         f"{row['student']} has {row['total']} of {most:g} points for {row['exercise']}"
         for row in rows

@@ -97,8 +97,10 @@ def read_table(path: Path) -> list[Row]:
     blank = dict.fromkeys(COLUMNS, "")
     found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
     seen: set[Key] = set()
+    pages = path.parent / "feedback"
+    graded = [folder.name for folder in pages.iterdir()] if pages.is_dir() else []
     for row in found:
-        row["student"] = _spelled(row["student"], path.parent / "feedback")
+        row["student"] = respelled(row["student"], graded)
         if row.get("given by hand", "").strip() and number(row["given by hand"]) is None:
             raise ToolError(
                 f"{path}: {row['given by hand']!r} is no number, given by hand to {row['student']} for "
@@ -113,12 +115,12 @@ def read_table(path: Path) -> list[Row]:
     return found
 
 
-def _spelled(student: str, pages: Path) -> str:
-    """A student's name with the letters for which an older Excel wrote "?", as the folder of the pages has it."""
-    if "?" not in student or not pages.is_dir():
+def respelled(student: str, known: Iterable[str]) -> str:
+    """A student's name with the letters for which an older Excel wrote "?", if one of the known names fits."""
+    if "?" not in student:
         return student
     pattern = re.compile(re.escape(student).replace(r"\?", "."))
-    fits = [folder.name for folder in pages.iterdir() if pattern.fullmatch(unicodedata.normalize("NFC", folder.name))]
+    fits = [name for name in known if pattern.fullmatch(unicodedata.normalize("NFC", name))]
     return fits[0] if len(fits) == 1 else student
 
 
