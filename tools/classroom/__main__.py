@@ -87,7 +87,7 @@ def grade(args: argparse.Namespace) -> int:
         failed += done.status != "graded"
         parts = [part for part in row["status"].split("; ") if part != "graded"]
         told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
-    finish(table, course, aside, names, roster)
+    finish(table, course, aside, names, roster, [submission.student for submission in submissions])
     print(
         f"{len(submissions) - failed} graded; {failed} failed and have no points; {len(aside)} could not be "
         f"graded\nmarks: {table}\nfeedback for students: {args.out / 'feedback'}"
