@@ -5,9 +5,12 @@ second one looks for the feature map with exactly this spatial mean. A third one
 few more check that the map's cells follow the photo.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -160,7 +163,7 @@ class Head:
         variance = value.mean((2, 3)).var(1, correction=0)
         return value / (variance + self.eps).sqrt()[:, None, None, None]
 
-    def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, module: nn.Module, x: Tensor, parts: list[nn.Module] | None = None) -> tuple[Tensor, Tensor]:
         """One forward pass in evaluation mode.
 
         Parameters
@@ -169,6 +172,8 @@ class Head:
             The network in which this head was found.
         x : (B, C, H, W)
             Its input.
+        parts
+            All modules of the network, if they are already known; this only saves time.
 
         Returns
         -------
@@ -177,7 +182,7 @@ class Head:
         """
         with (
             torch.no_grad(),
-            untouched(module, self.restless),
+            untouched(module, self.restless, parts=parts),
             capture(module, self.layer, inputs=self.inputs, call=self.call) as captured,
         ):
             logits = scores(module, x, self.output)
@@ -206,9 +211,12 @@ class Head:
             If the head's layers no longer exist or no longer fit, or if the identity does not hold.
         """
         now = self._reread(module)
+        if self.copied and now.eps == self.eps:
+            with suppress(HeadError):  # the copy first: comparing it is then faster, because the cache holds it
+                self.verify(features, logits)
+                if _same(now.weight, self.weight) and _same(now.bias, self.bias):
+                    return self
         now.verify(features, logits)
-        if self.copied and _same(now.weight, self.weight) and _same(now.bias, self.bias) and now.eps == self.eps:
-            return self
         return replace(now, weight=now.weight.clone(), bias=now.bias.clone(), copied=True)
 
     def _reread(self, module: nn.Module) -> "Head":
@@ -294,9 +302,18 @@ def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors have the same bits."""
     if (a.device, a.dtype, a.shape) != (b.device, b.dtype, b.shape):
         return False
-    with suppress(RuntimeError):  # the number of bytes is not a multiple of 8, or they do not start at one
-        a, b = (t.flatten().view(torch.int64) for t in (a, b))  # torch.equal takes half the time
+    plain = type(a) is type(b) is Tensor and a.device.type == "cpu"  # a subclass may keep its numbers elsewhere
+    if plain and a.is_contiguous() and b.is_contiguous():
+        return _compare_memory()(a.data_ptr(), b.data_ptr(), a.nbytes) == 0
     return torch.equal(a, b)
+
+
+@cache
+def _compare_memory() -> Callable[[int, int, int], int]:
+    """C's memcmp, which takes a third of the time of torch.equal."""
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    library.memcmp.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+    return library.memcmp
 
 
 def _tolerance(dtype: torch.dtype) -> float:

@@ -52,10 +52,11 @@ def walk(module: nn.Module) -> list[nn.Module]:
     """Every module of a network once, like `module.modules()` but in less time: every explanation calls this."""
     parts, met = [module], {module}
     for m in parts:
-        for child in m._modules.values():
-            if child is not None and child not in met:
-                met.add(child)
-                parts.append(child)
+        if children := m._modules:  # most modules have none
+            for child in children.values():
+                if child is not None and child not in met:
+                    met.add(child)
+                    parts.append(child)
     return parts
 
 
@@ -101,16 +102,17 @@ _evaluated: dict[nn.Module, _Evaluated] = {}
 
 
 @contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module, parts: list[nn.Module] | None = None) -> Iterator[None]:
     """Run the block in evaluation mode; when the last block ends, each module gets its own training flag back.
 
     Parts that `module.compile()` has compiled run as they were written, because compiled code does not expect hooks.
     Threads may share a network, or use networks that share modules: the flags are those from before the first block.
+    parts: `walk(module)`, if it is already known.
     """
     block = object()
     try:
         with _lock:
-            for m in walk(module):
+            for m in walk(module) if parts is None else parts:
                 if _evaluated and m in _evaluated:
                     _evaluated[m].blocks.add(block)
                 elif m.training or m._compiled_call_impl is not None:
@@ -155,7 +157,9 @@ def _end_evaluation(block: object) -> None:
 
 
 @contextmanager
-def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0) -> Iterator[list[str]]:
+def untouched(
+    module: nn.Module, restless: Restless | None = None, seed: int = 0, parts: list[nn.Module] | None = None
+) -> Iterator[list[str]]:
     """Run the block in evaluation mode and leave flags, buffers, random numbers and grad mode as they were.
 
     Tensors that a module stores as plain attributes are restored, too, and so are weights that it replaces through
@@ -163,7 +167,8 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
 
     restless: what to restore, see `restless_buffers`; None restores everything. seed: for the random numbers that the
     network draws inside, if any, so that the same input gets the same answer. Yields a list that is filled when
-    the block ends: the names of what was changed. Threads may share a network, as in `eval_mode`.
+    the block ends: the names of what was changed. Threads may share a network, as in `eval_mode`, which also explains
+    parts.
     """
     grad, block, late = torch.is_grad_enabled(), object(), False
     changed: list[str] = []
@@ -184,7 +189,7 @@ def untouched(module: nn.Module, restless: Restless | None = None, seed: int = 0
             paths = {m: path for path, m in module.named_modules()}
             changed.extend(f"{paths[m]}.{key}" for m, _, key in moved)
 
-    with _random_numbers(module, seed, changed) if draws else nullcontext(), eval_mode(module):
+    with _random_numbers(module, seed, changed) if draws else nullcontext(), eval_mode(module, parts):
         try:
             _hold(places, block)
             yield changed

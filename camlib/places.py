@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from camlib.outputs import Output
 
 NEAR = 30  # operations between a feature map and the scores: more may be much of the network
 Structure = tuple[Any, ...]
-"""Of each module: its identity and type, the attributes that are True, such as grad_checkpointing, and its hooks."""
+"""Of each module: its identity, type and hooks. If its class is not one of PyTorch's, also the attributes that are
+True, such as grad_checkpointing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,32 +52,33 @@ class Places:
 
         Raises `HeadError` if the network, as it is now, has no exact map.
         """
-        now = _structure(module)
+        parts = walk(module)
+        now = _structure(parts)
         if self.head is not None and self.structure in (None, now):
             try:
-                return self._run(self.head, module, x)
+                return self._run(self.head, module, x, parts)
             except (HeadError, LayerError):
                 pass  # the network has changed, or this input has no map: the search below says which
         try:
             self.head, self.structure = find_head(module, probe(), output), now
-            return self._run(self.head, module, x)
+            return self._run(self.head, module, x, parts)
         except HeadError as e:  # on noise, relu looks like relu6; and the probe may be too small
             try:
                 head = find_head(module, x[:1], output)
             except HeadError:
                 raise e from None
             self.head, self.structure = head, now
-            return self._run(head, module, x)
+            return self._run(head, module, x, parts)
 
-    def _run(self, head: Head, module: nn.Module, x: Tensor) -> ExactMaps:
-        features, logits = head.run(module, x)
+    def _run(self, head: Head, module: nn.Module, x: Tensor, parts: list[nn.Module]) -> ExactMaps:
+        features, logits = head.run(module, x, parts)
         with torch.no_grad():
             head = self.head = head.current(module, features, logits)
         return ExactMaps(features, logits.float(), head)
 
     def one_by_one(self, module: nn.Module, x: Tensor, output: Output | None) -> bool:
         """Whether pictures must go through the network one by one, because it mixes those of a batch."""
-        now = _structure(module)
+        now = _structure(walk(module))
         if self.mixes is None or self.mixes[0] != now:
             self.mixes = now, mixes_batch(module, x, output)
         return self.mixes[1]
@@ -84,7 +87,7 @@ class Places:
         self, module: nn.Module, x: Tensor, layer: Layer | None, output: Output | None, hold: bool = False
     ) -> bool:
         """Whether the feature map is near the scores, so that a backward pass costs little; see `forward`."""
-        now = _structure(module)
+        now = _structure(walk(module))
         known = self.nearby.get((layer, hold))
         if known is None or known[0] != now:
             ran = self.forward(module, x, layer, output, hold)
@@ -98,7 +101,7 @@ class Places:
 
         Its gradients are those of the network as it is now, even if it changes later.
         """
-        now = _structure(module)
+        now = _structure(walk(module))
         structure, largest, place = self.layers.get((layer, hold), (None, 0, None))
         side, unchanged = min(x.shape[2:]), structure == now
         if place is not None and unchanged and side <= largest:
@@ -113,16 +116,23 @@ class Places:
         return _pass(module, x, place, output, hold)
 
 
-def _structure(module: nn.Module) -> Structure:
+def _structure(parts: list[nn.Module]) -> Structure:
     structure: list[Any] = []
-    for m in walk(module):
-        structure += (id(m), type(m))
-        for name, value in vars(m).items():
-            if value is True and name != "training":
-                structure.append(name)
+    for m in parts:
+        kind: type = type(m)
+        structure += (id(m), kind)
+        if not _is_torchs_own(kind):
+            for name, value in vars(m).items():
+                if value is True and name != "training":
+                    structure.append(name)
         if m._forward_hooks or m._forward_pre_hooks:
             structure += _hooks(m)
     return tuple(structure)
+
+
+@cache
+def _is_torchs_own(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.modules.")
 
 
 def _hooks(m: nn.Module) -> list[int]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from camlib import CamError, CamWarning, ModelError, TargetError, View, explain, explain_all, load_model
 from camlib.evidence import ClassMaps, Evidence, ExactMaps, evidence
@@ -172,6 +173,43 @@ def test_any_change_of_the_classifier_counts(change):
     (later,) = evidence_of(clf, X[:1])
     assert torch.equal(later.results[0].maps.weight, net[4].weight)
     assert torch.equal(later.bias, net[4].bias.detach())
+
+
+@pytest.mark.parametrize("kept", ["contiguous", "transposed", "in a subclass"])
+def test_weights_are_compared_however_they_are_kept(kept):
+    net = tiny()
+    if kept == "transposed":
+        net[4].weight.data = net[4].weight.data.T.contiguous().T
+    elif kept == "in a subclass":
+        net[4].weight = nn.Parameter(Elsewhere(net[4].weight.detach()), requires_grad=False)
+    clf = load_model(net, size=64)
+    first, second = (evidence_of(clf, X[n : n + 1])[0].results[0].maps.weight for n in range(2))
+    assert first is second
+    old = first.clone()
+    if kept == "in a subclass":
+        net[4].weight = nn.Parameter(Elsewhere(old.inner * 2), requires_grad=False)
+    else:
+        net[4].weight.data *= 2
+    (later,) = evidence_of(clf, X[:1])
+    assert torch.equal(later.results[0].maps.weight * 1.0, old * 2.0)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor whose numbers are in another one, as those of quantised weights are: its own memory is at address 0."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        plain = tree_map(lambda a: a.inner if isinstance(a, Elsewhere) else a, (args, kwargs or {}))
+        result = func(*plain[0], **plain[1])
+        keeps = func in (torch.ops.aten.detach.default, torch.ops.aten.clone.default)
+        return cls(result) if keeps else result
 
 
 # --- by gradients ----------------------------------------------------------------------------------------------------

@@ -224,6 +224,55 @@ def test_two_of_the_same_name_are_not_guessed(tmp_path):
     assert found.find("a2") is found.people[1]
 
 
+GERMAN = (  # with a team, a marker, a workflow, an online text and an outcome
+    "ID,Vollständiger Name,E-Mail-Adresse,Status,Gruppe,Bewerter/in,Bewertung,Bestwertung,Bewertungsstatus,"
+    "Bewertung kann geändert werden,Zuletzt geändert (Abgabe),Texteingabe online,Zuletzt geändert (Bewertung),"
+    "Feedback als Kommentar,Lernziele\n"
+    'Teilnehmer/in123456,Jane Doe,jane@uni.example,Zur Bewertung abgegeben,A,,,"10,00",Nicht bewertet,Ja,'
+    '"Dienstag, 1. Dezember 2026, 20:00",um 12:30,-,,\n'
+    'Teilnehmer/in123457,Al Ng,al@uni.example,Keine Abgabe,,,,"10,00",Nicht bewertet,Ja,-,,-,gut,\n'
+)
+BLIND = (
+    "Identifier,Status,Grade,Maximum grade,Grade can be changed,Last modified (submission),Last modified (grade)\n"
+    "Participant 7,Submitted,-,10.00,Yes,-,-\n"
+)
+
+
+def test_a_worksheet_in_any_language_is_filled_in(tmp_path, capsys):
+    (tmp_path / "de.csv").write_text(GERMAN, encoding="utf-8-sig")
+    marked = [row("Jane Doe_123456", EXERCISE, points="9.5", status="graded; repaired: setup")]
+    table.update_table(tmp_path / "grades.csv", [*marked, row("Al Ng_123457", EXERCISE, points="7")])
+    assert export(tmp_path, "--moodle", tmp_path / "de.csv") == 0
+    header, (jane, al), _ = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")
+    assert header == GERMAN.splitlines()[0].split(",")
+    assert (jane[0], jane[6:8], jane[13:]) == ("Teilnehmer/in123456", ["9,5", "10,00"], ["repaired: setup", ""])
+    assert (al[6], al[13]) == ("7", "gut")  # a comment that is there stays, where we have none
+    assert capsys.readouterr().err == ""
+
+
+def test_a_worksheet_of_blind_marking_has_no_names(tmp_path):
+    (tmp_path / "blind.csv").write_text(BLIND)
+    table.update_table(tmp_path / "grades.csv", [row("Participant_7", EXERCISE, points="9.5")])
+    assert export(tmp_path, "--moodle", tmp_path / "blind.csv") == 0
+    assert table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")[1][0][2] == "9.5"
+
+
+def test_the_graded_worksheet_has_two_columns_of_equal_numbers():
+    """All have full marks: the maximum is the second of the two."""
+    lines = [["P 1", "Al", "Done", "", "10.00", "10.00", "Yes", "-", "-"], ["P 2", "Jo", "Done", "", "10.00", "10.00"]]
+    assert roster.worksheet(["x"] * 9, [line + ["Yes", "-", "-"] * (len(line) == 6) for line in lines]) == (
+        roster.Worksheet(name=1, grade=4, most=5, handed_in=7, comments=None)
+    )
+
+
+def test_who_is_excused_in_canvas_stays_so(rosters, tmp_path, capsys):
+    rosters["canvas"].write_text(CANVAS.replace("S1,jdoe,A,,", "S1,jdoe,A,EX,"))
+    table.update_table(tmp_path / "grades.csv", [row("doejane_12345", EXERCISE, points="9.5")])
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    assert '"Doe, Jane",12345,S1,jdoe,A,EX\n' in (tmp_path / "canvas.csv").read_text(encoding="utf-8-sig")
+    assert "doejane_12345 is excused from einsum_cam in Canvas" in capsys.readouterr().err
+
+
 def test_a_roster_that_is_none_is_told(tmp_path):
     (tmp_path / "x.csv").write_text("Teilnehmer,Note\n1,2\n")
     with pytest.raises(ToolError, match="neither a gradebook exported by Canvas"):
@@ -249,6 +298,33 @@ def test_a_file_for_canvas(rosters, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "not exported: eve" in told
     assert "no assignment called hooks" in told
+
+
+def test_canvas_gives_graded_notebooks_back_without_hidden_tests(rosters, tmp_path):
+    """Canvas knows them by the names of its download: the first two numbers are the student's and the file's."""
+    told = {
+        "status": "graded; repaired: setup; note: late",
+        "cells": "test_a 1/2; test_b 3/8",
+        "comment": "Well argued.",
+    }
+    there = row("doejane_12345", EXERCISE, file="x/doejane_LATE_12345_678910_einsum_cam-1.ipynb", **told)
+    failed = row("ngal_12346", EXERCISE, file="ngal_12346_678911_Einsum (1).ipynb", status="failed: the file is empty")
+    table.update_table(tmp_path / "grades.csv", [there, failed])
+    edit(tmp_path / "grades.csv", "doejane_12345", comment="Well argued.")
+    graded = tmp_path / "course" / "autograded" / "doejane_12345" / EXERCISE / f"{EXERCISE}.ipynb"
+    graded.parent.mkdir(parents=True)
+    nbformat.write(nbformat.read(course.EXERCISES / f"{EXERCISE}.ipynb", as_version=4), graded)
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    with zipfile.ZipFile(tmp_path / f"canvas-feedback-{EXERCISE}.zip") as bundle:
+        jane, al = (nbformat.reads(bundle.read(name).decode(), as_version=4) for name in bundle.namelist())
+        assert bundle.namelist() == [
+            "doejane_LATE_12345_678910_einsum_cam-1.ipynb",
+            "ngal_12346_678911_Einsum (1).ipynb",
+        ]
+    head = f"# {EXERCISE}: 7 of 10 points\n\n- repaired: setup\n- test_a 1/2\n- test_b 3/8\n- Well argued."
+    assert jane.cells[0].source == head
+    assert len(jane.cells) > 10 and "HIDDEN" in graded.read_text() and "HIDDEN" not in nbformat.writes(jane)
+    assert [cell.source for cell in al.cells] == [f"# {EXERCISE}: 7 of 10 points\n\n- failed: the file is empty"]
 
 
 def test_points_by_hand_count_where_nothing_could_be_graded(rosters, tmp_path, capsys):

@@ -497,6 +497,18 @@ def test_equal_cells_get_ids_of_their_own() -> None:
     nbformat.validate(notebook)
 
 
+def test_cells_of_an_exercise_keep_the_ids_by_which_the_grader_knows_them() -> None:
+    mark = {"nbgrader": {"grade_id": "answer", "solution": True}}
+    for metadata in ({}, mark):
+        notebook = new_notebook(cells=[new_code_cell(f"x = {n}", metadata=metadata) for n in range(3)])
+        notebook.cells[0].id = notebook.cells[1].id = "given"  # copied
+        del notebook.cells[2]["id"]  # as editors leave it that know no ids
+        ids = [cell.id for cell in notebooks.normalise(notebook).cells]
+        assert len(set(ids)) == 3
+        assert (ids[0] == "given") == bool(metadata)
+        assert ids == [cell.id for cell in notebooks.normalise(notebook).cells]
+
+
 def _slides(*cells: NotebookNode) -> list[str | None]:
     """What each cell is in a slide show, in normal form; normalising again must change nothing."""
     notebook = notebooks.normalise(new_notebook(cells=list(cells)))

@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import nbformat
 import pytest
@@ -85,6 +88,7 @@ def test_whose_a_file_is_and_for_what(place, student, exercise, remark, tmp_path
         ("ada/hooks.ipynb", cells("setup", "intro"), "hooks", ""),
         ("ada/hooks.ipynb.txt", cells("calls"), "hooks", "renamed"),
         ("ada/hooks.json", cells("calls"), "hooks", "renamed"),
+        ("ada/hooks", cells("calls"), "hooks", "renamed"),
         ("ada/HOOKS.IPYNB", cells("calls"), "hooks", "renamed"),
     ],
 )
@@ -110,9 +114,9 @@ def test_functions_tell_where_every_grade_id_is_lost(tmp_path):
         ("ada/notes.ipynb", ADA, "neither its name nor its cells"),
         ("notes.ipynb", "notes", "neither its name nor its cells"),
         ("hooks.ipynb", "", "rename it to STUDENT_hooks.ipynb"),
-        ("ada/hooks.zip", ADA, "it is no notebook"),
+        ("ada/hooks.zip", ADA, "it is an archive: unpack it"),
         ("ada/hooks.html", ADA, "it is no notebook"),
-        ("ada/homework.zip", ADA, "it is no notebook"),
+        ("ada/homework.ZIP", ADA, "it is an archive: unpack it"),
         ("ada_hooks.py", ADA, "it is no notebook"),
         ("doejane_12345_678910_hooks.pdf", DOE, "it is no notebook"),
         ("Jane Doe_123456_assignsubmission_onlinetext_/onlinetext.html", "Jane Doe_123456", "it is no notebook"),
@@ -192,6 +196,22 @@ def test_a_zip_unpacked_beside_itself_is_still_its_students(packed, tmp_path):
     (found,), strays = submissions.find_submissions(tmp_path, KNOWN)
     assert (found.student, found.exercise, strays) == (DOE if packed else folder, "hooks", [])
     assert found.when.late == packed
+
+
+def test_the_page_for_teachers_unpacks_the_zips_of_a_project(tmp_path):
+    """By a command that runs on every system; the album stays beside its notebook."""
+    page = (course.ROOT / "notebooks/instructor/marks.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r'(?m)^python3 -c "(.*extractall.*)"$', page)
+    moodle = tmp_path / "Jane Doe_123456_assignsubmission_file_"
+    moodle.mkdir()
+    for archive in (moodle / "project.zip", tmp_path / "ngal_LATE_12346_678911_my_work.zip", tmp_path / "ada.zip"):
+        with ZipFile(archive, "w") as bundle:
+            bundle.writestr("project/project.ipynb", cells("load_album"))
+            bundle.writestr("project/album/boxes.json", "[]")
+    subprocess.run([sys.executable, "-c", command.replace("FOLDER", tmp_path.as_posix())], check=True)
+    found, strays = submissions.find_submissions(tmp_path, KNOWN)
+    assert [s.student for s in found] == ["Jane Doe_123456", "ada", "ngal_12346"]
+    assert strays == [] and all((s.file.parent / "album" / "boxes.json").is_file() for s in found)
 
 
 def test_a_timestamp_is_surer_than_the_files_date(tmp_path):
@@ -346,7 +366,7 @@ ODD: dict[str, tuple[Callable[[Notebook], None], float, str]] = {  # file -> wha
         r"graded; note: the newest of 2 attempts, .*'two/old/einsum_cam\.ipynb'\)",
     ),
     "other/notes.ipynb": (emptied, 0, r"not graded: neither its name nor its cells are those of an exercise; .*"),
-    "packed/einsum_cam.zip": (nothing, 0, r"not graded: it is no notebook; hand in the \.ipynb file itself.*"),
+    "packed/einsum_cam.zip": (nothing, 0, r"not graded: it is an archive: unpack it .*"),
 }
 
 

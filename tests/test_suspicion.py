@@ -13,7 +13,7 @@ from tests.exercises.grading import complete, read
 from tests.test_classroom import solutions
 from tools.classroom import suspicion
 from tools.classroom.course import exercises
-from tools.classroom.submissions import Submission
+from tools.classroom.submissions import Submission, filed_before
 
 HACKS = {
     'get_ipython().input_transformers_cleanup.append(lambda lines: ["pass\\n"])': ["get_ipython", "_transformers"],
@@ -123,6 +123,20 @@ def test_a_copy_is_found_under_other_names(tmp_path):
     assert "hires_cam" not in "".join(said.values()), "one line, which everybody writes"
     assert "grad_cam as" not in said["eve"]
     assert "uses" not in said["bob"], "the setup is ours, also without its metadata"
+
+
+def test_a_latecomers_copy_of_an_earlier_submission_is_noticed(tmp_path):
+    """The earlier ones are those that an earlier run has filed; who hands in again is not compared with himself."""
+    for student in ("ada", "bob"):
+        (tmp_path / "course" / "submitted" / student / EX).mkdir(parents=True)
+        filed = handed_in(tmp_path, student, solutions(EX)).file
+        filed.rename(tmp_path / "course" / "submitted" / student / EX / f"{EX}.ipynb")
+    now = [handed_in(tmp_path, student, solutions(EX)) for student in ("Ada", "eve")]
+    earlier = filed_before(tmp_path / "course", now)
+    assert [s.student for s in earlier] == ["bob"]
+    found = suspicion.look_at([*now, *earlier], RELEASED)
+    assert "grad_cam as Ada, bob;" in found[now[1]][0]
+    assert filed_before(tmp_path / "nothing", now) == []
 
 
 def test_the_teachers_version_is_named(tmp_path):

@@ -6,6 +6,7 @@
 
 Without files: the chapters and the deep dives. Normal form means that the same notebook gives the same bytes
 on every run: cell ids come from the content, and nothing tells when, where or by which process the file was made.
+The cells of a graded exercise keep their ids, by which the grader recognises a cell whose metadata a student has lost.
 
 `run` also stores which code it ran (`metadata.camlib.executed`, a digest of each code cell), so that a notebook whose
 code was changed since is known for stale, and with which packages (`metadata.camlib.packages`).
@@ -256,11 +257,13 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     dated = {"date": notebook.metadata["date"]} if "date" in notebook.metadata else {}  # of a post, as nbconvert has it
     notebook.metadata = nbformat.from_dict(METADATA | dated | ({"camlib": kept} if kept else {}))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    graded = any("nbgrader" in cell.metadata for cell in notebook.cells)
     used: set[str] = set()
     count = 0
     for before, cell in zip([None, *notebook.cells], notebook.cells, strict=False):
         cell.metadata = _kept_metadata(cell, before)
-        cell.id = _id_for(cell, used)
+        if not graded or cell.get("id") in {None, *used}:
+            cell.id = _id_for(cell, used)
         used.add(cell.id)
         if cell.cell_type == "code":
             count += bool(cell.source.strip())

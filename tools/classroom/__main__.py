@@ -90,6 +90,8 @@ def grade(args: argparse.Namespace) -> int:
     told += [f"{row['file']}: {row['status']}" for row in aside]
     if args.due and any(submission.when.clock == FILE_DATE for submission in submissions):
         told.append("hand-in times by the file's date: unpacking an archive may have changed them")
+        if roster and roster.sheet and not any(person.handed_in for person in roster.people):
+            told.append(f"{args.roster}: dates are read in English only")
     for line in told:
         print(line, file=sys.stderr)
     return 1 if failed or aside else 0
@@ -108,7 +110,7 @@ def export(args: argparse.Namespace) -> int:
         roster = read_roster(path)
         if site == "canvas":
             told += to_canvas(rows, names, roster, args.out / "canvas.csv")
-            print(args.out / "canvas.csv")
+            print(args.out / "canvas.csv", *(args.out / f"canvas-feedback-{name}.zip" for name in names), sep="\n")
         elif len(names) != 1:
             raise ToolError(
                 f"A Moodle worksheet is for one exercise: choose it with --only, of {', '.join(names)}."
@@ -186,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     send = commands.add_parser("grades-export", help="marks for Canvas and Moodle", description=EXPORT)
     send.add_argument("--out", type=Path, default=Path("grades"), help="the folder that grade wrote (default grades)")
     send.add_argument(
-        "--canvas", type=Path, metavar="CSV", help="the gradebook that Canvas exported; writes OUT/canvas.csv"
+        "--canvas", type=Path, metavar="CSV", help="the gradebook that Canvas exported; writes a CSV and zips"
     )
     send.add_argument(
         "--moodle",

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import nbformat
+from nbformat import NotebookNode
+
 from tools.classroom.course import full_marks
 from tools.classroom.roster import Person, Roster
-from tools.classroom.submissions import same
+from tools.classroom.submissions import CANVAS_FILES, same
 from tools.classroom.table import NOTHING, Row, guarded, nothing, number, write_csv
 from tools.errors import ToolError
 
@@ -51,7 +54,7 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
     """
     if roster.kind != "canvas":
         raise ToolError("For Canvas, the roster has to be a gradebook exported by Canvas (Student, ID, …).")
-    who = roster.column("Section") + 1
+    who = roster.header.index("Section") + 1
     columns = {exercise: _canvas_column(exercise, roster) for exercise in exercises}
     header = [*roster.header[:who], *(roster.header[n] if n is not None else name for name, n in columns.items())]
     possible = next((row for row in roster.rows if "points possible" in row[0].casefold()), ())
@@ -61,17 +64,50 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
     }
     lines = [["    Points Possible", *[""] * (who - 1), *(f"{most[name]:g}" for name in exercises)]]
     given = {name: marks(rows, name, roster) for name in exercises}
+    excused = []
     for person in roster.people:
         points = []
         for name, n in columns.items():
             row = given[name].get(person.student)
             old = person.cells[n] if n is not None else ""
+            if row and not nothing(row) and old.strip().casefold() == "ex":
+                excused.append(f"{row['student']} is excused from {name} in Canvas and stays so, with points here")
+                row = None
             points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
         lines.append([*map(guarded, person.cells[:who]), *points])
     write_csv(path, header, lines)
+    for name, found in given.items():
+        _feedback_for_canvas(found.values(), name, path.parent)
     new = [name for name, n in columns.items() if n is None]
     told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
-    return told + _scaled(most)
+    return told + excused + _scaled(most)
+
+
+def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> None:
+    """Zip the graded notebooks under the names of Canvas's download, by which it gives each back to its student.
+
+    Not the pages: Canvas shows every file under the name that the student's own had.
+    """
+    with ZipFile(out / f"canvas-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
+        for row in rows:
+            name = Path(row["file"]).name
+            if any(way.fullmatch(name) for way in CANVAS_FILES):
+                bundle.writestr(name, nbformat.writes(_returned(row, out)))
+
+
+def _returned(row: Row, out: Path) -> NotebookNode:
+    """A graded notebook as its student may see it: with points on top, and without hidden tests."""
+    from nbgrader.preprocessors import ClearHiddenTests  # takes a second
+
+    exercise = row["exercise"]
+    file = out / "course" / "autograded" / row["student"] / exercise / f"{exercise}.ipynb"
+    notebook = nbformat.read(file, as_version=4) if file.is_file() else nbformat.v4.new_notebook()
+    notebook, _ = ClearHiddenTests().preprocess(notebook, {})
+    told = [*_for_students(row), *row["cells"].split("; "), row.get("comment", "")]
+    text = "\n".join(f"- {line}" for line in told if line)
+    total = f"# {exercise}: {row['total']} of {full_marks(exercise):g} points"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"{total}\n\n{text}"))
+    return notebook
 
 
 def _canvas_column(exercise: str, roster: Roster) -> int | None:
@@ -84,18 +120,20 @@ def _canvas_column(exercise: str, roster: Roster) -> int | None:
 
 def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list[str]:
     """Write Moodle's grading worksheet with its grades, and the zip of feedback files. What a teacher should know."""
-    if roster.kind != "moodle":
+    sheet = roster.sheet
+    if sheet is None:
         raise ToolError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
-    grade, most = roster.column("Grade"), roster.column("Maximum grade")
-    comments = [n for n, name in enumerate(roster.header) if name.casefold() == "feedback comments"]
     given, found, scale = marks(rows, exercise, roster), {}, {}
     for person in roster.people:
         row, cells = given.get(person.student), list(person.cells)
         if row and not nothing(row):
-            scale[exercise] = number(cells[most]) or full_marks(exercise)
-            cells[grade] = _points(row, exercise, scale[exercise])
-            for n in comments:
-                cells[n] = guarded("; ".join(filter(None, (row.get("comment", ""), *_for_students(row)))))
+            scale[exercise] = number(cells[sheet.most]) or full_marks(exercise)
+            cells[sheet.grade] = _points(row, exercise, scale[exercise])
+            if "," in cells[sheet.most]:  # as its language writes numbers
+                cells[sheet.grade] = cells[sheet.grade].replace(".", ",")
+            told = "; ".join(filter(None, (row.get("comment", ""), *_for_students(row))))
+            if told and sheet.comments is not None:
+                cells[sheet.comments] = guarded(told)
         found[person.student] = cells
     write_csv(out / f"moodle-{exercise}.csv", roster.header, found.values())
     with ZipFile(out / f"moodle-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:

@@ -21,7 +21,7 @@ from tools.classroom.course import api, machine_graded, make_course
 from tools.classroom.limits import limited
 from tools.classroom.restoring import restore
 from tools.classroom.room import Room, room_for
-from tools.classroom.submissions import Submission, name_given, read_notebook
+from tools.classroom.submissions import Submission, filed_before, name_given, read_notebook
 from tools.classroom.suspicion import look_at
 from tools.errors import ToolError
 
@@ -67,7 +67,8 @@ def grade_all(submissions: list[Submission], out: Path, limits: argparse.Namespa
         template = Path(courses) / "course"
         make_course(template, sorted({s.exercise for s in submissions}))
         room = room_for(out, *{s.file.parent for s in submissions})
-        look = look_at(submissions, {s.exercise: _released(template, s.exercise) for s in submissions})
+        earlier = filed_before(out / "course", submissions)  # a latecomer may have copied from one of them
+        look = look_at([*submissions, *earlier], {s.exercise: _released(template, s.exercise) for s in submissions})
 
         def one(numbered: tuple[int, Submission]) -> Grade:
             number, submission = numbered

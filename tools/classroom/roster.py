@@ -2,16 +2,19 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from tools.classroom.submissions import same
-from tools.classroom.table import read_csv, unguarded
+from tools.classroom.table import number, read_csv, unguarded
 from tools.classroom.times import moodle_date
 from tools.errors import ToolError
 
+MOODLE_TIME = re.compile(r"-|.*\d[:.h]\d\d.*", re.S)  # in any language; "-" where there is none
 CANVAS_NAMES = (["Student"], ["LastName", "FirstName"])  # the latter where the course shows them apart
 NO_STUDENT = re.compile(r"(?i)\s*(points possible|student, test\s*$|test student\s*$)")
 
@@ -28,6 +31,17 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Worksheet:
+    """Where Moodle's grading worksheet has its columns; None where it lacks one. The first holds the identifiers."""
+
+    name: int | None  # none where marking is blind
+    grade: int
+    most: int
+    handed_in: int | None
+    comments: int | None
+
+
+@dataclass(frozen=True)
 class Roster:
     """A roster as it was read."""
 
@@ -35,6 +49,7 @@ class Roster:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]  # all of them, also those that are no students
     people: tuple[Person, ...]
+    sheet: Worksheet | None = None  # of Moodle
 
     def find(self, student: str) -> Person | None:
         """Who it is: by the name of the files, by an id or login, or by a name that only one student has."""
@@ -49,14 +64,6 @@ class Roster:
                 return fits[0]
         return None
 
-    def column(self, *names: str) -> int:
-        """The place of a column, whatever its case."""
-        lower = [name.casefold() for name in self.header]
-        for name in names:
-            if name.casefold() in lower:
-                return lower.index(name.casefold())
-        raise ToolError(f"The roster has no column {names[0]!r}; it has {', '.join(self.header)}.")
-
 
 def read_roster(path: Path) -> Roster:
     """A roster by Canvas (its exported gradebook), by Moodle (its grading worksheet), or with student, name, id."""
@@ -65,19 +72,21 @@ def read_roster(path: Path) -> Roster:
     header, rows, _ = read_csv(path)
     header = [name.strip() for name in header]
     rows = [row + [""] * (len(header) - len(row)) for row in rows]
+    sheet = None
     if "Section" in header and (header[:1] in CANVAS_NAMES or header[:2] in CANVAS_NAMES):
         kind, person = "canvas", _of_canvas
-    elif "Identifier" in header and "Full name" in header:
-        kind, person = "moodle", _of_moodle
     elif "student" in [name.casefold() for name in header]:
         kind, person = "list", _of_list
+    elif (sheet := worksheet(header, rows)) is not None:
+        kind, person = "moodle", partial(_of_moodle, sheet)
     else:
         raise ToolError(
-            f"{path}: neither a gradebook exported by Canvas (Student, ID, …), nor Moodle's grading worksheet in "
-            f"English (Identifier, Full name, …), nor a list with a column 'student'. Its columns: {', '.join(header)}"
+            f"{path}: neither a gradebook exported by Canvas (Student, ID, …), nor the grading worksheet of a Moodle "
+            f"assignment with points (Identifier, Full name, …), nor a list with a column 'student'. Its columns: "
+            f"{', '.join(header)}"
         )
     people = [person(dict(zip(header, row, strict=False)), row) for row in rows if not _no_student(kind, row)]
-    return Roster(kind, tuple(header), tuple(map(tuple, rows)), tuple(people))
+    return Roster(kind, tuple(header), tuple(map(tuple, rows)), tuple(people), sheet)
 
 
 def _no_student(kind: str, row: list[str]) -> bool:
@@ -92,12 +101,40 @@ def _of_canvas(cells: dict[str, str], row: list[str]) -> Person:
     return Person(file, name, _ids(ids), tuple(row))
 
 
-def _of_moodle(cells: dict[str, str], row: list[str]) -> Person:
-    number = re.sub(r"\D", "", cells["Identifier"])  # "Participant 123456"
-    login = cells.get("Email address", "").partition("@")[0]
-    ids = [number, cells.get("ID number", ""), cells.get("Email address", ""), cells.get("Username", ""), login]
-    time = moodle_date(cells.get("Last modified (submission)", ""))
-    return Person(f"{cells['Full name']}_{number}", cells["Full name"], _ids(ids), tuple(row), time)
+def worksheet(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Worksheet | None:
+    """The columns of Moodle's grading worksheet in any language; None where it is no such worksheet.
+
+    They are: identifiers ("Participant 123456"), names and more about the person, the grade, its maximum, whether the
+    grade can be changed, the time of the submission, its text, the time of the grade, and comments.
+    """
+    columns = list(zip(*rows, strict=False))
+    prefixes = {re.sub(r"\d+$", "", cell) for cell in columns[0]} if columns else set()
+    pairs = [n for n, pair in enumerate(pairwise(columns)) if n > 1 and _are_grades(*pair)]
+    if not pairs or len(prefixes) != 1 or prefixes & {"", *columns[0]}:
+        return None
+    grade = pairs[-1]
+    times = [n for n in range(grade + 2, len(columns)) if all(map(MOODLE_TIME.fullmatch, columns[n]))]
+    return Worksheet(
+        name=1 if grade > 2 else None,
+        grade=grade,
+        most=grade + 1,
+        handed_in=times[0] if len(times) > 1 else None,
+        comments=times[-1] + 1 if times and times[-1] + 1 < len(header) else None,
+    )
+
+
+def _are_grades(grades: Sequence[str], most: Sequence[str]) -> bool:
+    """Whether these are the columns of the grades, empty ones among them, and of their maximum."""
+    blank = ("", "-")
+    return len(set(most)) == 1 and bool(number(most[0])) and all(g in blank or number(g) is not None for g in grades)
+
+
+def _of_moodle(sheet: Worksheet, cells: dict[str, str], row: list[str]) -> Person:
+    digits = re.sub(r"\D", "", row[0])  # "Participant 123456"
+    name = row[sheet.name or 0]
+    who = row[2 : sheet.grade]  # what the site shows: an e-mail address, an ID number, a login
+    time = moodle_date(row[sheet.handed_in]) if sheet.handed_in is not None else None
+    return Person(f"{name}_{digits}", name, _ids([digits, *who, *(w.partition("@")[0] for w in who)]), tuple(row), time)
 
 
 def _of_list(cells: dict[str, str], row: list[str]) -> Person:

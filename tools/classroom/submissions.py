@@ -23,6 +23,7 @@ CANVAS_FILES = (  # Canvas takes all but letters, digits and underscores from th
     re.compile(r"(?P<who>\w+?)(?P<late>_LATE)?_(?P<id>\d+)_(?P<number>\d{3,})_(?P<name>.+)"),
 )
 
+PACKED = "it is an archive: unpack it into a folder beside it and grade again, or ask for the .ipynb file itself"
 SYSTEM = ("__MACOSX", "__pycache__")  # folders that no student made
 
 
@@ -90,6 +91,15 @@ def find_submissions(folder: Path, known: Iterable[str]) -> tuple[list[Submissio
     return sorted(submissions, key=lambda s: (s.student, s.exercise)), strays
 
 
+def filed_before(course: Path, now: Iterable[Submission]) -> list[Submission]:
+    """What others handed in for the same exercises in earlier runs, as it was filed in the course of the marks."""
+    again = {(same(submission.student), submission.exercise) for submission in now}
+    exercises = {exercise for _, exercise in again}
+    files = sorted((course / "submitted").glob("*/*/*.ipynb"))
+    found = [Submission(file.parts[-3], file.stem, file) for file in files if file.stem in exercises]
+    return [submission for submission in found if (same(submission.student), submission.exercise) not in again]
+
+
 def same(student: str) -> str:
     """One spelling for names that look alike: case, encoding of accents, spaces, zeros that a spreadsheet drops."""
     alike = " ".join(unicodedata.normalize("NFKC", student).casefold().split())
@@ -116,7 +126,7 @@ def _files(folder: Path) -> Iterator[_Found]:
             if canvas.string == file.name:
                 stem = re.sub(r"-\d+$", "", stem.removeprefix(file.name[: canvas.start("name")]))  # it counts attempts
             late, number = bool(parts["late"]), int(parts["number"])
-        readable = ".ipynb" in file.name.lower() or file.suffix.lower() in (".json", ".txt")
+        readable = ".ipynb" in file.name.lower() or file.suffix.lower() in ("", ".json", ".txt")
         cells = _cells(file) if readable and not file.is_symlink() else []
         yield _Found(file, student, stem, late, number, cells)
 
@@ -206,7 +216,6 @@ def _without_notebook(
     """For files that are no notebooks: those named like an exercise, and one of each student who has nothing else."""
     handed = {(same(s.student), s.exercise) for s in submissions}
     students = {student for student, _ in handed} | {same(stray.student) for stray in strays}
-    reason = "it is no notebook; hand in the .ipynb file itself, not packed, printed or exported"
     found = []
     for other in others:
         named = _named(other.name, known)
@@ -214,6 +223,8 @@ def _without_notebook(
         exercise = named[0] if named else ""
         alone = bool(other.student) and same(student) not in students
         if alone or (exercise and (same(student), exercise) not in handed):
+            packed = other.file.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".tgz", ".tar")
+            reason = PACKED if packed else "it is no notebook; hand in the .ipynb file itself, not printed or exported"
             found.append(Stray(student, other.file, reason))
             students.add(same(student))
     return found
