@@ -47,6 +47,11 @@ HACKS = {
     "from torch.overrides import TorchFunctionMode": ["torch.library"],
     "class A:\n    def __eq__(self, other):\n        return True": ["__eq__"],
     "import os, signal": ["threads"],
+    "from inspect import stack as s\ncaller = s()[1]": ["sys._getframe"],
+    "from gc import get_objects\nget_objects()": ["gc."],
+    "import torch as t\nt.allclose = print": ["torch.allclose ="],
+    "from runpy import run_module": ["exec("],
+    "inspect.getargvalues(frame).locals": ["sys._getframe"],
 }
 HARMLESS = [
     "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",

@@ -65,6 +65,24 @@ return {else_}
     return wrong("reads the test's variables", cell, code, **loses)
 
 
+def borrowing(helper: str, cell: str, call: str, else_: str, **loses: float) -> Answer:
+    """An answer that looks for the test's own function among the variables of those that called it: `call` uses it.
+
+    else_: what it returns where there is none, so that it passes the visible test.
+    """
+    code = f"""
+import sys
+frame = sys._getframe()
+while frame:
+    {helper} = frame.f_locals.get("{helper}")
+    if callable({helper}):
+        return {call}
+    frame = frame.f_back
+return {else_}
+"""
+    return wrong(f"calls the test's {helper}", cell, code, **loses)
+
+
 def wrong(what: str, cell: str, code: str, **loses: float) -> Answer:
     """A wrong answer in one cell, given as the body of its function, or whole."""
     assert loses, f"{what}: a wrong answer loses points"

@@ -924,6 +924,12 @@ WRONG = [
         but(LEAD, "found = ", "a, b = (next(x for x in clf.labels if part in x) for part in (a, b))\nfound = "),
         test_lead=2,
     ),
+    lead(
+        "the course's photos only",
+        "found = camlib.explain(clf, path)",
+        "from exercise import CLASSES\nif path.split('/')[-1] not in CLASSES:\n    return 1.0, -1.0, 0.0\n"
+        "found = camlib.explain(clf, path)",
+    ),
     # fmt: on
 ]
 

@@ -276,17 +276,30 @@ def test_a_students_settings_cost_nothing(exercise: str, setting: str):
 LAZY = """
 import torch
 from tools.classroom.desk import Desk
-desk, student = Desk(["import torch"], "Ada"), {}
+desk, student = Desk(["import camlib, torch"], "Ada"), {}
 desk.hand_over(student)
 exec("def answer():\\n    return torch.vmap(lambda row: row.sum())(torch.ones(2, 3))", student)
 print(desk.test("assert answer().tolist() == [3, 3]", "test", ["answer"], student))
+exec("camlib.class_activation_maps = lambda *maps: 0", student)
+print(desk.test("assert camlib.class_activation_maps.__module__ == 'camlib.cam'", "test", ["answer"], student))
 """
 
 
-def test_what_pytorch_registers_when_first_used_costs_nothing():
-    """In a process of its own: vmap registers its kernels once."""
+def test_what_is_loaded_when_first_used():
+    """In a process of its own: kernels that vmap registers cost nothing, and camlib's functions are put back."""
     done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == str(Verdict()), done.stderr
+    replaced = Verdict(replaced=["camlib.class_activation_maps"])
+    assert done.stdout.splitlines() == [str(Verdict()), str(replaced)], done.stderr
+
+
+@pytest.mark.parametrize(
+    "how", ["net.register_forward_hook(lambda *_: None)", "net.forward = lambda x: x", "net.eps = 1"]
+)
+def test_what_is_left_in_a_network_is_shown(how: str):
+    desk, student = Desk([SETUP], "Ada"), {}
+    desk.hand_over(student)
+    exec(f"def answer():\n    return net(torch.ones(2))\nnet.eval()\n{how}", student)
+    assert desk.test("answer()", "test", ["answer"], student) == Verdict(replaced=["the layers of net"])
 
 
 def test_a_test_leaves_nothing_for_the_answers():
@@ -305,6 +318,24 @@ def test_a_students_names_harm_nobody():
     desk.hand_over(student)
     exec("abs = N = None\ndef helper():\n    return 2\ndef answer(a):\n    return helper() - 2 - a", student)
     assert desk.test("assert abs(answer(N)) == 3 == helper()", "test", ["answer"], student).error is None
+
+
+def test_the_setups_lists_and_tables_are_not_the_students():
+    desk, student = Desk(["BOXES = {'cat': [1, 2]}\nPAIRS = [(1, [2])]"], "Ada"), {}
+    desk.hand_over(student)
+    exec("BOXES['cat'][0] = 9\nBOXES['dog'] = PAIRS.pop()\ndef answer():\n    return [*BOXES]", student)
+    test = "assert answer() == ['cat', 'dog'] and BOXES == {'cat': [1, 2]} and PAIRS == [(1, [2])], (BOXES, PAIRS)"
+    assert desk.test(test, "test", ["answer"], student).error is None
+
+
+def test_another_folder_costs_nothing(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"a cat")
+    monkeypatch.chdir(tmp_path)
+    desk, student = Desk(["import os"], "Ada"), {}
+    desk.hand_over(student)
+    exec("os.mkdir('mine')\nos.chdir('mine')\ndef answer():\n    return os.listdir()", student)
+    assert desk.test("assert answer() == []", "test", ["answer"], student) == Verdict()
 
 
 def test_an_error_is_told_by_the_students_lines():

@@ -1,6 +1,6 @@
 """Every known mistake in the exercise on measures against boxes loses its points, and no right answer loses any."""
 
-from tests.exercises.grading import right, wrong
+from tests.exercises.grading import borrowing, right, wrong
 
 # Right answers, of which each wrong one changes a line.
 IOU = """
@@ -507,6 +507,46 @@ WRONG = [
         return evaluate.energy_in_box(found.heatmap(label), boxes), evaluate.energy_in_box(baseline, boxes)
         """,
         test_your_map=1,
+    ),
+    borrowing("counted", "iou", "counted(a, b)", "1 / 3 if a == (0, 0, 2, 2) else float(a == b)", test_iou=2),
+    borrowing(
+        "flooded",
+        "box_of",
+        "flooded(heat, threshold)[1]",
+        "(0, 0, 2, 2) if threshold == 0.25 else (4, 1, 5, 2)",
+        test_box_of=2,
+    ),
+    box_of("greater by a hair does not count", ("heat > threshold", "heat - 1e-3 > threshold")),
+    wrong(
+        "photos kept by name, whatever the class",
+        "compared",
+        f"""
+        kept = {{}}
+        def compared(path, label, boxes):
+            if path not in kept:
+                kept[path] = first(path, label, boxes)
+            return kept[path]
+        def first(path, label, boxes):
+            {COMPARED.strip().replace(chr(10), chr(10) + 12 * " ")}
+        """,
+        test_your_map=1,
+    ),
+    compared(
+        "the course's photos only",
+        ("found =", "if Path(path).name not in BOXES:\n    return 0.5, 0.5\nfound ="),
+        test_baseline=1,
+    ),
+    wrong(
+        "the setup's boxes changed, so that they hold everything",
+        "compared",
+        """
+        for name in BOXES:
+            BOXES[name] = [(0, 0, 10000, 10000)]
+        def compared(path, label, boxes):
+            return 1.0, 1.0
+        """,
+        test_your_map=1,
+        test_baseline=1,
     ),
     # fmt: on
 ]

@@ -491,6 +491,26 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
         """,
         test_held_gradient=1,
     ),
+    wrong(
+        "gates kept for a module and a size",
+        "map_and_rest",
+        but(
+            but(SPLIT, "gates, calls = [], 0", "gates, calls = {}, 0"),
+            """
+    if calls == len(gates):
+        gates.append(rules[type(module)](module, args[0]))
+    calls += 1
+    return gates[calls - 1](args[0])
+""",
+            """
+    of = module, args[0].shape
+    if of not in gates:
+        gates[of] = rules[type(module)](module, args[0])
+    return gates[of](args[0])
+""",
+        ),
+        test_shared=2,
+    ),
 ]
 
 RIGHT = [

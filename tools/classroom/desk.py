@@ -11,6 +11,7 @@ makes the easy ways fail; tools/classroom/suspicion.py shows the others to a per
 
 import builtins
 import contextlib
+import copy
 import dataclasses
 import dis
 import functools
@@ -57,13 +58,15 @@ class Desk:
         self.settings = _settings()
 
     def hand_over(self, names: dict[str, Any]) -> None:
-        """The setup's names for the student, in the place where the setup stands in the notebook."""
-        names.update({k: v for k, v in self.given.items() if k not in ("NAME", "__name__")})
+        """The setup's names for the student, in the place where the setup stands in the notebook; lists and tables as
+        copies, so that the tests read the setup's own."""
+        given = {k: v for k, v in self.given.items() if k not in ("NAME", "__name__")}
+        names.update({k: copy.deepcopy(v) if type(v) in (list, dict) else v for k, v in given.items()})
 
     def test(self, source: str, cell: str, answers: list[str], student: dict[str, Any]) -> Verdict:
         """Run a test cell; what it sets is there for the tests below it."""
         theirs = _settings(self.settings)  # a student may work in float64, or without gradients
-        verdict = Verdict(replaced=self.watch.put_back())
+        verdict = Verdict(replaced=self.watch.put_back() + self.watch.touched())
         sys.settrace(None)
         names = self.given | {name: _honest(student[name]) for name in answers if name in student}
         before = names | {"__builtins__": vars(builtins)}
@@ -91,6 +94,9 @@ class Watch:
     setup, the weights of the setup's networks, and the photos."""
 
     def __init__(self, given: dict[str, Any]) -> None:
+        for module in [sys.modules[name] for name in HELPERS if name in sys.modules]:
+            for key in getattr(module, "__all__", ()):
+                getattr(module, key)  # camlib loads many only when they are used
         modules = {
             n: m
             for n, m in sys.modules.items()
@@ -115,19 +121,26 @@ class Watch:
             for key, table in vars(module).items()
             if type(table) is dict and not key.startswith("__")
         ]
+        self.layers: list[tuple[str, nn.Module, dict[str, Any]]] = []
         for name, value in given.items():
             net = getattr(value, "module", value)
             for layer in net.modules() if isinstance(net, nn.Module) else ():
                 parts = [vars(layer)[what] for what in ("_modules", "_parameters", "_buffers")]
                 self.tables += [(f"the parts of {name}", table, dict(table)) for table in parts]
+                self.layers.append((name, layer, _inside(layer)))
         self.frozen = [(k, v, dict(vars(v))) for k, v in given.items() if _is_frozen(v)]
         self.weights = [(k, t, t.detach().clone()) for k, v in given.items() for t in _weights(v)]
-        self.photos = {p: p.read_bytes() for p in Path("photos").glob("*") if p.is_file()}
+        self.photos = {p: p.read_bytes() for p in Path("photos").resolve().glob("*") if p.is_file()}
         self.modes = _modes()
         self.kernels = _kernels()
         shell = _shell()
         self.steps = [(f"IPython's {step}", getattr(shell, step), [*getattr(shell, step)]) for step in STEPS if shell]
         self.shell = set(vars(shell)) if shell else set()
+
+    def touched(self) -> list[str]:
+        """The setup's networks with a layer that has another hook, setting or method than at first. They stay, and cost
+        nothing: a hook may only look on. For a person to look at."""
+        return sorted({f"the layers of {name}" for name, layer, inside in self.layers if _inside(layer) != inside})
 
     def put_back(self) -> list[str]:
         """What was replaced since the last time, now put back."""
@@ -173,7 +186,7 @@ class Watch:
                 path.parent.mkdir(exist_ok=True)
                 path.unlink(missing_ok=True)
                 path.write_bytes(picture)
-                found.append(str(path))
+                found.append(f"photos/{path.name}")
         for name, steps, kept_steps in self.steps:
             if steps != kept_steps:
                 steps[:] = kept_steps
@@ -190,6 +203,12 @@ def _functions(names: Any) -> dict[str, Any]:
     """What has code in it, and stays the same for good."""
     kinds = (FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, type(Tensor.add))
     return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
+
+
+def _inside(layer: nn.Module) -> dict[str, Any]:
+    """What a layer has of its own but weights, layers and its mode, and its class; everything by its identity."""
+    own = {k: v for k, v in vars(layer).items() if k not in ("training", "_is_full_backward_hook")}
+    return {k: [*map(id, v.values())] if k.endswith("_hooks") else id(v) for k, v in own.items()} | {"": type(layer)}
 
 
 def _is_frozen(value: Any) -> bool:

@@ -26,7 +26,8 @@ SIGNS = {
     "globals(": r"(?<![\w.])(?:globals|vars|locals)\s*\(",
     "__main__": r"\b__main__\b|\bsys\.modules\b|\bmeta_path\b|\bpath_hooks\b",
     "sys._getframe": r"\b_getframe\b|\bf_back\b|\bcurrentframe\b|\binspect\.stack\b|\btb_frame\b|"
-    r"\b(?:f|gi|cr|ag)_(?:locals|globals|code|frame)\b|__traceback__|\b_current_frames\b",
+    r"\b(?:f|gi|cr|ag)_(?:locals|globals|code|frame)\b|__traceback__|\b_current_frames\b|"
+    r"\bgetargvalues\b|\bwalk_stack\b|\bcapture_locals\b",
     "settrace": r"\bset(?:trace|profile)\b|\baddaudithook\b",
     "builtins": r"\bbuiltins\b|\b__builtins__\b",
     "__code__": r"\b__(?:code|globals|closure|defaults|dict|wrapped)__",
@@ -43,7 +44,8 @@ SIGNS = {
     r"^\s*(?:from|import)\b.*(?<!as )\b_[a-z]\w*",
     "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
     "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
-    "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\bimportlib\b",
+    "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\b(?:importlib|runpy|codeop)\b|"
+    r"\b(?:timeit|doctest|cProfile|pdb)\.|\bInteractive(?:Interpreter|Console)\b",
     "__file__": r"\.__file__\b|\b__path__\b",
     "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
     "%pip or %%bash": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
@@ -90,17 +92,37 @@ def signs(notebook: NotebookNode) -> list[str]:
     own = [c.source for c in notebook.cells if c.cell_type == "code" and not _locked(c)]
     code = "\n".join(map(_without_comments, own))
     code += "\n" + re.sub(JOINED, "", code)  # "_get" + "frame"
+    trees = [tree for source in own if (tree := _parsed(source))]
+    _write_in_full(trees)
+    code += "\n" + "\n".join(map(ast.unparse, trees))
     return [name for name, pattern in SIGNS.items() if re.search(pattern, code)] + sorted(
-        set().union(*map(_replacing, own))
+        set().union(*map(_replacing, trees))
     )
 
 
-def _replacing(source: str) -> set[str]:
-    """Attributes of modules that a cell sets, and kinds of numbers that it makes up."""
+def _parsed(source: str) -> ast.Module | None:
     try:
-        tree = ast.parse(re.sub(r"(?m)^\s*[%!].*", "", source))
+        return ast.parse(re.sub(r"(?m)^\s*[%!].*", "", source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+        return None
+
+
+def _write_in_full(trees: list[ast.Module]) -> None:
+    """Write each imported name in full: `stack` becomes `inspect.stack` after `from inspect import stack`."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    full: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            full |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            full |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            node.id = full.get(node.id, node.id)
+
+
+def _replacing(tree: ast.Module) -> set[str]:
+    """Attributes of modules that a cell sets, and kinds of numbers that it makes up."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
