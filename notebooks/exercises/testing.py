@@ -229,7 +229,7 @@ def mirrored(path: str) -> Iterator[str]:
     """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name."""
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")
-        ImageOps.mirror(photo.convert("RGB")).save(copy)
+        ImageOps.mirror(photo.convert("RGB")).save(copy, compress_level=1)
         yield copy
 
 
