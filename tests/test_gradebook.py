@@ -20,6 +20,7 @@ import pytest
 from tests.test_classroom import rows
 from tools.classroom import __main__ as command
 from tools.classroom import course, recording, roster, table, times
+from tools.classroom.gradebook import alone
 from tools.classroom.grading import Grade
 from tools.classroom.restoring import restore
 from tools.errors import ToolError
@@ -132,6 +133,27 @@ def test_a_wrong_number_is_told_before_anything_is_graded(tmp_path):
         table.read_table(path)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1_0"])
+def test_what_only_python_takes_for_a_number_is_none(text, tmp_path):
+    path = tmp_path / "grades.csv"
+    table.update_table(path, [row("ada")])
+    edit(path, "ada", **{"given by hand": text})
+    with pytest.raises(ToolError, match=f"'{text}' is no number"):
+        table.read_table(path)
+
+
+@pytest.mark.parametrize(("title", "says"), [("", "have no title"), ("group", "are called 'group'")])
+def test_two_columns_of_one_title_are_told_before_one_is_lost(title, says, tmp_path):
+    path = tmp_path / "grades.csv"
+    path.write_text("student,exercise,x\nada,hooks,1,,\n")  # a spreadsheet's empty columns are none
+    assert table.read_table(path)[0]["x"] == "1"
+    path.write_text(f"student,exercise,{title},{title}\nada,hooks,mine,too\n")
+    with pytest.raises(ToolError, match=says):
+        table.read_table(path)
+    path.write_text("student,exercise\nada,hooks,beside the table\n")
+    assert table.update_table(path, [])[0][""] == "beside the table"
+
+
 # ---- late work
 
 
@@ -217,6 +239,46 @@ def test_who_is_who(kind, students, rosters):
     assert found.find("Eve") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "students"),
+    [
+        ('Student,ID,Section,Essay\r"Doe, Jane",5,A,a;b;c;d;e;f;g;h\r', ["Doe, Jane"]),  # with Mac line ends
+        ('\nstudent;name\n"jd";"Doe, Jane, Dr, MA"\n', ["jd"]),
+        ('"student","a;;\nb"\njd,x\n', ["jd"]),
+        (f"student,name\njd,{'x' * 200_000}\n", ["jd"]),
+        ("student\n\u200fجين\u200f\n", ["جين"]),  # with marks of its direction, which nobody sees
+        ("Identifier,Name,S,G,M,C,T\nP 1,Siobhan O'Neil,,,9,Yes,-\nP 2,Al Ng,,,9,Yes,-\n", ["Siobhan ONeil_2", "_2"]),
+    ],
+    ids=["Mac", "semicolons", "quoted title", "long", "right to left", "apostrophe"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_rosters_as_programs_write_them(text, students, encoding, tmp_path):
+    (tmp_path / "roster.csv").write_bytes(text.encode(encoding))
+    found = roster.read_roster(tmp_path / "roster.csv")
+    assert list(map(found.find, students)) == [*found.people]
+
+
+def test_a_number_behind_a_name_is_not_the_id_of_someone_else(tmp_path):
+    (tmp_path / "list.csv").write_text("student,name,id\njane,Jane Doe,2\nal,Al Ng,0345\n")
+    found = roster.read_roster(tmp_path / "list.csv")
+    assert (found.find("bob_2"), found.find("ngal_345")) == (None, found.people[1])
+
+
+@pytest.mark.parametrize("names", ["Student", "LastName,FirstName"])
+def test_rows_of_canvas_that_are_no_students(names, tmp_path):
+    lines = [
+        f"{names},ID,Section,hooks (1)",
+        ",,,Manual Posting",
+        "    Punkte möglich,,,10",
+        '"Doe, Jane",12345,A and B,',
+        '"Student, Test",99,A,',
+    ]
+    if names != "Student":
+        lines[1:] = [line.replace('"', "").replace(", ", ",") if '"' in line else f",{line}" for line in lines[1:]]
+    (tmp_path / "canvas.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert [person.student for person in roster.read_roster(tmp_path / "canvas.csv").people] == ["doejane_12345"]
+
+
 def test_a_roster_knows_names_whose_letters_a_spreadsheet_lost(tmp_path):
     (tmp_path / "list.csv").write_text("student\nnguyễn\nnguyển\n", encoding="utf-8")
     assert roster.read_roster(tmp_path / "list.csv").find("nguy?n") is None
@@ -262,7 +324,7 @@ def test_a_worksheet_in_any_language_is_filled_in(tmp_path, capsys):
     assert header == GERMAN.splitlines()[0].split(",")
     assert (jane[0], jane[6:8], jane[13:]) == ("Teilnehmer/in123456", ["9,5", "10,00"], ["repaired: setup", ""])
     assert (al[6], al[13]) == ("7", "gut")  # a comment that is there stays, where we have none
-    assert capsys.readouterr().err == ""
+    assert "not exported" not in capsys.readouterr().err
 
 
 def test_a_worksheet_of_blind_marking_has_no_names(tmp_path):
@@ -278,6 +340,49 @@ def test_the_graded_worksheet_has_two_columns_of_equal_numbers():
     assert roster.worksheet(["x"] * 9, [line + ["Yes", "-", "-"] * (len(line) == 6) for line in lines]) == (
         roster.Worksheet(name=1, grade=4, most=5, handed_in=7, comments=None)
     )
+
+
+def test_a_scale_has_no_points_whatever_numbers_stand_before_it(tmp_path):
+    head = "Identifier,Full name,ID number,Year,Status,Grade,Scale,Grade can be changed,Submitted,Graded,Comments\n"
+    lines = [f'Participant {n},Al,17,2026,Submitted,,"Bad, good",Yes,-,-,\n' for n in (1, 2)]
+    (tmp_path / "scale.csv").write_text(head + "".join(lines))
+    with pytest.raises(ToolError, match="a Moodle assignment with points"):
+        roster.read_roster(tmp_path / "scale.csv")
+
+
+def test_a_name_in_moodles_worksheet_is_no_formula(tmp_path):
+    (tmp_path / "moodle.csv").write_text(MOODLE.replace("Jane Doe", "=Jane Doe"))
+    table.update_table(tmp_path / "grades.csv", [row("=Jane Doe_123456", EXERCISE)])
+    assert export(tmp_path, "--moodle", tmp_path / "moodle.csv") == 0
+    cells = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")[1][0]
+    assert (cells[1], cells[4], cells[7]) == ("'=Jane Doe", "70", MOODLE.split('"')[1])
+
+
+def test_two_columns_of_canvas_for_one_exercise_are_told(rosters, tmp_path, capsys):
+    rosters["canvas"].write_text(CANVAS.replace("Essay (12)", "Einsum CAM (12)"))
+    table.update_table(tmp_path / "grades.csv", [row("doejane_12345", EXERCISE)])
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 2
+    assert "2 columns for einsum_cam: einsum_cam (4711), Einsum CAM (12)" in capsys.readouterr().err
+
+
+def test_points_that_canvas_has_are_written_with_a_point(rosters, tmp_path):
+    lines = CANVAS.replace("A,3,5", "A,3.5,5").replace(", ", "|").replace(",", ";").replace("3.5", "3,5")
+    rosters["canvas"].write_text(lines.replace("|", ", "))
+    table.update_table(tmp_path / "grades.csv", [row("doejane_12345", EXERCISE, points="9.5")])
+    assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
+    text = (tmp_path / "canvas.csv").read_text(encoding="utf-8-sig")
+    assert text.splitlines()[2:] == ['"Doe, Jane",12345,S1,jdoe,A,9.5', '"Ng, Al",12346,S2,ang,A,3.5']
+
+
+@pytest.mark.parametrize(("site", "student"), [("canvas", "jdoe"), ("moodle", "Jane Doe_123456")])
+def test_there_is_no_empty_zip_and_none_of_an_earlier_export(site, student, rosters, tmp_path, capsys):
+    table.update_table(tmp_path / "grades.csv", [row(student, EXERCISE, file=f"jdoe/{EXERCISE}.ipynb")])
+    bundle = tmp_path / f"{site}-feedback-{EXERCISE}.zip"
+    bundle.write_bytes(b"of an earlier export")
+    assert export(tmp_path, f"--{site}", rosters[site]) == 0
+    said = capsys.readouterr()
+    assert not bundle.exists() and bundle.name not in said.out
+    assert f"no feedback for {EXERCISE} to upload to {site.title()}" in said.err
 
 
 def test_who_is_excused_in_canvas_stays_so(rosters, tmp_path, capsys):
@@ -640,6 +745,39 @@ def test_late_work_has_a_column_and_a_price_only_if_wanted(graded):
     assert (ada["late"], ada["penalty %"], ada["total"]) == ("30", "20", "6.4")
     assert graded({"ada": 8}, *due)["ada", EXERCISE]["late"] == "0"
     assert graded({"ada": 8})["ada", EXERCISE]["late"] == ""
+
+
+def test_lateness_that_a_run_without_its_options_drops_is_told(graded, capsys):
+    due = ["--due", DUE.isoformat()]
+    full = [*due, "--late-penalty", "10"]
+    graded({"ada": 8}, *full, late=30)
+    capsys.readouterr()
+    for _ in range(2):  # also when it is graded so once more
+        ada = graded({"ada": 8}, late=30)["ada", EXERCISE]
+        told = "note: graded without --due: before, it was 30 hours late, and 20 % were taken off"
+        assert (ada["status"], ada["total"]) == (f"graded; {told}", "8")
+        said = capsys.readouterr().err
+        assert f"ada, einsum_cam: {told}" in said
+        assert f"einsum_cam was due {DUE.astimezone():%Y-%m-%d %H:%M} by an earlier run" in said
+    ada = graded({"ada": 8}, *full, late=30)["ada", EXERCISE]
+    assert (ada["status"], ada["total"]) == ("graded", "6.4")
+    ada = graded({"ada": 8}, *due, late=30)["ada", EXERCISE]
+    assert "without --late-penalty: before" in ada["status"] and ada["late"] == "30"
+    assert "due" not in capsys.readouterr().err.replace("--due", "")
+
+
+def test_a_second_run_into_the_same_folder_has_to_wait(graded, tmp_path, capsys):
+    graded({"ada": 8})
+    capsys.readouterr()
+    with alone(tmp_path / "out"):
+        assert export(tmp_path / "out") == 2
+        (folder,) = tmp_path.glob("in-*")
+        assert command.main(["grade", str(folder), "--out", str(tmp_path / "out")]) == 2
+    said = (
+        f"classroom: Another `grade` or `grades-export` is at work in {tmp_path / 'out'}. Start this when it has ended."
+    )
+    assert capsys.readouterr().err.splitlines() == [said] * 2
+    assert export(tmp_path / "out") == 0
 
 
 def test_a_roster_tells_who_is_missing_and_who_is_unknown(graded, rosters, tmp_path, capsys):

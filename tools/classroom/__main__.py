@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tools.classroom.course import CELL_SECONDS, exercises, full_marks, hand_out
 from tools.classroom.export import doubled, to_canvas, to_moodle, unknown
-from tools.classroom.gradebook import open_course, set_due
+from tools.classroom.gradebook import alone, due_before, open_course, set_due
 from tools.classroom.grading import autograde, grade_all
 from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
 from tools.classroom.room import Room
@@ -64,30 +64,35 @@ def grade(args: argparse.Namespace) -> int:
             f"{folder}: no submissions. They are STUDENT/EXERCISE.ipynb or STUDENT_EXERCISE.ipynb, with the exercises "
             f"{', '.join(exercises())}."
         )
-    before = {key(row): row for row in read_table(table)}
-    submissions = as_before(submissions, before.values())
-    submissions = with_roster(submissions, roster) if roster else submissions
-    names = sorted({submission.exercise for submission in submissions} | set(args.only or []))
     args.out.mkdir(parents=True, exist_ok=True)
-    course = open_course(args.out, names)
-    if args.due:
-        set_due(course, names, args.due)
-    aside = [stray_row(stray, folder) for stray in strays]
-    update_table(table, aside)
-    told = [
-        f"{submission.student}: {remark.removeprefix('note: ')}, so --only leaves it out"
-        for submission in everything
-        for remark in submission.remarks
-        if submission.exercise not in chosen and remark.startswith(MISNAMED)
-    ]
-    failed = 0
-    for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
-        row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
-        update_table(table, [row])  # a row that is written stays, whatever comes
-        failed += done.status != "graded"
-        parts = [part for part in row["status"].split("; ") if part != "graded"]
-        told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
-    finish(table, course, aside, names, roster, [submission.student for submission in submissions])
+    with alone(args.out):
+        before = {key(row): row for row in read_table(table)}
+        submissions = as_before(submissions, before.values())
+        submissions = with_roster(submissions, roster) if roster else submissions
+        names = sorted({submission.exercise for submission in submissions} | set(args.only or []))
+        course = open_course(args.out, names)
+        if args.due:
+            set_due(course, names, args.due)
+        else:
+            for name, due in due_before(course, names).items():
+                when = f"{due.astimezone():%Y-%m-%d %H:%M}"
+                print(f"{name} was due {when} by an earlier run; without --due, nothing is late", file=sys.stderr)
+        aside = [stray_row(stray, folder) for stray in strays]
+        update_table(table, aside)
+        told = [
+            f"{submission.student}: {remark.removeprefix('note: ')}, so --only leaves it out"
+            for submission in everything
+            for remark in submission.remarks
+            if submission.exercise not in chosen and remark.startswith(MISNAMED)
+        ]
+        failed = 0
+        for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
+            row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
+            update_table(table, [row])  # a row that is written stays, whatever comes
+            failed += done.status != "graded"
+            parts = [part for part in row["status"].split("; ") if part != "graded"]
+            told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
+        finish(table, course, aside, names, roster, [submission.student for submission in submissions])
     print(
         f"{len(submissions) - failed} graded; {failed} failed and have no points; {len(aside)} could not be "
         f"graded\nmarks: {table}\nfeedback for students: {args.out / 'feedback'}"
@@ -106,7 +111,8 @@ def export(args: argparse.Namespace) -> int:
     table = args.out / "grades.csv"
     if not table.is_file():
         raise ToolError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
-    rows = from_formgrader(table, args.out / "course")
+    with alone(args.out):
+        rows = from_formgrader(table, args.out / "course")
     names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
     told, exported = [], [row for row in rows if row["exercise"] in names]
     for site, path in (("canvas", args.canvas), ("moodle", args.moodle)):
@@ -115,7 +121,7 @@ def export(args: argparse.Namespace) -> int:
         roster = read_roster(path)
         if site == "canvas":
             told += to_canvas(rows, names, roster, args.out / "canvas.csv")
-            print(args.out / "canvas.csv", *(args.out / f"canvas-feedback-{name}.zip" for name in names), sep="\n")
+            written = [args.out / "canvas.csv", *(args.out / f"canvas-feedback-{name}.zip" for name in names)]
         elif len(names) != 1:
             raise ToolError(
                 f"A Moodle worksheet is for one exercise: choose it with --only, of {', '.join(names)}."
@@ -124,7 +130,8 @@ def export(args: argparse.Namespace) -> int:
             )
         else:
             told += to_moodle(rows, names[0], roster, args.out)
-            print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
+            written = [args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip"]
+        print(*(file for file in written if file.is_file()), sep="\n")
         told += [f"not in {path}, so not exported: {name}" for name in unknown(exported, roster)]
         told += doubled(exported, roster)
     told += [

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -73,26 +73,40 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
             if row and not nothing(row) and old.strip().casefold() == "ex":
                 excused.append(f"{row['student']} is excused from {name} in Canvas and stays so, with points here")
                 row = None
+            if number(old) is not None:  # the file that is written has points, not decimal commas
+                old = old.replace(",", ".")
             points.append(_points(row, name, most[name]) if row and not nothing(row) else old)
         lines.append([*map(guarded, person.cells[:who]), *points])
     write_csv(path, header, lines)
-    for name, found in given.items():
-        _feedback_for_canvas(found.values(), name, path.parent)
+    unzipped = [
+        f"no feedback for {name} to upload to Canvas: none of its files has a name as Canvas gives them"
+        for name, found in given.items()
+        if not _feedback_for_canvas(found.values(), name, path.parent)
+    ]
     new = [name for name, n in columns.items() if n is None]
     told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
-    return told + excused + _scaled(most)
+    return told + unzipped + excused + _scaled(most)
 
 
-def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> None:
+def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> bool:
     """Zip the graded notebooks under the names of Canvas's download, by which it gives each back to its student.
 
     Not the pages: Canvas shows every file under the name that the student's own had.
     """
-    with ZipFile(out / f"canvas-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
-        for row in rows:
-            name = Path(row["file"]).name.replace("?", "x")  # a letter that a spreadsheet lost; the numbers count
-            if any(way.fullmatch(name) for way in CANVAS_FILES):
-                bundle.writestr(name, nbformat.writes(_returned(row, out)))
+    # instead of a letter that a spreadsheet lost: the numbers count
+    named = [(Path(row["file"]).name.replace("?", "x"), row) for row in rows]
+    files = {n: nbformat.writes(_returned(r, out)) for n, r in named if any(way.fullmatch(n) for way in CANVAS_FILES)}
+    return _zip(out / f"canvas-feedback-{exercise}.zip", files)
+
+
+def _zip(path: Path, files: Mapping[str, str | bytes]) -> bool:
+    """Write an archive of these files; no archive, and no older one, where there are none. Whether there are."""
+    path.unlink(missing_ok=True)
+    if files:
+        with ZipFile(path, "w", ZIP_DEFLATED) as bundle:
+            for name, content in files.items():
+                bundle.writestr(name, content)
+    return bool(files)
 
 
 def _returned(row: Row, out: Path) -> NotebookNode:
@@ -115,6 +129,9 @@ def _canvas_column(exercise: str, roster: Roster) -> int | None:
         return re.sub(r"[\W_]+", " ", re.sub(r"\s*\(\d+\)$", "", title)).strip().casefold()
 
     fits = [n for n, title in enumerate(roster.header) if plain(title) == plain(exercise)]
+    if len(fits) > 1:
+        titles = ", ".join(roster.header[n] for n in fits)
+        raise ToolError(f"Canvas's file has {len(fits)} columns for {exercise}: {titles}. Delete all but one of them.")
     return fits[0] if fits else None
 
 
@@ -126,6 +143,8 @@ def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list
     given, found, scale = marks(rows, exercise, roster), {}, {}
     for person in roster.people:
         row, cells = given.get(person.student), list(person.cells)
+        if sheet.name is not None:
+            cells[sheet.name] = guarded(person.name)
         if row and not nothing(row):
             scale[exercise] = number(cells[sheet.most]) or full_marks(exercise)
             cells[sheet.grade] = _points(row, exercise, scale[exercise])
@@ -136,12 +155,11 @@ def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list
                 cells[sheet.comments] = guarded(told)
         found[person.student] = cells
     write_csv(out / f"moodle-{exercise}.csv", roster.header, found.values())
-    with ZipFile(out / f"moodle-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
-        for person in roster.people:
-            page = _page(given.get(person.student), out)
-            if page:
-                bundle.write(page, f"{_moodle_folder(person)}/feedback-{exercise}.html")
-    return _scaled(scale)
+    pages = {person: _page(given.get(person.student), out) for person in roster.people}
+    named = {f"{_moodle_folder(p)}/feedback-{exercise}.html": page for p, page in pages.items() if page}
+    zipped = _zip(out / f"moodle-feedback-{exercise}.zip", {name: page.read_bytes() for name, page in named.items()})
+    empty = [] if zipped else [f"no feedback for {exercise} to upload to Moodle: {out / 'feedback'} has no page of it"]
+    return empty + _scaled(scale)
 
 
 def _for_students(row: Row) -> list[str]:

@@ -4,12 +4,14 @@ The graded process never sees it. What it made is filed here afterwards: the not
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
 from tools.classroom.course import EXERCISES, make_course
@@ -27,6 +29,24 @@ c.CourseDirectory.course_id = "camlib"
 c.CourseDirectory.root = os.path.dirname(os.path.abspath(__file__))
 c.ExecutePreprocessor.kernel_name = "python3"
 """
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder of marks. On a disk that does not support locks, do nothing."""
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ToolError(
+            f"Another `grade` or `grades-export` is at work in {out}. Start this when it has ended."
+        ) from None
+    except (NotImplementedError, OSError):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_course(out: Path, exercises: Iterable[str]) -> Path:
@@ -63,6 +83,12 @@ def set_due(course: Path, exercises: Iterable[str], due: datetime) -> None:
     with _open(course) as book:
         for name in exercises:
             book.update_or_create_assignment(name, duedate=due.astimezone(UTC).replace(tzinfo=None))
+
+
+def due_before(course: Path, exercises: Iterable[str]) -> dict[str, datetime]:
+    """When the exercises were due by earlier runs."""
+    with _open(course) as book:
+        return {a.name: a.duedate.replace(tzinfo=UTC) for a in book.assignments if a.duedate and a.name in exercises}
 
 
 def file_grade(course: Path, grade: Grade, penalty: float) -> tuple[bool, bool]:

@@ -16,6 +16,7 @@ from tools.classroom.table import NOTHING, Row, key, number, update_table
 from tools.classroom.times import WORKSHEET, HandIn, hours_late, penalty
 
 LOWER, KEPT = "lower than before", "kept"
+WITHOUT = "note: graded without"
 BY_HAND = "note: points given by hand are for an earlier attempt, look again, then delete this note"
 
 
@@ -55,6 +56,7 @@ def record(done: Grade, before: Row | None, course: Path, args: argparse.Namespa
             kept = f"{KEPT}: {old:g} points of an earlier attempt, as {submission.file.name!r} has {points:g}"
             return {**before, "status": "; ".join([first, kept, *parts])}
         done.remarks.append(f"{LOWER}: {points:g} points instead of {old:g}")
+    done.remarks += _without(before, args)
     files.write(args.out / "feedback" / submission.student / f"{submission.exercise}.html", done.page)
     another, marked = file_grade(course, done, percent)
     if before and number(before["given by hand"]) and (another or BY_HAND in before["status"]):
@@ -68,6 +70,18 @@ def record(done: Grade, before: Row | None, course: Path, args: argparse.Namespa
         "late": _late(hours, args),
         "file": str(submission.file.relative_to(args.folder)),
     }
+
+
+def _without(before: Row | None, args: argparse.Namespace) -> list[str]:
+    """What to tell of a row that was late by an earlier run, when this one was not asked for that."""
+    options = [name for name, given in (("--due", args.due), ("--late-penalty", args.late_penalty)) if not given]
+    if before is None or not options:
+        return []
+    hours, percent = number(before["late"]), number(before["penalty %"])
+    if percent or (hours and not args.due):
+        price = f", and {percent:g} % were taken off" if percent else ""
+        return [f"{WITHOUT} {options[0]}: before, it was {before['late']} hours late{price}"]
+    return [part for part in before["status"].split("; ") if part.startswith(f"{WITHOUT} {options[0]}:")]
 
 
 def _points(row: Row | None) -> float | None:

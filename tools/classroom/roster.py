@@ -1,7 +1,6 @@
 """The list of students that a course site exports, and who of them is who in the submissions."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from tools.errors import ToolError
 
 MOODLE_TIME = re.compile(r"-|.*\d[:.h]\d\d.*", re.S)  # in any language; "-" where there is none
 CANVAS_NAMES = (["Student"], ["LastName", "FirstName"])  # the latter where the course shows them apart
-NO_STUDENT = re.compile(r"(?i)\s*(points possible|student, test\s*$|test student\s*$)")
+TEST_STUDENT = re.compile(r"(?i)\s*(student,\s*test|test student)\s*")
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,12 @@ class Roster:
     def find(self, student: str) -> Person | None:
         """Who it is: by the name of the files, by an id or login, or by a name that only one student has."""
         wanted = same(respelled(student, [p.student for p in self.people]))
+        digits = r"\d+" if self.kind == "moodle" else r"\d{3,}"  # elsewhere, few of them count files or teams
         for fits in (
             [p for p in self.people if same(p.student) == wanted],
             [p for p in self.people if wanted in p.ids],
             [p for p in self.people if _words(p.name) == _words(student) != ()],
-            [p for p in self.people if same(re.sub(r".*_(?=\d+$)", "", wanted)) in p.ids],
+            [p for p in self.people if same(re.sub(rf".*_(?={digits}$)", "", wanted)) in p.ids],
         ):
             if len(fits) == 1:
                 return fits[0]
@@ -85,13 +85,10 @@ def read_roster(path: Path) -> Roster:
             f"assignment with points (Identifier, Full name, …), nor a list with a column 'student'. Its columns: "
             f"{', '.join(header)}"
         )
-    people = [person(dict(zip(header, row, strict=False)), row) for row in rows if not _no_student(kind, row)]
+    people = [person(dict(zip(header, row, strict=False)), row) for row in rows]
+    if kind == "canvas":  # without ids: its rows for the points possible and for what is posted by hand
+        people = [someone for someone in people if someone.ids and not TEST_STUDENT.fullmatch(someone.name)]
     return Roster(kind, tuple(header), tuple(map(tuple, rows)), tuple(people), sheet)
-
-
-def _no_student(kind: str, row: list[str]) -> bool:
-    """Canvas's rows for the points possible, for the test student, and for what is posted by hand."""
-    return kind == "canvas" and bool(NO_STUDENT.match(row[0]) or not "".join(row[:2]).strip())
 
 
 def _of_canvas(cells: dict[str, str], row: list[str]) -> Person:
@@ -114,6 +111,8 @@ def worksheet(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Worksheet
         return None
     grade = pairs[-1]
     times = [n for n in range(grade + 2, len(columns)) if all(map(MOODLE_TIME.fullmatch, columns[n]))]
+    if times and times[0] > grade + 4:  # further from the times than grades are: numbers about the person
+        return None
     return Worksheet(
         name=1 if grade > 2 else None,
         grade=grade,
@@ -147,6 +146,9 @@ def _ids(values: Iterable[str]) -> frozenset[str]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """The words of a name in any order: "Doe, Jane" is "Jane Doe"; Moodle puts a number behind it."""
-    plain = unicodedata.normalize("NFKC", re.sub(r"_\d+$", "", name)).casefold()
+    """The words of a name in any order: "Doe, Jane" is "Jane Doe".
+
+    Moodle puts a number behind it, and takes out what cannot be in every file's name: "O'Neil" is "ONeil".
+    """
+    plain = re.sub(r"""[&<>"`|':\\/]""", "", same(re.sub(r"_\d+$", "", name)))
     return tuple(sorted(re.findall(r"[^\W_]+", plain)))

@@ -102,8 +102,11 @@ def filed_before(course: Path, now: Iterable[Submission]) -> list[Submission]:
 
 
 def same(student: str) -> str:
-    """One spelling for names that look alike: case, encoding of accents, spaces, zeros that a spreadsheet drops."""
-    alike = " ".join(unicodedata.normalize("NFKC", student).casefold().split())
+    """One spelling for names that look alike: case, encoding of accents, spaces, zeros that a spreadsheet drops,
+    characters that nobody sees, such as the marks of writing from right to left.
+    """
+    seen = "".join(c for c in unicodedata.normalize("NFKC", student) if unicodedata.category(c) != "Cf")
+    alike = " ".join(seen.casefold().split())
     return alike.lstrip("0") if alike.isdigit() else alike
 
 

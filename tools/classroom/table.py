@@ -2,8 +2,10 @@
 
 import csv
 import io
+import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tools import files
 from tools.classroom.grading import COLUMNS as MACHINE
 from tools.classroom.submissions import same
 from tools.errors import ToolError
+
+csv.field_size_limit(2**31 - 1)  # a worksheet of Moodle holds whole texts
 
 BY_TEACHER = ("given by hand", "comment")  # what a person writes; never overwritten, as no unknown column is
 COLUMNS = (
@@ -39,11 +43,12 @@ def key(row: Row) -> Key:
 
 
 def number(text: str) -> float | None:
-    """A number as a person writes it, with a point or a comma."""
+    """A number as a person writes it, with a point or a comma; not "nan", "inf" or "1_0", which Python reads too."""
     try:
-        return float(text.strip().replace(",", "."))
+        value = float(text.strip().replace(",", ".").replace("_", "?"))
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def nothing(row: Row) -> bool:
@@ -67,7 +72,8 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]], str]:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")  # Excel's "CSV" on Windows
-    first = text.partition("\n")[0]
+    plain = re.sub(r'"[^"]*"', "", text).strip("\r\n")  # titles in quotes may hold delimiters and line ends
+    first = re.split(r"[\r\n]", plain, maxsplit=1)[0]
     delimiter = max(",;\t", key=first.count)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     if not rows:
@@ -94,8 +100,16 @@ def read_table(path: Path) -> list[Row]:
     header, rows, _ = read_csv(path)
     if not {"student", "exercise"} <= set(header):
         raise ToolError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
+    header += [""] * (max(map(len, rows), default=0) - len(header))
+    used = {n for row in rows for n, cell in enumerate(row) if cell} | {n for n, name in enumerate(header) if name}
+    titles = Counter(name for n, name in enumerate(header) if n in used)
+    if twice := [name for name, count in titles.items() if count > 1]:
+        which = f"are called {twice[0]!r}" if twice[0] else "have no title"
+        raise ToolError(
+            f"{path}: {titles[twice[0]]} columns {which}, and only one would stay. Give each its own title."
+        )
     blank = dict.fromkeys(COLUMNS, "")
-    found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
+    found = [blank | {header[n]: unguarded(cell) for n, cell in enumerate(row) if n in used} for row in rows]
     seen: set[Key] = set()
     pages = path.parent / "feedback"
     graded = [folder.name for folder in pages.iterdir()] if pages.is_dir() else []
