@@ -24,8 +24,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "checks"))  # hande
 from answers import tensor
 
 # torch.nn.Module keeps its hooks in dictionaries of these names, and those of all modules in globals of its file
-HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks"))
-GLOBAL_HOOKS = sorted(name for name in vars(_module) if name.startswith("_global_") and name.endswith("_hooks"))
+HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
+GLOBAL_HOOKS = tuple(name for name in vars(_module) if name.startswith("_global_") and name.endswith("_hooks"))
 
 
 # what holds for all of PyTorch: how it is read, and how it is set
@@ -225,11 +225,15 @@ def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
 
 
 @contextmanager
-def mirrored(path: str) -> Iterator[str]:
-    """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name."""
+def mirrored(path: str, size: tuple[int, int] | None = None) -> Iterator[str]:
+    """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name.
+
+    size: (width, height), to which it is resized.
+    """
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")
-        ImageOps.mirror(photo.convert("RGB")).save(copy)
+        mirror = ImageOps.mirror(photo.convert("RGB"))
+        mirror.resize(size or mirror.size).save(copy)
         yield copy
 
 
