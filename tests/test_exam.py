@@ -111,17 +111,19 @@ def graded_folder(tmp_path_factory):
         cell: re.sub(r"(?m)^(def .*:)$", r"\1\n    noise()", source) for cell, source in solutions(EXERCISE).items()
     }
     faulty = solutions(EXERCISE) | {"all_maps": "def all_maps(features, weight):\n    return features @ weight"}
+    dying = solutions(EXERCISE) | {"class_map": "import os\nos._exit(3)"}
     for student, top, answers in (
         ("noisy", NOISE, noisy),
         ("shell", SHELL, WRONG),
         ("reach", said + REACH, WRONG),
         ("edit", EDIT, WRONG),
         ("faulty", f"print('mine')\nfrom IPython.display import HTML\ndisplay(HTML({MARKUP!r}))", faulty),
+        ("dying", "", dying),
     ):
         hand_in(folder / "in", student, EXERCISE, folder / "classroom" / "student", answers)
         changed(folder / "in" / student, top)
     limits = ["--cell-seconds", "120", "--jobs", "2"]
-    assert main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == 0
+    assert main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == 1, "one is not graded"
     return folder / "out"
 
 
@@ -194,6 +196,15 @@ def test_the_page_explains_and_hides(graded_folder):
     assert len(headings) > 2 and not [heading for heading in headings if heading not in text]
 
 
+@pytest.mark.slow
+def test_a_submission_that_ends_its_kernel_costs_only_itself(graded_folder):
+    status = {student: found["status"] for (student, _), found in rows(graded_folder).items()}
+    assert status.pop("dying") == "failed: it ended its own kernel"
+    assert set(points(row(graded_folder, "dying")).values()) == {0.0}
+    assert "it ended its own kernel" in page(graded_folder, "dying")
+    assert set(status.values()) == {"graded"}, "another submission lost nothing"
+
+
 STUBBORN = """
 import time
 while True:
@@ -211,12 +222,13 @@ def test_a_time_limit_says_the_limit(tmp_path):
     for student, answers in (("stubborn", solutions(EXERCISE)), ("sleepy", sleepy)):
         hand_in(tmp_path / "in", student, EXERCISE, tmp_path / "classroom" / "student", answers)
     changed(tmp_path / "in" / "stubborn", STUBBORN)
-    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--cell-seconds", "20"]) == 1
+    limits = ["--cell-seconds", "5", "--jobs", "2"]
+    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *limits]) == 1
     assert row(tmp_path / "out", "stubborn")["status"] == (
-        "failed: a cell ran longer than 20 s, and went on when it was interrupted"
+        "failed: a cell ran longer than 5 s, and went on when it was interrupted"
     )
     assert points(row(tmp_path / "out", "sleepy"))["test_class_map"] == 0
-    assert "stopped after 20 seconds" in page(tmp_path / "out", "sleepy")
+    assert "stopped after 5 seconds" in page(tmp_path / "out", "sleepy")
 
 
 @pytest.mark.parametrize("kind", room.KINDS)

@@ -233,7 +233,7 @@ def mirrored(path: str, size: tuple[int, int] | None = None) -> Iterator[str]:
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")
         mirror = ImageOps.mirror(photo.convert("RGB"))
-        mirror.resize(size or mirror.size).save(copy)
+        mirror.resize(size or mirror.size).save(copy, compress_level=1)
         yield copy
 
 
