@@ -8,10 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellTimeoutError
+from nbformat.v4 import new_code_cell
 
 from tests.exercises.grading import complete, graded, read
 from tests.test_classroom import hand_in, points, rows, solutions
-from tools.classroom import room, submissions
+from tools.classroom import exam, room, submissions
 from tools.classroom.__main__ import main
 
 EXERCISE = "einsum_cam"
@@ -162,8 +164,9 @@ def test_changes_to_ipython_earn_nothing_and_are_told(graded_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(room.best_kind() != "sealed", reason="no sealed room on this system")
 def test_what_lies_around_is_out_of_reach(graded_folder):
+    if room.best_kind() != "sealed":
+        pytest.skip("no sealed room on this system")
     found = row(graded_folder, "reach")
     assert re.findall(r"got: .*", page(graded_folder, "reach"))[-1] == "got: []"
     assert set(points(found).values()) == {0.0}
@@ -229,6 +232,21 @@ def test_a_time_limit_says_the_limit(tmp_path):
     )
     assert points(row(tmp_path / "out", "sleepy"))["test_class_map"] == 0
     assert "stopped after 5 seconds" in page(tmp_path / "out", "sleepy")
+
+
+def test_too_much_output_is_not_called_a_slow_cell(monkeypatch):
+    """nbclient raises the same error for both; after the reply it waits for the output."""
+
+    def late(*cell, store_history):
+        raise CellTimeoutError("Timeout waiting for IOPub output")
+
+    monkeypatch.setattr(exam.Exam, "execute_cell", late)
+    with pytest.raises(TimeoutError, match="a cell printed more than could be read in 7 s"):
+        exam.Exam(timeout=7)._order(new_code_cell(), 0, student="print('x' * 10 ** 9)")
+    clock = iter([0.0, 14.0])
+    monkeypatch.setattr(exam.time, "monotonic", lambda: next(clock))
+    with pytest.raises(TimeoutError, match="a cell ran longer than 7 s, and went on"):
+        exam.Exam(timeout=7)._order(new_code_cell(), 0, student="while True: pass")
 
 
 @pytest.mark.parametrize("kind", room.KINDS)
