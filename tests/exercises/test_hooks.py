@@ -1160,6 +1160,11 @@ return logits""",
         before="target = [m for n, m in net.named_modules() if n.endswith(layer.split('.')[-1])][0]",
     ),
     output(
+        "the last layer whose name ends the same",
+        values=2,
+        before="target = [m for n, m in net.named_modules() if n.endswith(layer)][-1]",
+    ),
+    output(
         "the first layer whose name begins the same",
         values=2,
         before="target = [m for n, m in net.named_modules() if n.startswith(layer)][0]",
