@@ -217,6 +217,21 @@ def test_who_is_who(kind, students, rosters):
     assert found.find("Eve") is None
 
 
+def test_a_roster_knows_names_whose_letters_a_spreadsheet_lost(tmp_path):
+    (tmp_path / "list.csv").write_text("student\nnguyễn\nnguyển\n", encoding="utf-8")
+    assert roster.read_roster(tmp_path / "list.csv").find("nguy?n") is None
+    (tmp_path / "list.csv").write_text("student\nngọc\nbob\n", encoding="utf-8")
+    found = roster.read_roster(tmp_path / "list.csv")
+    assert found.find("ng?c") is found.people[0]
+    path = tmp_path / "grades.csv"
+    for _ in range(2):
+        recording.finish(path, tmp_path, [], ["hooks"], found, [])
+        for student in ("ngọc", "ng?c"):
+            edit(path, student, **{"given by hand": "2"})
+        path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
+    assert [(line["student"], line["total"]) for line in table.read_table(path)] == [("bob", "0"), ("ng?c", "2")]
+
+
 def test_two_of_the_same_name_are_not_guessed(tmp_path):
     (tmp_path / "list.csv").write_text("student,name\na1,Jane Doe\na2,Jane Doe\n")
     found = roster.read_roster(tmp_path / "list.csv")
@@ -302,13 +317,9 @@ def test_a_file_for_canvas(rosters, tmp_path, capsys):
 
 def test_canvas_gives_graded_notebooks_back_without_hidden_tests(rosters, tmp_path):
     """Canvas knows them by the names of its download: the first two numbers are the student's and the file's."""
-    told = {
-        "status": "graded; repaired: setup; note: late",
-        "cells": "test_a 1/2; test_b 3/8",
-        "comment": "Well argued.",
-    }
+    told = {"status": "graded; repaired: setup; note: late", "cells": "test_a 1/2; test_b 3/8"}
     there = row("doejane_12345", EXERCISE, file="x/doejane_LATE_12345_678910_einsum_cam-1.ipynb", **told)
-    failed = row("ngal_12346", EXERCISE, file="ngal_12346_678911_Einsum (1).ipynb", status="failed: the file is empty")
+    failed = row("ngal_12346", EXERCISE, file="ng?l_12346_678911_Einsum (1).ipynb", status="failed: the file is empty")
     table.update_table(tmp_path / "grades.csv", [there, failed])
     edit(tmp_path / "grades.csv", "doejane_12345", comment="Well argued.")
     graded = tmp_path / "course" / "autograded" / "doejane_12345" / EXERCISE / f"{EXERCISE}.ipynb"
@@ -319,12 +330,27 @@ def test_canvas_gives_graded_notebooks_back_without_hidden_tests(rosters, tmp_pa
         jane, al = (nbformat.reads(bundle.read(name).decode(), as_version=4) for name in bundle.namelist())
         assert bundle.namelist() == [
             "doejane_LATE_12345_678910_einsum_cam-1.ipynb",
-            "ngal_12346_678911_Einsum (1).ipynb",
+            "ngxl_12346_678911_Einsum (1).ipynb",
         ]
     head = f"# {EXERCISE}: 7 of 10 points\n\n- repaired: setup\n- test_a 1/2\n- test_b 3/8\n- Well argued."
     assert jane.cells[0].source == head
     assert len(jane.cells) > 10 and "HIDDEN" in graded.read_text() and "HIDDEN" not in nbformat.writes(jane)
     assert [cell.source for cell in al.cells] == [f"# {EXERCISE}: 7 of 10 points\n\n- failed: the file is empty"]
+
+
+def test_a_name_whose_letters_a_spreadsheet_lost_is_still_its_students(tmp_path):
+    """An older Excel saves in the encoding of Windows, with "?" for every letter that it lacks."""
+    path = tmp_path / "grades.csv"
+    table.update_table(path, [row("Łukasz Nguyễn"), row("Why?")])
+    (tmp_path / "feedback" / "Łukasz Nguyễn").mkdir(parents=True)
+    edit(path, "Łukasz Nguyễn", **{"given by hand": "2"})
+    path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
+    table.update_table(path, [row("Łukasz Nguyễn", points="8")])
+    assert {line["student"]: line["total"] for line in table.read_table(path)} == {"Łukasz Nguyễn": "10", "Why?": "7"}
+    table.update_table(path, [row("Ła"), row("Ńa")])
+    path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
+    with pytest.raises(ToolError, match=r"two rows are \?a's for hooks\. Delete one, or correct its name"):
+        table.read_table(path)
 
 
 def test_points_by_hand_count_where_nothing_could_be_graded(rosters, tmp_path, capsys):
@@ -351,12 +377,13 @@ def test_two_rows_of_one_person_are_told(rosters, tmp_path, capsys):
 
 def test_files_for_moodle(rosters, tmp_path, capsys):
     status = "graded; repaired: setup; note: renamed, its name is 'x'"  # a note is for the teacher
-    table.update_table(tmp_path / "grades.csv", [row("Jane Doe_123456", EXERCISE, points="9.5", status=status)])
+    marked = [row("Jane Doe_123456", EXERCISE, points="9.5", status=status), row("eve", "hooks")]
+    table.update_table(tmp_path / "grades.csv", marked)
     page = tmp_path / "feedback" / "Jane Doe_123456" / f"{EXERCISE}.html"
     page.parent.mkdir(parents=True)
     page.write_text("page")
     edit(tmp_path / "grades.csv", "Jane Doe_123456", comment="=nice")
-    assert export(tmp_path, "--moodle", rosters["moodle"]) == 0
+    assert export(tmp_path, "--moodle", rosters["moodle"], "--only", EXERCISE) == 0
     header, (jane, al), _ = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")
     expected = list(csv.reader(MOODLE.splitlines()))
     assert header == expected[0]
@@ -365,9 +392,10 @@ def test_files_for_moodle(rosters, tmp_path, capsys):
     assert (jane[4], jane[9]) == ("95", "'=nice; repaired: setup")
     with zipfile.ZipFile(tmp_path / f"moodle-feedback-{EXERCISE}.zip") as bundle:
         assert bundle.namelist() == [f"Jane Doe_123456_assignsubmission_file_/feedback-{EXERCISE}.html"]
-    assert "multiplied by 10" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "multiplied by 10" in told and "not exported" not in told  # eve has only marks for another exercise
     table.update_table(tmp_path / "grades.csv", [row("Al Ng_123457", EXERCISE, late="30", **{"penalty %": "20"})])
-    assert export(tmp_path, "--moodle", rosters["moodle"]) == 0
+    assert export(tmp_path, "--moodle", rosters["moodle"], "--only", EXERCISE) == 0
     al = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")[1][1]
     assert (al[4], al[9]) == ("56", "20 % taken off, as it was 30 hours late")
 
@@ -626,10 +654,24 @@ def test_a_roster_tells_who_is_missing_and_who_is_unknown(graded, rosters, tmp_p
     where = [str(tmp_path / "more"), "--out", str(tmp_path / "out"), "--only", EXERCISE]
     assert command.main(["grade", *where, *options]) == 1
     assert "0 graded; 0 failed and have no points; 1 could not be graded" in capsys.readouterr().out
-    status = rows(tmp_path / "out")["ang", EXERCISE]["status"]
-    assert status == "nothing handed in that can be graded: 'ang/einsum_cam.txt'"
+    for _ in range(2):  # also when others are graded, from another folder
+        status = rows(tmp_path / "out")["ang", EXERCISE]["status"]
+        assert status == "nothing handed in that can be graded: 'ang/einsum_cam.txt'"
+        graded({"eve": 7}, *options)
     found = graded({"Al Ng": 5}, *options)
     assert set(found) == {(student, EXERCISE) for student in ("jdoe", "eve", "Al Ng")}
+
+
+def test_only_tells_what_it_leaves_out_of_files_named_like_the_exercise(graded, tmp_path, capsys):
+    graded({"ada": 8}, "--only", EXERCISE)
+    folder = tmp_path / "in-0"
+    (folder / "bob").mkdir()
+    (folder / "bob" / f"{EXERCISE}.ipynb").write_bytes((course.EXERCISES / "hooks.ipynb").read_bytes())
+    (folder / "ada" / "hooks.ipynb").write_bytes((course.EXERCISES / "hooks.ipynb").read_bytes())
+    capsys.readouterr()
+    assert command.main(["grade", str(folder), "--out", str(tmp_path / "out"), "--only", EXERCISE]) == 0
+    told = f"bob: its name is '{EXERCISE}.ipynb', but its cells are those of hooks, so --only leaves it out\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 def test_moodles_worksheet_knows_the_time(graded, rosters):

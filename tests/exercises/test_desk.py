@@ -361,6 +361,16 @@ def test_the_setups_lists_and_tables_are_not_the_students():
     assert desk.test(test, "test", ["answer"], student).error is None
 
 
+def test_another_folder_costs_nothing(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"a cat")
+    monkeypatch.chdir(tmp_path)
+    desk, student = Desk(["import os"], "Ada"), {}
+    desk.hand_over(student)
+    exec("os.mkdir('mine')\nos.chdir('mine')\ndef answer():\n    return os.listdir()", student)
+    assert desk.test("assert answer() == []", "test", ["answer"], student) == Verdict()
+
+
 def test_an_error_is_told_by_the_students_lines():
     desk, student = Desk([], "Ada"), {}
     exec("def inner(a):\n    return 1 / a\ndef answer(a):\n    return inner(a)", student)

@@ -26,7 +26,7 @@ from tools.classroom.grading import autograde, grade_all
 from tools.classroom.recording import as_before, finish, from_formgrader, record, stray_row, with_roster
 from tools.classroom.room import Room
 from tools.classroom.roster import read_roster
-from tools.classroom.submissions import find_submissions, same
+from tools.classroom.submissions import MISNAMED, find_submissions, same
 from tools.classroom.table import key, number, read_table, update_table
 from tools.classroom.times import FILE_DATE, due_time, percentage
 from tools.errors import ToolError
@@ -74,7 +74,12 @@ def grade(args: argparse.Namespace) -> int:
         set_due(course, names, args.due)
     aside = [stray_row(stray, folder) for stray in strays]
     update_table(table, aside)
-    told: list[str] = []
+    told = [
+        f"{submission.student}: {remark.removeprefix('note: ')}, so --only leaves it out"
+        for submission in everything
+        for remark in submission.remarks
+        if submission.exercise not in chosen and remark.startswith(MISNAMED)
+    ]
     failed = 0
     for done in tqdm(grade_all(submissions, args.out, args), total=len(submissions), unit="submission"):
         row = record(done, before.get((same(done.submission.student), done.submission.exercise, "")), course, args)
@@ -82,7 +87,7 @@ def grade(args: argparse.Namespace) -> int:
         failed += done.status != "graded"
         parts = [part for part in row["status"].split("; ") if part != "graded"]
         told += [f"{row['student']}, {row['exercise']}: {part}" for part in parts]
-    finish(table, course, aside, names, roster)
+    finish(table, course, aside, names, roster, [submission.student for submission in submissions])
     print(
         f"{len(submissions) - failed} graded; {failed} failed and have no points; {len(aside)} could not be "
         f"graded\nmarks: {table}\nfeedback for students: {args.out / 'feedback'}"
@@ -103,7 +108,7 @@ def export(args: argparse.Namespace) -> int:
         raise ToolError(f"{table}: no such table. Make it with: python3 run.py grade FOLDER --out {args.out}")
     rows = from_formgrader(table, args.out / "course")
     names = [name for name in _chosen(args.only) if any(row["exercise"] == name for row in rows)]
-    told = []
+    told, exported = [], [row for row in rows if row["exercise"] in names]
     for site, path in (("canvas", args.canvas), ("moodle", args.moodle)):
         if path is None:
             continue
@@ -120,8 +125,8 @@ def export(args: argparse.Namespace) -> int:
         else:
             told += to_moodle(rows, names[0], roster, args.out)
             print(args.out / f"moodle-{names[0]}.csv", args.out / f"moodle-feedback-{names[0]}.zip", sep="\n")
-        told += [f"not in {path}, so not exported: {name}" for name in unknown(rows, roster)]
-        told += doubled(rows, roster)
+        told += [f"not in {path}, so not exported: {name}" for name in unknown(exported, roster)]
+        told += doubled(exported, roster)
     told += [
         f"{row['student']} has {row['total']} of {most:g} points for {row['exercise']}"
         for row in rows

@@ -135,7 +135,7 @@ class Watch:
                 self.layers.append((name, layer, _inside(layer)))
         self.frozen = [(k, v, dict(vars(v))) for k, v in given.items() if _is_frozen(v)]
         self.weights = [(k, t, t.detach().clone()) for k, v in given.items() for t in _weights(v)]
-        self.photos = {p: p.read_bytes() for p in Path("photos").glob("*") if p.is_file()}
+        self.photos = {p: p.read_bytes() for p in Path("photos").resolve().glob("*") if p.is_file()}
         self.modes = _modes()
         self.kernels = _kernels()
         shell = _shell()
@@ -195,7 +195,7 @@ class Watch:
                 path.parent.mkdir(exist_ok=True)
                 path.unlink(missing_ok=True)
                 path.write_bytes(picture)
-                found.append(str(path))
+                found.append(f"photos/{path.name}")
         for name, steps, kept_steps in self.steps:
             if steps != kept_steps:
                 steps[:] = kept_steps

@@ -27,8 +27,8 @@ def marks(rows: Iterable[Row], exercise: str, roster: Roster) -> dict[str, Row]:
 
 
 def unknown(rows: Iterable[Row], roster: Roster) -> list[str]:
-    """Students of the table whom the roster does not name."""
-    names = {row["student"] for row in rows if row["student"]}
+    """Students with marks in the table whom the roster does not name."""
+    names = {row["student"] for row in rows if row["student"] and not nothing(row)}
     return sorted(name for name in names if roster.find(name) is None)
 
 
@@ -90,7 +90,7 @@ def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> None:
     """
     with ZipFile(out / f"canvas-feedback-{exercise}.zip", "w", ZIP_DEFLATED) as bundle:
         for row in rows:
-            name = Path(row["file"]).name
+            name = Path(row["file"]).name.replace("?", "x")  # a letter that a spreadsheet lost; the numbers count
             if any(way.fullmatch(name) for way in CANVAS_FILES):
                 bundle.writestr(name, nbformat.writes(_returned(row, out)))
 

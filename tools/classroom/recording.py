@@ -85,16 +85,32 @@ def stray_row(stray: Stray, folder: Path) -> Row:
     return {"student": stray.student, "exercise": "", "status": status, "file": str(stray.file.relative_to(folder))}
 
 
-def finish(table: Path, course: Path, strays: list[Row], exercises: list[str], roster: Roster | None) -> list[Row]:
-    """Bring the rows up to date that are not about a submission of this run."""
-    now = {key(row) for row in strays}
-    rows = update_table(table, [], lambda row: not row["exercise"] and key(row) not in now)
+def finish(
+    table: Path,
+    course: Path,
+    strays: list[Row],
+    exercises: list[str],
+    roster: Roster | None,
+    students: Iterable[str],
+) -> list[Row]:
+    """Bring the rows up to date that are not about a submission of this run, which has submissions of these students.
+
+    A file that could not be graded keeps its row until its student hands in another, perhaps in another folder.
+    """
+
+    def who(student: str) -> str:
+        person = roster.find(student) if roster else None
+        return same(person.student if person else student)
+
+    now, again = {key(row) for row in strays}, {who(student) for student in students} | {""}
+    rows = update_table(table, [], lambda r: not r["exercise"] and key(r) not in now and who(r["student"]) in again)
     if roster:
         most = {exercise: sum(machine_graded(exercise).values()) for exercise in exercises}
         files = {p.student: row["file"] for row in rows if not row["exercise"] and (p := roster.find(row["student"]))}
+        spelled = {(p.student, row["exercise"]): row["student"] for row in rows if (p := roster.find(row["student"]))}
         out = [
             {
-                "student": student,
+                "student": spelled.get((student, exercise), student),
                 "exercise": exercise,
                 "status": NOTHING + (f" that can be graded: {files[student]!r}" if student in files else ""),
                 "points": "0",

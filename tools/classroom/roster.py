@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tools.classroom.submissions import same
-from tools.classroom.table import number, read_csv, unguarded
+from tools.classroom.table import number, read_csv, respelled, unguarded
 from tools.classroom.times import moodle_date
 from tools.errors import ToolError
 
@@ -53,7 +53,7 @@ class Roster:
 
     def find(self, student: str) -> Person | None:
         """Who it is: by the name of the files, by an id or login, or by a name that only one student has."""
-        wanted = same(student)
+        wanted = same(respelled(student, [p.student for p in self.people]))
         for fits in (
             [p for p in self.people if same(p.student) == wanted],
             [p for p in self.people if wanted in p.ids],

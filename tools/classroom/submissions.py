@@ -23,6 +23,7 @@ CANVAS_FILES = (  # Canvas takes all but letters, digits and underscores from th
     re.compile(r"(?P<who>\w+?)(?P<late>_LATE)?_(?P<id>\d+)_(?P<number>\d{3,})_(?P<name>.+)"),
 )
 
+MISNAMED = "note: its name is"
 PACKED = "it is an archive: unpack it into a folder beside it and grade again, or ask for the .ipynb file itself"
 SYSTEM = ("__MACOSX", "__pycache__")  # folders that no student made
 
@@ -142,7 +143,7 @@ def _recognise(found: _Found, known: list[str]) -> tuple[str | None, str, list[s
         return None, student, []
     shown = found.file.name
     if by_name and by_name != exercise:
-        return exercise, student, [f"note: its name is {shown!r}, but its cells are those of {exercise}"]
+        return exercise, student, [f"{MISNAMED} {shown!r}, but its cells are those of {exercise}"]
     if by_name is None:
         return exercise, student, [f"note: recognised by its cells, its name is {shown!r}"]
     whole = {exercise} if found.student else {f"{before}_{exercise}"}

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -94,13 +96,32 @@ def read_table(path: Path) -> list[Row]:
         raise ToolError(f"{path} has no columns 'student' and 'exercise': it is not a table of this command.")
     blank = dict.fromkeys(COLUMNS, "")
     found = [blank | {name: unguarded(cell) for name, cell in zip(header, row, strict=False)} for row in rows]
+    seen: set[Key] = set()
+    pages = path.parent / "feedback"
+    graded = [folder.name for folder in pages.iterdir()] if pages.is_dir() else []
     for row in found:
+        row["student"] = respelled(row["student"], graded)
         if row.get("given by hand", "").strip() and number(row["given by hand"]) is None:
             raise ToolError(
                 f"{path}: {row['given by hand']!r} is no number, given by hand to {row['student']} for "
                 f"{row['exercise']}. Remarks go into the column 'comment'."
             )
+        if key(row) in seen:
+            raise ToolError(
+                f"{path}: two rows are {row['student']}'s for {row['exercise'] or row['file']}. Delete one, or correct "
+                "its name."
+            )
+        seen.add(key(row))
     return found
+
+
+def respelled(student: str, known: Iterable[str]) -> str:
+    """A student's name with the letters for which an older Excel wrote "?", if one of the known names fits."""
+    if "?" not in student:
+        return student
+    pattern = re.compile(re.escape(student).replace(r"\?", "."))
+    fits = [name for name in known if pattern.fullmatch(unicodedata.normalize("NFC", name))]
+    return fits[0] if len(fits) == 1 else student
 
 
 def update_table(path: Path, new: Iterable[Row], drop: Callable[[Row], bool] = lambda row: False) -> list[Row]:
