@@ -138,7 +138,7 @@ def _replacing(nodes: list[ast.AST]) -> set[str]:
             found |= {f"{ast.unparse(node)} ="} if _is_shared(node.value, shared) else set()
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr") and len(node.args) > 1:
             whose, name = node.args[:2]
-            if isinstance(name, ast.Constant) and _is_shared(whose, shared):
+            if isinstance(name, ast.Constant) and isinstance(name.value, str) and _is_shared(whose, shared):
                 found.add(f"{ast.unparse(whose)}.{name.value} =")
         elif isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
