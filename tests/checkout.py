@@ -20,10 +20,12 @@ def checkout(folder: Path, address: str | None) -> Path:
     for name in (*documents, "LICENSE", "pyproject.toml", "course.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
     project = folder / "pyproject.toml"
-    text = re.sub(r'(?m)^Repository = ".*\n', "", project.read_text(encoding="utf-8"))
-    project.write_text(text, encoding="utf-8", newline="\n")
-    command = ["update"] if address is None else ["address", address]
-    subprocess.run([sys.executable, "tools", *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    before = project.read_text(encoding="utf-8")
+    without = re.sub(r'(?m)^Repository = ".*\n', "", before)
+    project.write_text(without, encoding="utf-8", newline="\n")
+    if address is not None or without != before:  # else all files follow the settings already
+        command = ["update"] if address is None else ["address", address]
+        subprocess.run([sys.executable, "tools", *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

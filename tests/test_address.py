@@ -234,14 +234,24 @@ def test_without_an_address_the_cell_says_what_is_missing(
     assert capsys.readouterr().out == ""
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The course as it is now, as a repository to clone."""
+    folder = checkout(tmp_path_factory.mktemp("published"), address=OTHER)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=the course"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)
+    return folder
+
+
 class Alone:
     """A folder with one chapter in it and a Python without camlib, in the place of Colab's machine."""
 
-    def __init__(self, folder: Path, index: bool) -> None:
+    def __init__(self, folder: Path, published: Path, index: bool = False) -> None:
         self.folder = folder / "content"
         self.folder.mkdir()
         self.course = self.folder / "cam-course"
-        self.repository = self.published(folder / "repository")
+        self.repository = shutil.copytree(published, folder / "repository")
         self.python = folder / "python" / sysconfig.get_path("scripts", vars={"base": ""}).strip("/\\") / "python"
         subprocess.run([sys.executable, "-m", "venv", str(folder / "python"), *(() if index else ("--without-pip",))])
         self.settings = {"MPLCONFIGDIR": str(folder), "IPYTHONDIR": str(folder)}
@@ -251,15 +261,6 @@ class Alone:
             site = self.call("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
             (Path(site) / "installed.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
             self.settings |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
-
-    @staticmethod
-    def published(folder: Path) -> Path:
-        """The course as it is now, as a repository to clone."""
-        checkout(folder, address=OTHER)
-        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-        for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=the course"]):
-            subprocess.run([*git, *command], cwd=folder, check=True)
-        return folder
 
     def cell(self, path: Path) -> str:
         """The code that fetches the course, as this notebook has it in the repository."""
@@ -304,11 +305,11 @@ def texts(notebook: NotebookNode) -> list[list[str]]:
 @pytest.mark.parametrize(
     "index", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.download])], ids=["installed", "index"]
 )
-def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, tmp_path: Path) -> None:
+def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, published: Path, tmp_path: Path) -> None:
     """With the cell's own commands. `index`: from the package index, in a Python that has no torch either."""
     if index and os.environ.get("CAMLIB_DOWNLOAD") != "1":
         pytest.skip("set CAMLIB_DOWNLOAD=1: needs the network")
-    alone = Alone(tmp_path, index)
+    alone = Alone(tmp_path, published, index)
     shutil.copy(alone.repository / "notebooks" / CHAPTER.name, alone.folder)
     the_cell = alone.cell(CHAPTER)
     assert "No module named 'camlib'" in alone.call("-c", "import camlib").stderr
@@ -324,9 +325,9 @@ def test_a_chapter_alone_fetches_the_course_and_runs(index: bool, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_an_exercise_alone_fetches_what_it_needs_and_stays_where_it_is(tmp_path: Path) -> None:
+def test_an_exercise_alone_fetches_what_it_needs_and_stays_where_it_is(published: Path, tmp_path: Path) -> None:
     """After a restart, too; and in a folder as it is handed out, without a network, nothing happens."""
-    alone = Alone(tmp_path, index=False)
+    alone = Alone(tmp_path, published)
     cell, setup = alone.cell(EXERCISES[0]), "from exercise import variant; from testing import numbers"
     told = "import camlib; print(Path(variant('Ada').photo).is_file(), Path.cwd().name)"
     assert alone.run_cells(cell, setup, told)[-1] == "True content\n"
@@ -340,9 +341,9 @@ def test_an_exercise_alone_fetches_what_it_needs_and_stays_where_it_is(tmp_path:
 
 
 @pytest.mark.slow
-def test_what_failed_once_can_be_tried_again(tmp_path: Path) -> None:
+def test_what_failed_once_can_be_tried_again(published: Path, tmp_path: Path) -> None:
     """In the same kernel: first without a way to the course, then without a way to install it, then with both."""
-    alone = Alone(tmp_path, index=False)
+    alone = Alone(tmp_path, published)
     found = "from importlib.util import find_spec; print(Path.cwd().name, bool(find_spec('camlib')))"
     no_way, way = "%env GIT_CONFIG_COUNT=0", "%env GIT_CONFIG_COUNT=1"  # to the repository here; outside is no network
     no_pip, pip = "%env PIP_NO_BUILD_ISOLATION=", "%env PIP_NO_BUILD_ISOLATION=0"

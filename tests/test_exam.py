@@ -8,10 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellTimeoutError
+from nbformat.v4 import new_code_cell
 
 from tests.exercises.grading import complete, graded, read
 from tests.test_classroom import hand_in, points, rows, solutions
-from tools.classroom import room, submissions
+from tools.classroom import exam, room, submissions
 from tools.classroom.__main__ import main
 
 EXERCISE = "einsum_cam"
@@ -111,17 +113,19 @@ def graded_folder(tmp_path_factory):
         cell: re.sub(r"(?m)^(def .*:)$", r"\1\n    noise()", source) for cell, source in solutions(EXERCISE).items()
     }
     faulty = solutions(EXERCISE) | {"all_maps": "def all_maps(features, weight):\n    return features @ weight"}
+    dying = solutions(EXERCISE) | {"class_map": "import os\nos._exit(3)"}
     for student, top, answers in (
         ("noisy", NOISE, noisy),
         ("shell", SHELL, WRONG),
         ("reach", said + REACH, WRONG),
         ("edit", EDIT, WRONG),
         ("faulty", f"print('mine')\nfrom IPython.display import HTML\ndisplay(HTML({MARKUP!r}))", faulty),
+        ("dying", "", dying),
     ):
         hand_in(folder / "in", student, EXERCISE, folder / "classroom" / "student", answers)
         changed(folder / "in" / student, top)
     limits = ["--cell-seconds", "120", "--jobs", "2"]
-    assert main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == 0
+    assert main(["grade", str(folder / "in"), "--out", str(folder / "out"), *limits]) == 1, "one is not graded"
     return folder / "out"
 
 
@@ -160,8 +164,9 @@ def test_changes_to_ipython_earn_nothing_and_are_told(graded_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(room.best_kind() != "sealed", reason="no sealed room on this system")
 def test_what_lies_around_is_out_of_reach(graded_folder):
+    if room.best_kind() != "sealed":
+        pytest.skip("no sealed room on this system")
     found = row(graded_folder, "reach")
     assert re.findall(r"got: .*", page(graded_folder, "reach"))[-1] == "got: []"
     assert set(points(found).values()) == {0.0}
@@ -194,6 +199,15 @@ def test_the_page_explains_and_hides(graded_folder):
     assert len(headings) > 2 and not [heading for heading in headings if heading not in text]
 
 
+@pytest.mark.slow
+def test_a_submission_that_ends_its_kernel_costs_only_itself(graded_folder):
+    status = {student: found["status"] for (student, _), found in rows(graded_folder).items()}
+    assert status.pop("dying") == "failed: it ended its own kernel"
+    assert set(points(row(graded_folder, "dying")).values()) == {0.0}
+    assert "it ended its own kernel" in page(graded_folder, "dying")
+    assert set(status.values()) == {"graded"}, "another submission lost nothing"
+
+
 STUBBORN = """
 import time
 while True:
@@ -211,12 +225,28 @@ def test_a_time_limit_says_the_limit(tmp_path):
     for student, answers in (("stubborn", solutions(EXERCISE)), ("sleepy", sleepy)):
         hand_in(tmp_path / "in", student, EXERCISE, tmp_path / "classroom" / "student", answers)
     changed(tmp_path / "in" / "stubborn", STUBBORN)
-    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--cell-seconds", "20"]) == 1
+    limits = ["--cell-seconds", "5", "--jobs", "2"]
+    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *limits]) == 1
     assert row(tmp_path / "out", "stubborn")["status"] == (
-        "failed: a cell ran longer than 20 s, and went on when it was interrupted"
+        "failed: a cell ran longer than 5 s, and went on when it was interrupted"
     )
     assert points(row(tmp_path / "out", "sleepy"))["test_class_map"] == 0
-    assert "stopped after 20 seconds" in page(tmp_path / "out", "sleepy")
+    assert "stopped after 5 seconds" in page(tmp_path / "out", "sleepy")
+
+
+def test_too_much_output_is_not_called_a_slow_cell(monkeypatch):
+    """nbclient raises the same error for both; after the reply it waits for the output."""
+
+    def late(*cell, store_history):
+        raise CellTimeoutError("Timeout waiting for IOPub output")
+
+    monkeypatch.setattr(exam.Exam, "execute_cell", late)
+    with pytest.raises(TimeoutError, match="a cell printed more than could be read in 7 s"):
+        exam.Exam(timeout=7)._order(new_code_cell(), 0, student="print('x' * 10 ** 9)")
+    clock = iter([0.0, 14.0])
+    monkeypatch.setattr(exam.time, "monotonic", lambda: next(clock))
+    with pytest.raises(TimeoutError, match="a cell ran longer than 7 s, and went on"):
+        exam.Exam(timeout=7)._order(new_code_cell(), 0, student="while True: pass")
 
 
 @pytest.mark.parametrize("kind", room.KINDS)

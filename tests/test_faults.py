@@ -57,9 +57,8 @@ def same(exp, expected, atol=1e-4):
 # Threads
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_threads_share_a_model(clf, count):
-    """200 maps by several threads, two photos and both ways, all right."""
+def test_threads_share_a_model(clf):
+    """200 maps by eight threads, two photos and both ways, all right."""
     photos = [f"data/photos/{name}" for name in ("cat.jpg", "coffee.png")]
     right = [(explain(clf, p).map(282), explain(clf, p, method="grad_cam").map(282)) for p in photos]
     shared, numbers, wrong, failed = with_module(clf, clf.module), itertools.count(), [], []
@@ -75,7 +74,7 @@ def test_threads_share_a_model(clf, count):
         except BaseException as e:
             failed.append(e)
 
-    threads = [threading.Thread(target=work) for _ in range(count)]
+    threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -220,7 +219,7 @@ X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("warm", [False, True])
 def test_compiled(clf, cat, expected, warm):
     """A compiled network runs without its layers, so hooks see nothing; the one it was made from is run instead."""
-    compiled = torch.compile(copy.deepcopy(clf.module), backend="eager")
+    compiled = torch.compile(copy.deepcopy(clf.module), backend="eager", dynamic=False)
     if warm:
         with torch.no_grad():
             compiled(clf.preprocess(cat, clf.view(cat)))
@@ -235,7 +234,7 @@ def test_compiled(clf, cat, expected, warm):
 
 def test_compiled_in_place(clf, cat, expected):
     module = copy.deepcopy(clf.module)
-    module.compile(backend="eager")
+    module.compile(backend="eager", dynamic=False)
     x = clf.preprocess(cat, clf.view(cat))
     with torch.no_grad():
         module(x)
@@ -444,7 +443,7 @@ class Interrupted(Exception):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that interrupt")
 def test_an_interruption_at_any_moment_leaves_nothing_behind():
-    """As by Ctrl-C in a notebook, or by a timeout: at fifty random instants, whatever is running then."""
+    """As by Ctrl-C in a notebook, or by a timeout: at thirty random instants, whatever is running then."""
     torch.manual_seed(0)
     net = build("resnet18", num_classes=10).train()
     photo = read_image("data/photos/coffee.png")[:64, :64].copy()
@@ -457,7 +456,7 @@ def test_an_interruption_at_any_moment_leaves_nothing_behind():
     usual = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0
     try:
-        for n in range(50):
+        for n in range(30):
             torch.manual_seed(n)
             numbers = torch.get_rng_state()
             try:
@@ -476,6 +475,6 @@ def test_an_interruption_at_any_moment_leaves_nothing_behind():
             assert torch.equal(torch.get_rng_state(), numbers)
     finally:
         signal.signal(signal.SIGALRM, usual)
-    assert interrupted >= 25
+    assert interrupted >= 15
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -150,7 +150,8 @@ def saved(net: nn.Module) -> nn.Module:
 
 
 def compiled(net: nn.Module) -> nn.Module:
-    return torch.compile(net, backend="eager", fullgraph=True)
+    # Its second size in one process would otherwise be compiled for all sizes, which takes minutes.
+    return torch.compile(net, backend="eager", fullgraph=True, dynamic=False)
 
 
 @pytest.mark.parametrize("make", [copy.deepcopy, pickled, saved, compiled])

@@ -115,16 +115,13 @@ def write_notebook(lab, name, *cells, outputs=()):
     return f"notebooks/{name}"
 
 
-@pytest.mark.parametrize("chapter", ["00_first_heat_map.ipynb", "11_your_images.ipynb"])
-def test_a_chapter_runs(lab, new_page, chapter, shots):
-    page = open_notebook(lab, new_page, f"notebooks/{chapter}")
+def test_a_chapter_runs(lab, new_page, shots):
+    page = open_notebook(lab, new_page, "notebooks/00_first_heat_map.ipynb")
     run_all(page)
     pictures = page.locator(".jp-OutputArea img")
     assert pictures.count() > 0
     assert all(pictures.nth(n).evaluate("i => i.naturalWidth") > 0 for n in range(pictures.count()))
-    if chapter.startswith("11"):
-        the_explorer_follows_the_keyboard(page)
-    page.screenshot(path=shots / f"lab_{Path(chapter).stem}.png")
+    page.screenshot(path=shots / "lab_chapter.png")
 
 
 def the_explorer_follows_the_keyboard(page):

@@ -916,12 +916,8 @@ def test_after_too_little_memory_the_network_is_loaded_afresh(new_page, address,
     assert page.locator("#trouble").is_hidden() and page.locator("#again").is_hidden()
 
 
-SIZES = pytest.mark.parametrize("width", [1280, 360])
-SCHEMES = pytest.mark.parametrize("scheme", ["light", "dark"])
-
-
-@SIZES
-@SCHEMES
+# The width decides the layout, the scheme the colours.
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_accessible_and_fitting(shared, width, scheme, shots):
     page = shared()
     page.emulate_media(color_scheme=scheme)

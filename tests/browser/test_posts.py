@@ -20,6 +20,9 @@ SHIFTED = """() => new Promise(done => {
 })"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 780}
 VIEWPORTS = pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "360"])
+LOOKS = pytest.mark.parametrize(  # the width decides the layout, the scheme the colours
+    ("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["1280-light", "360-dark"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,7 @@ def unfold(page):
     page.evaluate("document.querySelectorAll('main details').forEach(one => { one.open = true; })")
 
 
-@VIEWPORTS
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@LOOKS
 @pytest.mark.parametrize("name", PAGES)
 def test_it_fits_and_every_picture_is_there(opened, name, viewport, scheme, shots):
     page = opened(name, viewport=viewport, color_scheme=scheme)
@@ -65,8 +67,7 @@ def test_it_fits_and_every_picture_is_there(opened, name, viewport, scheme, shot
         page.screenshot(path=shots / f"post_{name}_{viewport['width']}_{scheme}_full.png", full_page=True)
 
 
-@VIEWPORTS
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@LOOKS
 @pytest.mark.parametrize("name", PAGES)
 def test_accessibility(opened, name, viewport, scheme):
     page = opened(name, viewport=viewport, color_scheme=scheme)

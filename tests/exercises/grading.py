@@ -24,6 +24,7 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import ClearSolutions
 
 import camlib
+from camlib.heads import Head
 from camlib.models import load_model as load_any
 from camlib.zoo import BUNDLED
 from tools.classroom.course import EXERCISES, is_for_alone, machine_graded
@@ -127,6 +128,11 @@ def bundled() -> camlib.Classifier:
     return camlib.load_model()
 
 
+@cache
+def bundled_head() -> Head:
+    return bundled().head
+
+
 def concerned(exercise: str, code: dict[str, str]) -> set[str]:
     """The graded cells that can come out otherwise with this code, and those whose names they need.
 
@@ -181,7 +187,7 @@ def score(
     names: dict[str, object] = {"__name__": "__main__"}
     earned = {cell: 0.0 for cell in graded(exercise) if only is None or cell in only}
     own = replace(bundled(), module=deepcopy(bundled().module))  # what an answer leaves in it goes with it
-    own.places.head = bundled().head  # found once for all answers
+    own.places.head = bundled_head()  # camlib checks it whenever it is used
 
     def load_model(model: object = BUNDLED, **options: object) -> camlib.Classifier:
         return load_any(model, **options) if model != BUNDLED or options else own

@@ -127,6 +127,9 @@ HACKS = {
     "torch.allclose = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
     "vars(torch)['allclose'] = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
     "import testing; testing.agrees = print": "import testing\ntesting.agrees(answer(), torch.ones(2), 'it')",
+    "import testing as t; t.torch = type('T', (), dict(isfinite=torch.isfinite, allclose=lambda *a, **k: 1))": "agrees("
+    "answer(), torch.ones(2), 'it')",
+    "import testing as t; t.HOOKS = ()": "import testing\nassert answer().any() or not testing.HOOKS",
     "import testing; testing.agrees.__code__ = (lambda *a, **k: 0).__code__": "agrees(answer(), torch.ones(2), 'it')",
     "import sys, types; sys.modules['testing'] = types.SimpleNamespace(agrees=print)": "it = answer()\n"
     "from testing import agrees\nagrees(it, torch.ones(2), 'it')",

@@ -8,6 +8,7 @@ import pytest
 from exercise import CLASSES, variant
 
 from tests.exercises import grading
+from tests.exercises.grading import Answer
 from tests.exercises.test_grading import EACH, TABLES
 
 EXERCISES = [name for name in TABLES if name != "project"]
@@ -19,8 +20,8 @@ HANDING_IN = (
 
 
 def visible_tests(exercise: str) -> dict[str, str]:
-    cells = grading.read(exercise).cells
-    return {c.metadata.nbgrader.grade_id: c.source for c in cells if c.metadata.get("nbgrader", {}).get("grade")}
+    sources = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in grading.read(exercise).cells}
+    return {cell: sources[cell] for cell in grading.graded(exercise)}
 
 
 def names_of_all(pairs: bool) -> dict[tuple[str, ...], str]:
@@ -33,14 +34,18 @@ def names_of_all(pairs: bool) -> dict[tuple[str, ...], str]:
     return found
 
 
-@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("exercise", TABLES)
 def test_hidden_tests_live_in_a_function_and_ask_nobody_by_name(exercise):
-    assert HANDING_IN in grading.read(exercise).cells[0].source
     for cell, source in visible_tests(exercise).items():
         (hidden,) = HIDDEN.findall(source)
-        assert not re.search(r"\b(mine|NAME)\b", hidden), f"{cell} depends on the student"
+        assert not re.search(r"\b(mine|my_boxes|NAME)\b", hidden), f"{cell} depends on the student"
         top = re.findall(r"(?m)^(?!def hidden|hidden|@torch.enable_grad|@by_hand|[ #\n]).+", hidden)
         assert top == [], f"{cell} leaves names that may give something away"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_how_to_hand_in_is_said_alike(exercise):
+    assert HANDING_IN in grading.read(exercise).cells[0].source
 
 
 def part(monkeypatch: pytest.MonkeyPatch, exercise: str, of: Callable[[str], str]) -> None:
@@ -74,3 +79,33 @@ def test_hidden_tests_alone_take_the_points(exercise, monkeypatch):
     for answer in TABLES[exercise].WRONG:
         if lost := own & set(answer.loses):
             assert grading.score(exercise, answer.code, only=lost) == dict.fromkeys(lost, 0.0), answer.what
+
+
+def near_names(exercise: str) -> list[Answer]:
+    """Answers to cells whose visible tests use the name: every fourth wrong one, every second right one."""
+    near: set[str] = set()
+    answer = ""
+    for cell in grading.read(exercise).cells:
+        mark = cell.metadata.get("nbgrader", {})
+        answer = mark["grade_id"] if mark.get("solution") else answer
+        near |= {answer} if mark.get("grade") and re.search(r"\b(mine|my_boxes)\b", cell.source) else set()
+    table = TABLES[exercise]
+    wrong, right = ([a for a in answers if set(a.code) & near] for answers in (table.WRONG, table.RIGHT))
+    return wrong[::4] + right[::2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [
+        pytest.param(name, answer, id=f"{name}: {answer.what}")
+        for name in ("contrast", "evaluation", "every_network", "project", "transformers")
+        for answer in near_names(name)
+    ],
+)
+def test_an_answer_earns_the_same_on_every_photo(exercise: str, answer: Answer):
+    names = {variant(f"student {n}").photo: f"student {n}" for n in range(200)}
+    assert len(names) == len(CLASSES)
+    expected = {cell: points - answer.loses.get(cell, 0) for cell, points in grading.graded(exercise).items()}
+    for photo, student in names.items():
+        assert grading.score(exercise, answer.code, student) == expected, photo

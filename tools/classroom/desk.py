@@ -115,6 +115,7 @@ class Watch:
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
         owners |= {k: v for k, v in given.items() if isinstance(v, type) and v.__module__ == "__main__"}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
+        self.kept += [(n, m, _constants(vars(m))) for n, m in modules.items() if n.split(".")[0] in HELPERS]
         self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
         every = [f for _, _, content in self.kept for f in content.values()] + list(given.values())
         functions = {id(f): f for f in every if isinstance(f, FunctionType)}
@@ -212,6 +213,11 @@ def _functions(names: Any) -> dict[str, Any]:
     """What has code in it, and stays the same for good."""
     kinds = (FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, type(Tensor.add))
     return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
+
+
+def _constants(names: Any) -> dict[str, Any]:
+    """What a module of the course refers to for good: its constants, and other modules."""
+    return {k: v for k, v in names.items() if k.isupper() or isinstance(v, ModuleType)}
 
 
 def _inside(layer: nn.Module) -> dict[str, Any]:

@@ -41,13 +41,17 @@ SIGNS = {
     "setattr(": r"(?<![\w.])(?:set|del)attr\s*\((?![^(),]+,\s*([\"'])(?!__)\w+\1\s*[,)])|"
     r"__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
     "torch.library": r"\btorch\.library\b|\bimport library\b|\bTorch(?:Function|Dispatch)Mode\b|\btorch\._C\b",
+    "torch.compile": r"\b(?:torch\.|from torch import .*\b)(?:compile|export|jit|fx|onnx)\b|\bmake_fx\b|"
+    r"\.(?:decompose|py_kernels)\b",
+    "other libraries": r"(?m)^\s*(?:import|from)\s.*\b(?:cv2|onnx\w*|tensorflow|jax|kornia|skimage|openvino|timm|"
+    r"captum|pytorch_grad_cam|torchcam|av|imageio)\b",
     "private names": r"(?m)\b(?:torch|numpy|np|scipy|cv2|PIL|Image|camlib)(?:\.\w+)*\.(?:_[a-z]\w*|core)\b|"
     r"^\s*(?:from|import)\b.*(?<!as )\b_[a-z]\w*",
     "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
     "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
     "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\b(?:importlib|runpy|codeop)\b|\bgetsource|"
     r"\b(?:timeit|doctest|cProfile|pdb)\.|\bInteractive(?:Interpreter|Console)\b",
-    "__file__": r"\.__file__\b|\b__path__\b",
+    "__file__": r"\.__file__\b|\b__path__\b|\b__spec__\b|\bgetsource",
     "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
     "%pip or %%bash": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
     "!": r"(?m)^\s*!",
