@@ -142,7 +142,6 @@ HACKS = {
     "DISPATCH().__enter__()": "assert torch.equal(answer(), torch.ones(2))",
     "L = torch.library.Library('aten', 'IMPL'); L.impl('equal', lambda *a: True, 'CPU')": "assert torch.equal(answer(),"
     " torch.ones(2))",
-    "import testing; testing.HOOKS.clear()": "import testing\nassert not testing.HOOKS or answer()[0] == 1",
     "import contextlib as c; c.ExitStack.enter_context = len": "from contextlib import ExitStack\n"
     "assert ExitStack.enter_context is len or answer()[0] == 1",
     "import gc; gc.get_referrers = len": "import gc\nassert gc.get_referrers is len or answer()[0] == 1",

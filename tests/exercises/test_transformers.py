@@ -483,13 +483,6 @@ WRONG = [
         """,
         test_held_values=1,
     ),
-    wrong(
-        "a hook is left, and nobody shall look for hooks",
-        "averaged",
-        "testing.HOOKS.clear()\nnorm.register_forward_hook(lambda *_: None)\n" + RIGHT_AVERAGED,
-        test_averaged_map=2,
-        test_averaged_rest=1,
-    ),
     # fmt: on
 ]
 

@@ -121,11 +121,11 @@ class Watch:
         functions = {id(f): f for f in every if isinstance(f, FunctionType)}
         self.inner = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
         self.tables = [
-            (f"{name}.{key}", table, table.copy())
+            (f"{name}.{key}", table, dict(table))
             for name, module in modules.items()
             if name.split(".")[0] in HELPERS
             for key, table in vars(module).items()
-            if type(table) in (dict, list) and not key.startswith("__")
+            if type(table) is dict and not key.startswith("__")
         ]
         self.layers: list[tuple[str, nn.Module, dict[str, Any]]] = []
         for name, value in given.items():
@@ -175,11 +175,7 @@ class Watch:
                 function.__code__, function.__defaults__, function.__kwdefaults__ = code, defaults, named
                 found.append(f"the inside of {function.__module__}.{function.__qualname__}")
         for name, table, content in self.tables:
-            if isinstance(table, list):
-                if len(table) != len(content) or any(new is not old for new, old in zip(table, content, strict=True)):
-                    table[:] = content
-                    found.append(name)
-            elif any(table.get(key, MISSING) is not value for key, value in content.items()):
+            if any(table.get(key, MISSING) is not value for key, value in content.items()):
                 table.update(content)
                 found.append(name)
         for name, thing, fields in self.frozen:
