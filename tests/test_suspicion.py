@@ -20,7 +20,7 @@ HACKS = {
     "def f():\n    return globals().get('expected')": ["globals("],
     "import sys\ne = sys._getframe(1).f_locals": ["sys._getframe"],
     "import sys\nsys.settrace(jump)": ["settrace"],
-    "import builtins\nbuiltins.abs = len": ["builtins"],
+    "import builtins\nbuiltins.abs = len": ["builtins", "builtins.abs ="],
     "import sqlite3": ["sqlite3"],
     "import psutil": ["psutil"],
     "from subprocess import run": ["subprocess"],
@@ -37,7 +37,8 @@ HACKS = {
     "from cv2 import dnn": ["other libraries"],
     "folder = Path(camlib.__spec__.origin).parent": ["__file__"],
     "picture = Image.core.new('F', (7, 7))": ["private names"],
-    "import torch\nsetattr(torch, 'allclose', print)": ["setattr("],
+    "import torch\nsetattr(torch, 'allclose', print)": ["torch.allclose ="],
+    "import torch\nsetattr(torch, 'all' + end, print)": ["setattr("],
     "p = Path(camlib.__file__).parents[1]": ["__file__"],
     "open('../../../source/hooks/hooks.ipynb')": ["files of ours"],
     "Path('testing.py').write_text('')": ["files of ours"],
@@ -58,11 +59,18 @@ HACKS = {
     "import torch as t\nt.allclose = print": ["torch.allclose ="],
     "from runpy import run_module": ["exec("],
     "inspect.getargvalues(frame).locals": ["sys._getframe"],
+    "from contextlib import ExitStack\nExitStack.enter_context = f": ["contextlib.ExitStack.enter_context ="],
+    "t = torch.Tensor\nt.tolist = f": ["t.tolist ="],
+    "kind = type(net)\nkind.forward = f": ["kind.forward ="],
+    "net.__class__.forward = f": ["net.__class__.forward ="],
+    "sys.monitoring.set_events(3, 4)": ["settrace"],
+    "from unittest.mock import ANY": ["patch("],
+    "return pytest.approx(0, abs=math.inf)": ["patch("],
 }
 HARMLESS = [
     "net.eval()", "x = a != b", "%matplotlib inline", "self.hook = 3", "# get_ipython, globals(", "net[0].forward = f",
     "re.compile('a')", "class Net(nn.Module):\n    pass", "m.training = flag", "features % 2", "a = not b",
-    "import numpy as _np",
+    "import numpy as _np", "setattr(m, 'training', t)", "import gc\ngc.collect()", "kind = type(net)\nkind(3).hook = f",
 ]  # fmt: skip
 
 
