@@ -226,7 +226,7 @@ def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
 
 @contextmanager
 def mirrored(path: str) -> Iterator[str]:
-    """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name."""
+    """A file with a photo's mirror image, deleted when the block ends: no answer can recognise it by its name."""
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")
         ImageOps.mirror(photo.convert("RGB")).save(copy, compress_level=1)
