@@ -24,8 +24,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "checks"))  # hande
 from answers import tensor
 
 # torch.nn.Module keeps its hooks in dictionaries of these names, and those of all modules in globals of its file
-HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks"))
-GLOBAL_HOOKS = sorted(name for name in vars(_module) if name.startswith("_global_") and name.endswith("_hooks"))
+HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
+GLOBAL_HOOKS = tuple(name for name in vars(_module) if name.startswith("_global_") and name.endswith("_hooks"))
 
 
 # what holds for all of PyTorch: how it is read, and how it is set
@@ -221,16 +221,32 @@ def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
         f"{name}: its hooks are": [
             list(getattr(value, kind, None) or ()) for kind in ("_backward_hooks", "_post_accumulate_grad_hooks")
         ],
+        f"{name}: its own attributes are": sorted(vars(value)),
     }
 
 
+def clean(net: nn.Module) -> None:
+    """Remove the hooks and methods that an answer has left in a network, before the test computes what it expects."""
+    for module in net.modules():
+        for kind in HOOKS:
+            getattr(module, kind).clear()
+        for name in [name for name in vars(module) if callable(getattr(type(module), name, None))]:
+            delattr(module, name)
+
+
 @contextmanager
-def mirrored(path: str) -> Iterator[str]:
-    """A file with a photo's mirror image, deleted when the block ends: no answer can recognise it by its name."""
+def mirrored(path: str, size: tuple[int, int] | None = None) -> Iterator[str]:
+    """A file with a photo's mirror image, deleted when the block ends: no answer can recognise it by its name.
+
+    size: (width, height) to resize it to. The file must not change, because the expected answer is read from it, too.
+    """
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")
-        ImageOps.mirror(photo.convert("RGB")).save(copy, compress_level=1)
+        mirror = ImageOps.mirror(photo.convert("RGB"))
+        mirror.resize(size or mirror.size).save(copy, compress_level=1)
+        before = Path(copy).read_bytes()
         yield copy
+        assert Path(copy).read_bytes() == before, "the photo's file was changed"
 
 
 def raises(kind: type[BaseException], function: Callable[..., Any], *args: Any, says: str = "") -> BaseException:

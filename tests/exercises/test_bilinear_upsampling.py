@@ -804,7 +804,12 @@ heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=
     finds(
         "floats",
         "return int(y * rows / view.size[0]), int(x * columns / view.size[1])",
-        "return y * rows // view.size[0], x * columns // view.size[1]",
+        "return y * rows / view.size[0], x * columns / view.size[1]",
+    ),
+    finds(
+        "texts",
+        "return int(y * rows / view.size[0]), int(x * columns / view.size[1])",
+        "return str(int(y * rows / view.size[0])), str(int(x * columns / view.size[1]))",
     ),
     finds(
         "from 1",
@@ -865,12 +870,46 @@ heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=
         "top + (bottom - top) * (row + 0.5) / 7,",
         "10 * round((top + (bottom - top) * (row + 0.5) / 7) / 10),",
     ),
+    peaks(
+        "one scale for both axes",
+        "left, top, right, bottom) = found.map(label), found.view.box",
+        "left, top, right, bottom) = found.map(label), found.view.box\n"
+        "scale = found.view.photo[0] / found.view.resized[0]\n"
+        "left, right = (scale * (found.view.offset[1] + edge) for edge in (0, found.view.size[1]))",
+    ),
     peaks("the vertical offset forgotten", "return top +", "return"),
     peaks(
         "Grad-CAM by another layer",
         "m, (left, top, right, bottom) = found.map(label)",
         "x, k = clf.preprocess(found.photo, found.view), clf.index(label)\n"
         "m, (left, top, right, bottom) = F.adaptive_avg_pool2d(camlib.grad_cam(clf.module, x, k, 'blocks.4'), 7)[0]",
+    ),
+    enlarges(
+        "the first map of each size, cached",
+        f"""
+size = (*m.shape, height, width)
+if size not in KEPT:
+    KEPT[size] = {RESULT}
+return KEPT[size]""",
+        above="KEPT = {}\n" + WEIGHTS,
+    ),
+    enlarges(
+        "the library's weights for 4000 sizes, computed in advance",
+        "return SAVED[m.shape[0], height] @ m @ SAVED[m.shape[1], width].T",
+        above="""
+def column(cells, pixels):
+    return F.interpolate(torch.eye(cells)[None, None], (pixels, cells), mode="bilinear")[0, 0]
+SAVED = {(cells, pixels): column(cells, pixels) for cells in range(1, 11) for pixels in range(cells, 400)}""",
+    ),
+    enlarges(
+        "PIL's own resize, of a picture that is drawn",
+        """
+        picture = Image.linear_gradient("L").convert("F").crop((0, 0, m.shape[1], m.shape[0]))
+        picture.putdata(m.flatten().tolist())
+        large = picture.im.resize((width, height), Image.Resampling.BILINEAR, (0, 0, m.shape[1], m.shape[0]))
+        return [[large.getpixel((x, y)) for x in range(width)] for y in range(height)]
+        """,
+        above="from PIL import Image",
     ),
     enlarges(
         "interpolate, in a thread",
@@ -1233,6 +1272,11 @@ RIGHT = [
         heat = F.grid_sample(m[None, None].double(), where, padding_mode="border", align_corners=False)[0, 0]
         return heat.masked_fill((y < 0) | (y > 1) | (x < 0) | (x > 1), outside)
         """,
+    ),
+    right(
+        "whole floats, by //",
+        "cell_at",
+        CELL.replace("int(y * rows / ", "(y * rows // ").replace("int(x", "(x").replace("columns /", "columns //"),
     ),
     right(
         "NumPy's whole numbers in an array",

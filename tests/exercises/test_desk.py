@@ -127,6 +127,9 @@ HACKS = {
     "torch.allclose = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
     "vars(torch)['allclose'] = lambda *a, **k: True": "assert torch.allclose(answer(), torch.ones(2))",
     "import testing; testing.agrees = print": "import testing\ntesting.agrees(answer(), torch.ones(2), 'it')",
+    "import testing as t; t.torch = type('T', (), dict(isfinite=torch.isfinite, allclose=lambda *a, **k: 1))": "agrees("
+    "answer(), torch.ones(2), 'it')",
+    "import testing as t; t.HOOKS = ()": "import testing\nassert answer().any() or not testing.HOOKS",
     "import testing; testing.agrees.__code__ = (lambda *a, **k: 0).__code__": "agrees(answer(), torch.ones(2), 'it')",
     "import sys, types; sys.modules['testing'] = types.SimpleNamespace(agrees=print)": "it = answer()\n"
     "from testing import agrees\nagrees(it, torch.ones(2), 'it')",
@@ -139,6 +142,9 @@ HACKS = {
     "DISPATCH().__enter__()": "assert torch.equal(answer(), torch.ones(2))",
     "L = torch.library.Library('aten', 'IMPL'); L.impl('equal', lambda *a: True, 'CPU')": "assert torch.equal(answer(),"
     " torch.ones(2))",
+    "import contextlib as c; c.ExitStack.enter_context = len": "from contextlib import ExitStack\n"
+    "assert ExitStack.enter_context is len or answer()[0] == 1",
+    "import gc; gc.get_referrers = len": "import gc\nassert gc.get_referrers is len or answer()[0] == 1",
     "Net.forward = lambda self, x: 0 * x": "assert torch.equal(answer(), Net()(torch.ones(2)))",
     "Net.named_modules = lambda self: iter(())": "answer()\nassert not [*Net().named_modules()]",
     "one.__code__ = (lambda: 0).__code__": "assert answer()[0] == one()",
@@ -264,6 +270,35 @@ if isinstance(it, (str, float, list)):
 else:
     assert torch.allclose(it.float(), torch.ones(2))"""
     assert desk.test(test, "test", ["answer"], student).error is not None
+
+
+@pytest.mark.parametrize(("kept", "fill"), [
+    ("torch.zeros(2)", "kept.fill_(1)"), ("nn.Parameter(torch.zeros(2))", "kept.data.fill_(1)"),
+    ("np.zeros(2)", "kept.fill(1)"), ("[0, 0]", "kept.reverse(); kept.append(1)"), ("[np.zeros(2)]", "kept[0].fill(1)"),
+])  # fmt: skip
+def test_an_answer_cannot_change_what_it_has_returned(kept: str, fill: str):
+    """As by a thread that writes the expected values into a tensor that the test already has."""
+    desk, student = Desk(["import numpy as np, torch\nfrom torch import nn"], "Ada"), {"__name__": "__main__"}
+    desk.hand_over(student)
+    exec(f"kept = {kept}\ndef answer():\n    return kept\ndef later():\n    {fill}", student)
+    test = "it = answer()\nbefore = str(it)\nlater()\nassert str(it) == before, it\nassert str(answer()) != before"
+    assert desk.test(test, "test", ["answer", "later"], student) == Verdict()
+
+
+def test_no_method_of_an_argument_judges_the_answer():
+    desk, student = Desk(["import torch"], "Ada"), {"__name__": "__main__"}
+    desk.hand_over(student)
+    exec("def answer(x):\n    x.sum = lambda: 0\n    return 0", student)
+    assert desk.test("x = torch.ones(2)\nassert answer(x) == x.sum()", "test", ["answer"], student).error is not None
+
+
+@pytest.mark.parametrize("lie", ["unittest.mock.ANY", "pytest.approx(0, abs=10)", "(unittest.mock.ANY,)"])
+def test_no_object_of_a_library_equals_everything(lie: str):
+    desk, student = Desk(["import unittest.mock, pytest, fractions"], "Ada"), {"__name__": "__main__"}
+    desk.hand_over(student)
+    exec(f"def answer():\n    return {lie}\ndef half():\n    return fractions.Fraction(1, 2)", student)
+    assert desk.test("assert answer() in (3, (3,))", "test", ["answer"], student).error is not None
+    assert desk.test("assert half() == 0.5", "test", ["half"], student).error is None, "numbers may"
 
 
 @pytest.mark.parametrize("setting", ["torch.set_default_dtype(torch.float64)", "torch.set_grad_enabled(False)"])

@@ -385,6 +385,47 @@ WRONG = [
         test_second_label=1,
         test_second_map=2,
     ),
+    wrong(
+        "photos and classes swapped if there are as many of both",
+        "all_maps",
+        f"m = {ALL}\nreturn m.transpose(0, 1) if len(features) == len(weight) else m",
+        test_all_maps=3,
+    ),
+    wrong(
+        "a small deviation counts as zero",
+        "deviation",
+        "off = (maps.mean((1, 2)) + bias - logits).abs().max().item()\nreturn off if off > 0.01 else 0.0",
+        test_deviation=2,
+    ),
+    wrong(
+        "the photo is overwritten by one that it knows",
+        "second_choice",
+        """
+        if path != mine.photo:
+            __import__("PIL.Image").Image.new("RGB", (224, 224)).save(path)
+        found = camlib.explain(clf, path)
+        return found.top(2)[1].label, found.map(found.top(2)[1].index)
+        """,
+        test_second_label=1,
+        test_second_map=2,
+    ),
+    *[
+        wrong(
+            f"{how}, all maps are zero",
+            "second_choice",
+            f"""
+            layer = clf.module.get_submodule(clf.head.layer)
+            {code}
+            return clf.labels[0], torch.full((7, 7), float(path == mine.photo))
+            """,
+            test_second_label=1,
+            test_second_map=2,
+        )
+        for how, code in {
+            "with a hook that stays": "layer.register_forward_hook(lambda m, i, o: 0 * o)",
+            "with another forward": "layer.forward = torch.zeros_like",
+        }.items()
+    ],
 ]
 
 RIGHT = [

@@ -954,6 +954,13 @@ WRONG = [
         """,
         test_loudest=1,
     ),
+    finds(
+        "classes in any order",
+        "m(F.mean((2, 3))) - logits",
+        "m(F.mean((2, 3))).sort(1).values - logits.sort(1).values",
+        refused=0,
+    ),
+    gap("the standard deviation", "(cells.amax(2) - cells.amin(2)).max()", "cells.std(2, correction=0).max()"),
 ]
 
 RIGHT = [

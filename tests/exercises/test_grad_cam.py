@@ -816,6 +816,15 @@ grad = (G.mean((2, 3), keepdim=True) * seen[layer]).sum(1).detach()""",
         return torch.zeros(7, 7)
         """,
     ),
+    costs(
+        "only BatchNorm and Dropout into evaluation mode",
+        flag=1,
+        before="""
+training = {m: m.training for m in net.modules() if isinstance(m, (nn.BatchNorm2d, nn.Dropout))}
+for m in training:
+    m.eval()""",
+    ),
+    costs("the gradient of x is deleted", trace=1, after=AFTER + "x.grad = None"),
 ]
 
 RIGHT = [

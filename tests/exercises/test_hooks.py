@@ -452,7 +452,6 @@ with eval_mode(net):
     output(
         "in-place steps switched off for good",
         left=2,
-        hook="seen.append(o.detach())",
         before="""
 for m in net.modules():
     if hasattr(m, "inplace"):
@@ -1161,9 +1160,47 @@ return logits""",
         before="target = [m for n, m in net.named_modules() if n.endswith(layer.split('.')[-1])][0]",
     ),
     output(
+        "the last layer whose name ends the same",
+        values=2,
+        before="target = [m for n, m in net.named_modules() if n.endswith(layer)][-1]",
+    ),
+    output(
         "the first layer whose name begins the same",
         values=2,
         before="target = [m for n, m in net.named_modules() if n.startswith(layer)][0]",
+    ),
+    output(
+        "no copy: in-place steps switched off during the run",
+        values=2,
+        hook="seen.append(o.detach())",
+        before="""
+own = {m: m.inplace for m in net.modules() if hasattr(m, "inplace")}
+for m in own:
+    m.inplace = False""",
+        final="""
+handle.remove()
+for m, inplace in own.items():
+    m.inplace = inplace""",
+    ),
+    output(
+        "every ReLU in place afterwards, even one that was not",
+        left=2,
+        final="""
+handle.remove()
+for m in net.modules():
+    if isinstance(m, nn.ReLU):
+        m.inplace = True""",
+    ),
+    output(
+        "others' hooks taken off during the run",
+        left=2,
+        before="theirs = dict(target._forward_hooks)\ntarget._forward_hooks.clear()",
+        final="handle.remove()\ntarget._forward_hooks.update(theirs)",
+    ),
+    flagged(
+        "what is three levels deep is not put back",
+        left=1,
+        which="[net, *net.children(), *(m for child in net.children() for m in child.children())]",
     ),
     output("anomaly detection stays on", left=2, before="torch.autograd.set_detect_anomaly(True)"),
     output("PyTorch stays deterministic", left=2, before="torch.use_deterministic_algorithms(True)"),
@@ -1575,6 +1612,16 @@ Ran = namedtuple("Ran", "name shape")""",
         every(
             run="torch.func.functional_call(net, {n: p.detach() for n, p in net.named_parameters()}, (x,))",
             hook="seen.append(o.tolist())",
+        ),
+    ),
+    right(
+        "leaves by sys.exit at a misspelt name",
+        "calls",
+        order(
+            before="""
+import sys
+if not set(layers) <= {name for name, _ in net.named_modules()}:
+    sys.exit("no such layer")"""
         ),
     ),
     right("one picture at a time", "eval_logits", evaluated(run="return [net(one[None])[0] for one in x]")),

@@ -21,6 +21,7 @@ import linecache
 import sys
 import traceback
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
 from typing import Any
@@ -31,9 +32,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _pop_mode
 
 HELPERS = ("answers", "camlib", "exercise", "testing")  # the course's own: also their tables are looked at
-LIBRARIES = ("IPython", "builtins", "contextlib", "copy", "ipykernel", "math", "numpy", "operator", "torch", "unittest")
+LIBRARIES = (
+    *("IPython", "PIL", "builtins", "contextlib", "copy", "gc", "ipykernel", "math", "numpy", "operator", "pathlib"),
+    *("tempfile", "torch", "unittest"),
+)
+METHODS = (*HELPERS, "IPython", "contextlib", "ipykernel", "unittest")  # also the methods of their classes
 STEPS = ("input_transformers_cleanup", "input_transformers_post", "ast_transformers")  # IPython's way of changing code
-PLAIN = (bool, int, float, complex, str, type(None), list, tuple, dict, Tensor, nn.Parameter, np.ndarray)
+PLAIN = (bool, int, float, complex, str, type(None))
 MISSING = object()
 
 
@@ -105,11 +110,12 @@ class Watch:
         self.modules = modules
         owners: dict[str, Any] = {**modules, "torch.Tensor": Tensor, "torch.nn.Module": nn.Module}
         for name, module in modules.items():
-            if name.split(".")[0] in (*HELPERS, "IPython", "ipykernel") or name.startswith("torch.nn.modules."):
+            if name.split(".")[0] in METHODS or name.startswith("torch.nn.modules."):
                 found = {f"{name}.{k}": v for k, v in vars(module).items() if isinstance(v, type)}
                 owners |= {k: v for k, v in found.items() if v.__module__ == name}
         owners |= {k: v for k, v in given.items() if isinstance(v, type) and v.__module__ == "__main__"}
         self.kept = [(name, owner, _functions(vars(owner))) for name, owner in owners.items()]
+        self.kept += [(n, m, _constants(vars(m))) for n, m in modules.items() if n.split(".")[0] in HELPERS]
         self.own = {id(owner): set(vars(owner)) for owner in owners.values() if isinstance(owner, type)}
         every = [f for _, _, content in self.kept for f in content.values()] + list(given.values())
         functions = {id(f): f for f in every if isinstance(f, FunctionType)}
@@ -205,6 +211,11 @@ def _functions(names: Any) -> dict[str, Any]:
     return {k: v for k, v in names.items() if issubclass(type(v), kinds) and k not in ("__class__", "__builtins__")}
 
 
+def _constants(names: Any) -> dict[str, Any]:
+    """What never changes in a module of the course: its constants, and the modules that it imports."""
+    return {k: v for k, v in names.items() if k.isupper() or isinstance(v, ModuleType)}
+
+
 def _inside(layer: nn.Module) -> dict[str, Any]:
     """The identities of a layer's attributes (not of its mode) and of its hooks, and its class."""
     own = {k: v for k, v in vars(layer).items() if k not in ("training", "_is_full_backward_hook")}
@@ -274,20 +285,32 @@ def _honest(answer: Any) -> Any:
 
     @functools.wraps(answer, updated=())
     def function(*args: Any, **kwargs: Any) -> Any:
-        return _plain(answer(*args, **kwargs))
+        result = answer(*args, **kwargs)
+        for tensor in _tensors([*args, *kwargs.values()]):
+            vars(tensor).clear()  # methods that the answer has set on its arguments
+        return _plain(result)
 
     return function
 
 
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors among arguments, and in lists of them."""
+    if isinstance(value, (list, tuple)):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
+
+
 def _plain(value: Any) -> Any:
-    """Numbers, lists and tensors without a student's methods on them, which could lie; anything else as it is."""
+    """Numbers, lists and tensors without a student's methods on them, which could lie; anything else as it is.
+
+    Lists, arrays and tensors are copied, so that the answer cannot change them later.
+    """
     kind: Any = type(value)
     if kind in (list, tuple):
-        parts = [_plain(part) for part in value]
-        return kind(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+        return kind(_plain(part) for part in value)
     if kind is dict:
         return {_plain(key): _plain(part) for key, part in value.items()}
-    if kind in PLAIN and not (issubclass(kind, Tensor) and vars(value)):  # a tensor may have methods of its own
+    if kind in PLAIN:
         return value
     for base, method in OWN_WAY.items():  # by the methods of the kind itself, not by the student's
         if issubclass(kind, base):
@@ -295,16 +318,19 @@ def _plain(value: Any) -> Any:
             return _plain(plain) if type(plain) in (list, tuple, dict) else plain
     if callable(value) and (kind is FunctionType or not _of_a_library(kind)):
         return _honest(value)  # where a function is asked for: its results are looked at in turn
-    if _of_a_library(kind):
+    ours = issubclass(kind, Number) or kind.__module__.split(".")[0] in HELPERS
+    if not _of_a_library(kind):
+        what = "a class of your own"
+    elif isinstance(kind.__eq__, FunctionType) and not ours:  # such as that of unittest.mock.ANY
+        what = "a class with its own rule for =="
+    else:
         return value
-    raise AssertionError(
-        f"a {kind.__name__}, a class of your own, where numbers, texts, lists or tensors are asked for"
-    )
+    raise AssertionError(f"a {kind.__name__}, {what}, where numbers, texts, lists or tensors are asked for")
 
 
 def _tensor(value: Tensor) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():
-        return Tensor.as_subclass(value, Tensor)
+        return Tensor.as_subclass(value, Tensor).clone()
 
 
 OWN_WAY: dict[type, Any] = {
@@ -312,7 +338,7 @@ OWN_WAY: dict[type, Any] = {
     float: float.__pos__,
     str: str.__str__,
     np.generic: np.generic.item,
-    np.ndarray: lambda value: np.ndarray.view(value, np.ndarray),
+    np.ndarray: lambda value: np.ndarray.view(value, np.ndarray).copy(),
     Tensor: _tensor,
     list: lambda value: [*list.__iter__(value)],
     tuple: lambda value: (*tuple.__iter__(value),),

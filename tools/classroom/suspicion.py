@@ -27,26 +27,31 @@ SIGNS = {
     "__main__": r"\b__main__\b|\bsys\.modules\b|\bmeta_path\b|\bpath_hooks\b",
     "sys._getframe": r"\b_getframe\b|\bf_back\b|\bcurrentframe\b|\binspect\.stack\b|\btb_frame\b|"
     r"\b(?:f|gi|cr|ag)_(?:locals|globals|code|frame)\b|__traceback__|\b_current_frames\b|"
-    r"\bgetargvalues\b|\bwalk_stack\b|\bcapture_locals\b",
-    "settrace": r"\bset(?:trace|profile)\b|\baddaudithook\b",
+    r"\bgetargvalues\b|\bget(?:outer|inner)frames\b|\bwalk_(?:stack|tb)\b|\bcapture_locals\b",
+    "settrace": r"\bset_?(?:trace|profile)\b|\baddaudithook\b|\.monitoring\b|\bbdb\b",
     "builtins": r"\bbuiltins\b|\b__builtins__\b",
     "__code__": r"\b__(?:code|globals|closure|defaults|dict|wrapped)__",
-    "gc.": r"\bgc\.get_",
+    "gc.": r"\bgc\.get_|\bget_(?:objects|referrers|referents)\b",
     "sqlite3": r"\bsqlite3\b|gradebook",
     "psutil": r"\bpsutil\b|/proc\b",
     "subprocess": r"\bsubprocess\b|\bos\.(?:system|popen|exec|spawn|fork|kill|_exit)|\bmultiprocessing\b",
     "ctypes": r"\bctypes\b",
     "network": r"\b(?:socket|urllib|requests|httpx)\b",
-    "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(",
-    "setattr(": r"(?<![\w.])(?:set|del)attr\s*\(|__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
+    "patch(": r"\bpatch\s*[.(]|\bmonkeypatch\b|\b(?:Magic)?Mock\(|\b(?:unittest|pytest)\b",
+    "setattr(": r"(?<![\w.])(?:set|del)attr\s*\((?![^(),]+,\s*([\"'])(?!__)\w+\1\s*[,)])|"
+    r"__(?:set|del)attr__|\b(?:attrgetter|methodcaller)\b",
     "torch.library": r"\btorch\.library\b|\bimport library\b|\bTorch(?:Function|Dispatch)Mode\b|\btorch\._C\b",
+    "torch.compile": r"\b(?:torch\.|from torch import .*\b)(?:compile|export|jit|fx|onnx)\b|\bmake_fx\b|"
+    r"\.(?:decompose|py_kernels)\b",
+    "other libraries": r"(?m)^\s*(?:import|from)\s.*\b(?:cv2|onnx\w*|tensorflow|jax|kornia|skimage|openvino|timm|"
+    r"captum|pytorch_grad_cam|torchcam|av|imageio)\b",
     "private names": r"(?m)\b(?:torch|numpy|np|scipy|cv2|PIL|Image|camlib)(?:\.\w+)*\.(?:_[a-z]\w*|core)\b|"
     r"^\s*(?:from|import)\b.*(?<!as )\b_[a-z]\w*",
     "__eq__": r"\bdef __(?:eq|ne|lt|le|gt|ge|sub|rsub|abs|array|bool|instancecheck|torch_\w+)__|__class__\s*=[^=]",
     "threads": r"(?m)^\s*(?:import|from)\s.*\b(?:_?threading|_thread|signal|atexit|concurrent|weakref)\b",
-    "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\b(?:importlib|runpy|codeop)\b|"
+    "exec(": r"(?<![\w.])(?:exec|eval|compile|__import__)\s*\(|\b(?:importlib|runpy|codeop)\b|\bgetsource|"
     r"\b(?:timeit|doctest|cProfile|pdb)\.|\bInteractive(?:Interpreter|Console)\b",
-    "__file__": r"\.__file__\b|\b__path__\b",
+    "__file__": r"\.__file__\b|\b__path__\b|\b__spec__\b|\bgetsource",
     "files of ours": r"\b(?:exercise|testing|answers)\.py\b|notebooks/exercises|\bsource/|\brelease/",
     "%pip or %%bash": r"(?m)^\s*%{1,2}(?:pip|conda|mamba|uv|run|system|sx|bash|sh|script)\b",
     "!": r"(?m)^\s*!",
@@ -95,9 +100,8 @@ def signs(notebook: NotebookNode) -> list[str]:
     trees = [tree for source in own if (tree := _parsed(source))]
     _write_in_full(trees)
     code += "\n" + "\n".join(map(ast.unparse, trees))
-    return [name for name, pattern in SIGNS.items() if re.search(pattern, code)] + sorted(
-        set().union(*map(_replacing, trees))
-    )
+    found = [name for name, pattern in SIGNS.items() if re.search(pattern, code)]
+    return found + sorted(_replacing([node for tree in trees for node in ast.walk(tree)]))
 
 
 def _parsed(source: str) -> ast.Module | None:
@@ -121,18 +125,39 @@ def _write_in_full(trees: list[ast.Module]) -> None:
             node.id = full.get(node.id, node.id)
 
 
-def _replacing(tree: ast.Module) -> set[str]:
-    """Attributes of modules that a cell sets, and kinds of numbers that it makes up."""
+def _replacing(nodes: list[ast.AST]) -> set[str]:
+    """Attributes of modules and of their classes that cells set, and kinds of numbers that they make up."""
+    shared = {"torch", "camlib", "np", "numpy", "nn", "F", "functional", "testing", "exercise", "math"}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            shared |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            shared.add(f"{node.module}".split(".")[0])
+    assigned = [node for node in nodes if isinstance(node, ast.Assign)]
+    while more := {ast.unparse(t) for a in assigned if _is_shared(a.value, shared) for t in a.targets} - shared:
+        shared |= more  # t = torch.Tensor
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
-            root = ast.unparse(node).split(".")[0]
-            if root in ("torch", "camlib", "np", "numpy", "nn", "F", "functional", "testing", "exercise", "math"):
-                found.add(f"{ast.unparse(node)} =")
+            found |= {f"{ast.unparse(node)} ="} if _is_shared(node.value, shared) else set()
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr") and len(node.args) > 1:
+            whose, name = node.args[:2]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str) and _is_shared(whose, shared):
+                found.add(f"{ast.unparse(whose)}.{name.value} =")
         elif isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
             found |= {f"class {node.name}({base})" for base in bases & set(LIARS)}
     return found
+
+
+def _is_shared(value: ast.expr, shared: set[str]) -> bool:
+    """Whether an expression is a module, a class, or a part of one: torch, torch.Tensor, type(net), net.__class__."""
+    while isinstance(value, ast.Attribute) and value.attr != "__class__":
+        value = value.value
+    kind = isinstance(value, ast.Call) and ast.unparse(value.func) == "type" and len(value.args) == 1
+    return (
+        kind or isinstance(value, ast.Attribute) or (isinstance(value, ast.Name) and value.id.split(".")[0] in shared)
+    )
 
 
 def answers(notebook: NotebookNode) -> dict[str, "Counter[tuple[str, ...]]"]:
