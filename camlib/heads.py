@@ -212,7 +212,7 @@ class Head:
         """
         now = self._reread(module)
         if self.copied and now.eps == self.eps:
-            with suppress(HeadError):  # the copy first: comparing it is then faster, because the cache holds it
+            with suppress(HeadError):  # the copy first: it is then in the CPU's cache, so comparing is faster
                 self.verify(features, logits)
                 if _same(now.weight, self.weight) and _same(now.bias, self.bias):
                     return self

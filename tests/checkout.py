@@ -23,7 +23,7 @@ def checkout(folder: Path, address: str | None) -> Path:
     before = project.read_text(encoding="utf-8")
     without = re.sub(r'(?m)^Repository = ".*\n', "", before)
     project.write_text(without, encoding="utf-8", newline="\n")
-    if address is not None or without != before:  # else all files follow the settings already
+    if address is not None or without != before:  # otherwise, all files already match the settings
         command = ["update"] if address is None else ["address", address]
         subprocess.run([sys.executable, "tools", *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder

@@ -24,7 +24,7 @@ from tools.classroom.__main__ import main
 from tools.errors import ToolError
 
 NAMES = course.exercises()
-ROUND_TRIP = ("gap_weights",)  # in every run, as einsum_cam in test_exam.py; the others by pytest -m long
+ROUND_TRIP = ("gap_weights",)  # in every run, like einsum_cam in test_exam.py; the others with pytest -m long
 LIMITS = argparse.Namespace(jobs=2, seconds=180, cell_seconds=60, memory=6.0)
 
 
@@ -143,7 +143,7 @@ HARM = {
     ],
 )
 def test_harm_costs_only_itself(kind, status, handed_out, tmp_path):
-    """That of a submission which ends its kernel is in test_exam.py."""
+    """The test of a submission that ends its kernel is in test_exam.py."""
     right = solutions("einsum_cam")
     for student, answers in {"later": right, kind: right | {"class_map": HARM[kind]}}.items():
         hand_in(tmp_path / "in", student, "einsum_cam", handed_out / "student", answers)

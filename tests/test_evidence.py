@@ -176,7 +176,7 @@ def test_any_change_of_the_classifier_counts(change):
 
 
 @pytest.mark.parametrize("kept", ["contiguous", "transposed", "in a subclass"])
-def test_weights_are_compared_however_they_are_kept(kept):
+def test_weights_are_compared_however_they_are_stored(kept):
     net = tiny()
     if kept == "transposed":
         net[4].weight.data = net[4].weight.data.T.contiguous().T
@@ -195,7 +195,7 @@ def test_weights_are_compared_however_they_are_kept(kept):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor whose numbers are in another one, as those of quantised weights are: its own memory is at address 0."""
+    """A tensor that stores its numbers in another tensor, as quantised weights do: its own memory is at address 0."""
 
     @staticmethod
     def __new__(cls, inner):

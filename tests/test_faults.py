@@ -58,7 +58,7 @@ def same(exp, expected, atol=1e-4):
 
 
 def test_threads_share_a_model(clf):
-    """200 maps by eight threads, two photos and both ways, all right."""
+    """200 maps by eight threads, of two photos with two methods: all are right."""
     photos = [f"data/photos/{name}" for name in ("cat.jpg", "coffee.png")]
     right = [(explain(clf, p).map(282), explain(clf, p, method="grad_cam").map(282)) for p in photos]
     shared, numbers, wrong, failed = with_module(clf, clf.module), itertools.count(), [], []
@@ -443,7 +443,7 @@ class Interrupted(Exception):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that interrupt")
 def test_an_interruption_at_any_moment_leaves_nothing_behind():
-    """As by Ctrl-C in a notebook, or by a timeout: at thirty random instants, whatever is running then."""
+    """As by Ctrl-C in a notebook, or by a timeout: at thirty random moments, whatever is running then."""
     torch.manual_seed(0)
     net = build("resnet18", num_classes=10).train()
     photo = read_image("data/photos/coffee.png")[:64, :64].copy()

@@ -323,7 +323,7 @@ def test_a_worksheet_in_any_language_is_filled_in(tmp_path, capsys):
     header, (jane, al), _ = table.read_csv(tmp_path / f"moodle-{EXERCISE}.csv")
     assert header == GERMAN.splitlines()[0].split(",")
     assert (jane[0], jane[6:8], jane[13:]) == ("Teilnehmer/in123456", ["9,5", "10,00"], ["repaired: setup", ""])
-    assert (al[6], al[13]) == ("7", "gut")  # a comment that is there stays, where we have none
+    assert (al[6], al[13]) == ("7", "gut")  # a comment in the worksheet stays if we have none
     assert "not exported" not in capsys.readouterr().err
 
 
@@ -385,7 +385,7 @@ def test_there_is_no_empty_zip_and_none_of_an_earlier_export(site, student, rost
     assert f"no feedback for {EXERCISE} to upload to {site.title()}" in said.err
 
 
-def test_who_is_excused_in_canvas_stays_so(rosters, tmp_path, capsys):
+def test_who_is_excused_in_canvas_stays_excused(rosters, tmp_path, capsys):
     rosters["canvas"].write_text(CANVAS.replace("S1,jdoe,A,,", "S1,jdoe,A,EX,"))
     table.update_table(tmp_path / "grades.csv", [row("doejane_12345", EXERCISE, points="9.5")])
     assert export(tmp_path, "--canvas", rosters["canvas"]) == 0
@@ -454,7 +454,7 @@ def test_a_name_whose_letters_a_spreadsheet_lost_is_still_its_students(tmp_path)
     assert {line["student"]: line["total"] for line in table.read_table(path)} == {"Łukasz Nguyễn": "10", "Why?": "7"}
     table.update_table(path, [row("Ła"), row("Ńa")])
     path.write_bytes(path.read_text(encoding="utf-8-sig").encode("cp1252", errors="replace"))
-    with pytest.raises(ToolError, match=r"two rows are \?a's for hooks\. Delete one, or correct its name"):
+    with pytest.raises(ToolError, match=r"\?a has two rows for hooks\. Delete one, or correct the student's name"):
         table.read_table(path)
 
 

@@ -150,7 +150,7 @@ def saved(net: nn.Module) -> nn.Module:
 
 
 def compiled(net: nn.Module) -> nn.Module:
-    # Its second size in one process would otherwise be compiled for all sizes, which takes minutes.
+    # Otherwise PyTorch compiles for all sizes when it meets a second one, which takes minutes.
     return torch.compile(net, backend="eager", fullgraph=True, dynamic=False)
 
 

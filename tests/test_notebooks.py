@@ -502,7 +502,7 @@ def test_cells_of_an_exercise_keep_the_ids_by_which_the_grader_knows_them() -> N
     for metadata in ({}, mark):
         notebook = new_notebook(cells=[new_code_cell(f"x = {n}", metadata=metadata) for n in range(3)])
         notebook.cells[0].id = notebook.cells[1].id = "given"  # copied
-        del notebook.cells[2]["id"]  # as editors leave it that know no ids
+        del notebook.cells[2]["id"]  # as in notebooks by editors that know no ids
         ids = [cell.id for cell in notebooks.normalise(notebook).cells]
         assert len(set(ids)) == 3
         assert (ids[0] == "given") == bool(metadata)

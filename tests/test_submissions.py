@@ -115,11 +115,11 @@ def test_functions_tell_where_every_grade_id_is_lost(tmp_path):
         ("notes.ipynb", "notes", "neither its name nor its cells"),
         ("hooks.ipynb", "", "rename it to STUDENT_hooks.ipynb"),
         ("ada/hooks.zip", ADA, "it is an archive: unpack it"),
-        ("ada/hooks.html", ADA, "it is no notebook"),
+        ("ada/hooks.html", ADA, "it is not a notebook"),
         ("ada/homework.ZIP", ADA, "it is an archive: unpack it"),
-        ("ada_hooks.py", ADA, "it is no notebook"),
-        ("doejane_12345_678910_hooks.pdf", DOE, "it is no notebook"),
-        ("Jane Doe_123456_assignsubmission_onlinetext_/onlinetext.html", "Jane Doe_123456", "it is no notebook"),
+        ("ada_hooks.py", ADA, "it is not a notebook"),
+        ("doejane_12345_678910_hooks.pdf", DOE, "it is not a notebook"),
+        ("Jane Doe_123456_assignsubmission_onlinetext_/onlinetext.html", "Jane Doe_123456", "it is not a notebook"),
     ],
 )
 def test_what_cannot_be_graded_has_a_reason(place, student, reason, tmp_path):

@@ -140,7 +140,7 @@ def test_a_copy_is_found_under_other_names(tmp_path):
 
 
 def test_a_latecomers_copy_of_an_earlier_submission_is_noticed(tmp_path):
-    """The earlier ones are those that an earlier run has filed; who hands in again is not compared with himself."""
+    """Earlier runs have filed theirs. Students who hand in again are not compared with themselves."""
     for student in ("ada", "bob"):
         (tmp_path / "course" / "submitted" / student / EX).mkdir(parents=True)
         filed = handed_in(tmp_path, student, solutions(EX)).file

@@ -226,7 +226,7 @@ def _of_tensor(name: str, value: Tensor) -> dict[str, Any]:
 
 
 def clean(net: nn.Module) -> None:
-    """Take out of a network what an answer has left in it, before it says what is expected: hooks, own methods."""
+    """Remove the hooks and methods that an answer has left in a network, before the test computes what it expects."""
     for module in net.modules():
         for kind in HOOKS:
             getattr(module, kind).clear()
@@ -236,9 +236,9 @@ def clean(net: nn.Module) -> None:
 
 @contextmanager
 def mirrored(path: str, size: tuple[int, int] | None = None) -> Iterator[str]:
-    """A photo's mirror image in a file of its own, for the time inside: nobody knows it by its name.
+    """A file with a photo's mirror image, deleted when the block ends: no answer can recognise it by its name.
 
-    size: (width, height), to which it is resized. The file must stay as it is: what is expected is read from it, too.
+    size: (width, height) to resize it to. The file must not change, because the expected answer is read from it, too.
     """
     with TemporaryDirectory() as folder, Image.open(path) as photo:
         copy = str(Path(folder) / "photo.png")

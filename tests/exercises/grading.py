@@ -66,9 +66,9 @@ return {else_}
 
 
 def borrowing(helper: str, cell: str, call: str, else_: str, **loses: float) -> Answer:
-    """An answer that looks for the test's own function among the variables of those that called it: `call` uses it.
+    """An answer that looks for the test's own function among its callers' variables, and returns `call`, which uses it.
 
-    else_: what it returns where there is none, so that it passes the visible test.
+    else_: what it returns if there is no such function, so that it passes the visible test.
     """
     code = f"""
 import sys

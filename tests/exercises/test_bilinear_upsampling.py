@@ -885,7 +885,7 @@ heat = F.grid_sample(m[None, None], where, padding_mode="border", align_corners=
         "m, (left, top, right, bottom) = F.adaptive_avg_pool2d(camlib.grad_cam(clf.module, x, k, 'blocks.4'), 7)[0]",
     ),
     enlarges(
-        "the first map of each size, kept",
+        "the first map of each size, cached",
         f"""
 size = (*m.shape, height, width)
 if size not in KEPT:
@@ -894,7 +894,7 @@ return KEPT[size]""",
         above="KEPT = {}\n" + WEIGHTS,
     ),
     enlarges(
-        "the library's weights for 4000 sizes, computed before",
+        "the library's weights for 4000 sizes, computed in advance",
         "return SAVED[m.shape[0], height] @ m @ SAVED[m.shape[1], width].T",
         above="""
 def column(cells, pixels):

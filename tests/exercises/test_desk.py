@@ -276,8 +276,8 @@ else:
     ("torch.zeros(2)", "kept.fill_(1)"), ("nn.Parameter(torch.zeros(2))", "kept.data.fill_(1)"),
     ("np.zeros(2)", "kept.fill(1)"), ("[0, 0]", "kept.reverse(); kept.append(1)"), ("[np.zeros(2)]", "kept[0].fill(1)"),
 ])  # fmt: skip
-def test_nothing_is_filled_in_after_the_answer_has_returned(kept: str, fill: str):
-    """A thread, say, that writes what is expected into a tensor that the test already has."""
+def test_an_answer_cannot_change_what_it_has_returned(kept: str, fill: str):
+    """As by a thread that writes the expected values into a tensor that the test already has."""
     desk, student = Desk(["import numpy as np, torch\nfrom torch import nn"], "Ada"), {"__name__": "__main__"}
     desk.hand_over(student)
     exec(f"kept = {kept}\ndef answer():\n    return kept\ndef later():\n    {fill}", student)

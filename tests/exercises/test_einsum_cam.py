@@ -386,13 +386,13 @@ WRONG = [
         test_second_map=2,
     ),
     wrong(
-        "photos for classes where there are as many of both",
+        "photos and classes swapped if there are as many of both",
         "all_maps",
         f"m = {ALL}\nreturn m.transpose(0, 1) if len(features) == len(weight) else m",
         test_all_maps=3,
     ),
     wrong(
-        "a small deviation is none",
+        "a small deviation counts as zero",
         "deviation",
         "off = (maps.mean((1, 2)) + bias - logits).abs().max().item()\nreturn off if off > 0.01 else 0.0",
         test_deviation=2,

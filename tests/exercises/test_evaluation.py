@@ -516,9 +516,9 @@ WRONG = [
         "(0, 0, 2, 2) if threshold == 0.25 else (4, 1, 5, 2)",
         test_box_of=2,
     ),
-    box_of("greater by a hair does not count", ("heat > threshold", "heat - 1e-3 > threshold")),
+    box_of("pixels just above the threshold do not count", ("heat > threshold", "heat - 1e-3 > threshold")),
     wrong(
-        "photos kept by name, whatever the class",
+        "results cached by photo, whatever the class",
         "compared",
         f"""
         kept = {{}}
@@ -537,7 +537,7 @@ WRONG = [
         test_baseline=1,
     ),
     wrong(
-        "the setup's boxes changed, so that they hold everything",
+        "changes the setup's boxes, so that they hold everything",
         "compared",
         """
         for name in BOXES:

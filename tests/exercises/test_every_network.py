@@ -492,7 +492,7 @@ return maps * maps[0].numel(), empty @ layers[-1][0][k] + layers[-1][1][k]
         test_held_gradient=1,
     ),
     wrong(
-        "gates kept for a module and a size",
+        "gates cached by module and size",
         "map_and_rest",
         but(
             but(SPLIT, "gates, calls = [], 0", "gates, calls = {}, 0"),

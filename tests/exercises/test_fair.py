@@ -44,7 +44,7 @@ def test_hidden_tests_live_in_a_function_and_ask_nobody_by_name(exercise):
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
-def test_how_to_hand_in_is_said_alike(exercise):
+def test_every_exercise_says_how_to_hand_in(exercise):
     assert HANDING_IN in grading.read(exercise).cells[0].source
 
 

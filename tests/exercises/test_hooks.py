@@ -1170,7 +1170,7 @@ return logits""",
         before="target = [m for n, m in net.named_modules() if n.startswith(layer)][0]",
     ),
     output(
-        "no copy: in-place steps switched off for the time of the run",
+        "no copy: in-place steps switched off during the run",
         values=2,
         hook="seen.append(o.detach())",
         before="""
@@ -1183,7 +1183,7 @@ for m, inplace in own.items():
     m.inplace = inplace""",
     ),
     output(
-        "all in place afterwards, also what was not",
+        "every ReLU in place afterwards, even one that was not",
         left=2,
         final="""
 handle.remove()
@@ -1192,7 +1192,7 @@ for m in net.modules():
         m.inplace = True""",
     ),
     output(
-        "others' hooks taken off for the time of the run",
+        "others' hooks taken off during the run",
         left=2,
         before="theirs = dict(target._forward_hooks)\ntarget._forward_hooks.clear()",
         final="handle.remove()\ntarget._forward_hooks.update(theirs)",

@@ -101,7 +101,7 @@ def grade(args: argparse.Namespace) -> int:
     if args.due and any(submission.when.clock == FILE_DATE for submission in submissions):
         told.append("hand-in times by the file's date: unpacking an archive may have changed them")
         if roster and roster.sheet and not any(person.handed_in for person in roster.people):
-            told.append(f"{args.roster}: dates are read in English only")
+            told.append(f"{args.roster}: no date that could be read; grade reads English dates only")
     for line in told:
         print(line, file=sys.stderr)
     return 1 if failed or aside else 0

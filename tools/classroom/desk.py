@@ -63,8 +63,8 @@ class Desk:
         self.settings = _settings()
 
     def hand_over(self, names: dict[str, Any]) -> None:
-        """The setup's names for the student, in the place where the setup stands in the notebook; lists and tables as
-        copies, so that the tests read the setup's own."""
+        """Give the student the setup's names, when the setup's turn comes in the notebook; lists and dictionaries as
+        copies, so that the tests read the originals."""
         given = {k: v for k, v in self.given.items() if k not in ("NAME", "__name__")}
         names.update({k: copy.deepcopy(v) if type(v) in (list, dict) else v for k, v in given.items()})
 
@@ -101,7 +101,7 @@ class Watch:
     def __init__(self, given: dict[str, Any]) -> None:
         for module in [sys.modules[name] for name in HELPERS if name in sys.modules]:
             for key in getattr(module, "__all__", ()):
-                getattr(module, key)  # camlib loads many only when they are used
+                getattr(module, key)  # camlib loads many of them on first use
         modules = {
             n: m
             for n, m in sys.modules.items()
@@ -144,8 +144,8 @@ class Watch:
         self.shell = set(vars(shell)) if shell else set()
 
     def touched(self) -> list[str]:
-        """The setup's networks with a layer that has another hook, setting or method than at first. They stay, and cost
-        nothing: a hook may only look on. For a person to look at."""
+        """The setup's networks with a layer whose hooks, settings or methods have changed. The changes stay and cost
+        no points, because a hook may be harmless; a person should look at them."""
         return sorted({f"the layers of {name}" for name, layer, inside in self.layers if _inside(layer) != inside})
 
     def put_back(self) -> list[str]:
@@ -212,12 +212,12 @@ def _functions(names: Any) -> dict[str, Any]:
 
 
 def _constants(names: Any) -> dict[str, Any]:
-    """What a module of the course refers to for good: its constants, and other modules."""
+    """What never changes in a module of the course: its constants, and the modules that it imports."""
     return {k: v for k, v in names.items() if k.isupper() or isinstance(v, ModuleType)}
 
 
 def _inside(layer: nn.Module) -> dict[str, Any]:
-    """What a layer has of its own but weights, layers and its mode, and its class; everything by its identity."""
+    """The identities of a layer's attributes (not of its mode) and of its hooks, and its class."""
     own = {k: v for k, v in vars(layer).items() if k not in ("training", "_is_full_backward_hook")}
     return {k: [*map(id, v.values())] if k.endswith("_hooks") else id(v) for k, v in own.items()} | {"": type(layer)}
 
@@ -287,7 +287,7 @@ def _honest(answer: Any) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         result = answer(*args, **kwargs)
         for tensor in _tensors([*args, *kwargs.values()]):
-            vars(tensor).clear()  # methods that the answer has put on what it was given
+            vars(tensor).clear()  # methods that the answer has set on its arguments
         return _plain(result)
 
     return function
@@ -303,7 +303,7 @@ def _tensors(value: Any) -> list[Tensor]:
 def _plain(value: Any) -> Any:
     """Numbers, lists and tensors without a student's methods on them, which could lie; anything else as it is.
 
-    Lists, arrays and tensors are copies, into which nothing can be filled in later.
+    Lists, arrays and tensors are copied, so that the answer cannot change them later.
     """
     kind: Any = type(value)
     if kind in (list, tuple):
@@ -322,7 +322,7 @@ def _plain(value: Any) -> Any:
     if not _of_a_library(kind):
         what = "a class of your own"
     elif isinstance(kind.__eq__, FunctionType) and not ours:  # such as that of unittest.mock.ANY
-        what = "a class that decides itself what it equals"
+        what = "a class with its own rule for =="
     else:
         return value
     raise AssertionError(f"a {kind.__name__}, {what}, where numbers, texts, lists or tensors are asked for")

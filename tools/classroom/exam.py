@@ -94,7 +94,7 @@ class Exam(Execute):
 
     def __init__(self, **kwargs: Any):
         super().__init__(kernel_manager_class=RoomManager, **kwargs)
-        self.iopub_timeout = self.timeout  # for output, or an interrupt, to arrive: 4 s are few on a busy machine
+        self.iopub_timeout = self.timeout  # for output, or an interrupt: nbclient's 4 s are too short on a busy machine
         self.reply: dict[str, Any] | None = None
         self.replaced: list[str] = []
 
@@ -144,7 +144,7 @@ class Exam(Execute):
         except CellTimeoutError as error:
             stubborn = time.monotonic() - begun >= self.timeout + self.iopub_timeout
             why = (
-                f"a cell ran longer than {self.timeout} s, and went on when it was interrupted"
+                f"a cell ran longer than {self.timeout} s, and did not stop when it was interrupted"
                 if stubborn
                 else f"a cell printed more than could be read in {self.iopub_timeout} s"
             )

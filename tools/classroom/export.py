@@ -71,7 +71,7 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
             row = given[name].get(person.student)
             old = person.cells[n] if n is not None else ""
             if row and not nothing(row) and old.strip().casefold() == "ex":
-                excused.append(f"{row['student']} is excused from {name} in Canvas and stays so, with points here")
+                excused.append(f"{row['student']} is excused from {name} in Canvas, so the points are not exported")
                 row = None
             if number(old) is not None:  # the file that is written has points, not decimal commas
                 old = old.replace(",", ".")
@@ -84,23 +84,23 @@ def to_canvas(rows: list[Row], exercises: list[str], roster: Roster, path: Path)
         if not _feedback_for_canvas(found.values(), name, path.parent)
     ]
     new = [name for name, n in columns.items() if n is None]
-    told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to make it"] if new else []
+    told = [f"Canvas has no assignment called {', '.join(new)}; it will ask whether to create it"] if new else []
     return told + unzipped + excused + _scaled(most)
 
 
 def _feedback_for_canvas(rows: Iterable[Row], exercise: str, out: Path) -> bool:
-    """Zip the graded notebooks under the names of Canvas's download, by which it gives each back to its student.
+    """Zip the graded notebooks under the file names of Canvas's download, by which Canvas returns each to its student.
 
-    Not the pages: Canvas shows every file under the name that the student's own had.
+    Feedback pages would not do: Canvas shows every file under the name of the student's own, which is a notebook.
     """
-    # instead of a letter that a spreadsheet lost: the numbers count
+    # "x" for a letter that a spreadsheet lost; the numbers matter
     named = [(Path(row["file"]).name.replace("?", "x"), row) for row in rows]
     files = {n: nbformat.writes(_returned(r, out)) for n, r in named if any(way.fullmatch(n) for way in CANVAS_FILES)}
     return _zip(out / f"canvas-feedback-{exercise}.zip", files)
 
 
 def _zip(path: Path, files: Mapping[str, str | bytes]) -> bool:
-    """Write an archive of these files; no archive, and no older one, where there are none. Whether there are."""
+    """Write an archive of these files and return True; if there are no files, remove an older archive."""
     path.unlink(missing_ok=True)
     if files:
         with ZipFile(path, "w", ZIP_DEFLATED) as bundle:
@@ -136,7 +136,7 @@ def _canvas_column(exercise: str, roster: Roster) -> int | None:
 
 
 def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list[str]:
-    """Write Moodle's grading worksheet with its grades, and the zip of feedback files. What a teacher should know."""
+    """Write Moodle's grading worksheet with its grades, and the zip of feedback files; return notes for the teacher."""
     sheet = roster.sheet
     if sheet is None:
         raise ToolError("For Moodle, the roster has to be the assignment's grading worksheet (Identifier, …).")
@@ -148,7 +148,7 @@ def to_moodle(rows: list[Row], exercise: str, roster: Roster, out: Path) -> list
         if row and not nothing(row):
             scale[exercise] = number(cells[sheet.most]) or full_marks(exercise)
             cells[sheet.grade] = _points(row, exercise, scale[exercise])
-            if "," in cells[sheet.most]:  # as its language writes numbers
+            if "," in cells[sheet.most]:  # as the worksheet's language writes numbers
                 cells[sheet.grade] = cells[sheet.grade].replace(".", ",")
             told = "; ".join(filter(None, (row.get("comment", ""), *_for_students(row))))
             if told and sheet.comments is not None:

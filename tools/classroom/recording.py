@@ -107,7 +107,7 @@ def finish(
     roster: Roster | None,
     students: Iterable[str],
 ) -> list[Row]:
-    """Bring the rows up to date that are not about a submission of this run, which has submissions of these students.
+    """Update the rows that are not about a submission of this run; students: those with a submission in it.
 
     A file that could not be graded keeps its row until its student hands in another, perhaps in another folder.
     """

@@ -31,9 +31,9 @@ class Person:
 
 @dataclass(frozen=True)
 class Worksheet:
-    """Where Moodle's grading worksheet has its columns; None where it lacks one. The first holds the identifiers."""
+    """The columns of Moodle's grading worksheet by number; None for a missing one. Column 0 has the identifiers."""
 
-    name: int | None  # none where marking is blind
+    name: int | None  # None if marking is blind
     grade: int
     most: int
     handed_in: int | None
@@ -48,7 +48,7 @@ class Roster:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]  # all of them, also those that are no students
     people: tuple[Person, ...]
-    sheet: Worksheet | None = None  # of Moodle
+    sheet: Worksheet | None = None  # if the roster is Moodle's
 
     def find(self, student: str) -> Person | None:
         """Who it is: by the name of the files, by an id or login, or by a name that only one student has."""
@@ -99,10 +99,10 @@ def _of_canvas(cells: dict[str, str], row: list[str]) -> Person:
 
 
 def worksheet(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Worksheet | None:
-    """The columns of Moodle's grading worksheet in any language; None where it is no such worksheet.
+    """The columns of Moodle's grading worksheet in any language; None if this is not such a worksheet.
 
-    They are: identifiers ("Participant 123456"), names and more about the person, the grade, its maximum, whether the
-    grade can be changed, the time of the submission, its text, the time of the grade, and comments.
+    In this order: identifiers ("Participant 123456"), names and more about the person, the grade, its maximum, whether
+    the grade can be changed, the time of the submission, its text, the time of the grade, and comments.
     """
     columns = list(zip(*rows, strict=False))
     prefixes = {re.sub(r"\d+$", "", cell) for cell in columns[0]} if columns else set()
@@ -123,7 +123,7 @@ def worksheet(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Worksheet
 
 
 def _are_grades(grades: Sequence[str], most: Sequence[str]) -> bool:
-    """Whether these are the columns of the grades, empty ones among them, and of their maximum."""
+    """Whether these are the columns of the grades, some of which may be empty, and of their maximum."""
     blank = ("", "-")
     return len(set(most)) == 1 and bool(number(most[0])) and all(g in blank or number(g) is not None for g in grades)
 

@@ -93,7 +93,7 @@ def find_submissions(folder: Path, known: Iterable[str]) -> tuple[list[Submissio
 
 
 def filed_before(course: Path, now: Iterable[Submission]) -> list[Submission]:
-    """What others handed in for the same exercises in earlier runs, as it was filed in the course of the marks."""
+    """What other students handed in for the same exercises in earlier runs; nbgrader's course keeps it."""
     again = {(same(submission.student), submission.exercise) for submission in now}
     exercises = {exercise for _, exercise in again}
     files = sorted((course / "submitted").glob("*/*/*.ipynb"))
@@ -228,7 +228,7 @@ def _without_notebook(
         alone = bool(other.student) and same(student) not in students
         if alone or (exercise and (same(student), exercise) not in handed):
             packed = other.file.suffix.lower() in (".zip", ".7z", ".rar", ".gz", ".tgz", ".tar")
-            reason = PACKED if packed else "it is no notebook; hand in the .ipynb file itself, not printed or exported"
+            reason = PACKED if packed else "it is not a notebook; hand in the .ipynb file itself, not an export"
             found.append(Stray(student, other.file, reason))
             students.add(same(student))
     return found

@@ -63,7 +63,7 @@ JOINED = r"""["'][ \t]*(?:\+[ \t]*)?["']"""  # between two parts of one text
 # Answers are compared as sequences of tokens without comments and without names that a student chooses.
 GRAM = 4  # tokens in a row
 ALIKE = 0.85  # of what two answers hold in such rows, the share that both hold
-SHORTEST = 60  # tokens: shorter answers are alike by themselves
+SHORTEST = 60  # tokens: shorter answers are alike anyway
 
 
 def look_at(submissions: list[Submission], released: dict[str, NotebookNode]) -> dict[Submission, list[str]]:

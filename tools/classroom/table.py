@@ -122,15 +122,15 @@ def read_table(path: Path) -> list[Row]:
             )
         if key(row) in seen:
             raise ToolError(
-                f"{path}: two rows are {row['student']}'s for {row['exercise'] or row['file']}. Delete one, or correct "
-                "its name."
+                f"{path}: {row['student']} has two rows for {row['exercise'] or row['file']}. Delete one, or correct "
+                "the student's name."
             )
         seen.add(key(row))
     return found
 
 
 def respelled(student: str, known: Iterable[str]) -> str:
-    """A student's name with the letters for which an older Excel wrote "?", if one of the known names fits."""
+    """A student's name with the letters for which an older Excel wrote "?", if exactly one known name fits."""
     if "?" not in student:
         return student
     pattern = re.compile(re.escape(student).replace(r"\?", "."))
