@@ -93,6 +93,30 @@ def split_right(what: str, old: str, new: str):
 
 
 WRONG = [
+    head(
+        "gates kept for the next photo of the same shape",
+        "G = layers",
+        "global KEPT\nKEPT = globals().get('KEPT', {})\ngates = KEPT.setdefault(features.shape, gates)\nG = layers",
+        2,
+        1,
+    ),
+    held("gates in a global, which the next call changes", "global gate\n" + but(HELD, "return", "pass\nreturn"), 1, 0),
+    norm("the deviation in a global, which the next call changes", "def grouped", "global deviation\ndef grouped"),
+    split(
+        "output / input, whatever the rule says",
+        "gates.append(rules[type(module)](module, args[0]))",
+        "gate = (output / args[0]).detach().nan_to_num()\n        gates.append(lambda z: gate * z)",
+    ),
+    split(
+        "hooks and mode left when the second pass raises",
+        "    with torch.no_grad():\n        rest = net(x)[0, k]\nfinally:",
+        "except BaseException:\n"
+        + REMOVE
+        + MODES
+        + "    raise\nwith torch.no_grad():\n    rest = net(x)[0, k]\nif True:",
+        0,
+        1,
+    ),
     wrong(
         "the features keep a gradient",
         "relu_head",
