@@ -15,6 +15,7 @@ import io
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import statistics
@@ -290,13 +291,18 @@ def clocks() -> tuple[float, float]:
 
 
 def medians(calls: dict[str, Way], rounds: int, warm: int = 1) -> tuple[Measured, Measured]:
-    """Median seconds of each way on the wall, and of the processor, all timed in turn."""
+    """Median seconds of each way on the wall, and of the processor.
+
+    Every round times all ways, in another order: what ran before decides what the cache holds.
+    """
+    order, draw = list(calls), random.Random(0)
     walls: dict[str, list[float]] = {name: [] for name in calls}
     cpus: dict[str, list[float]] = {name: [] for name in calls}
     for turn in tqdm(range(rounds + warm), desc="rounds", leave=False):
-        for name, call in calls.items():
+        draw.shuffle(order)
+        for name in order:
             wall, cpu = clocks()
-            call()
+            calls[name]()
             if turn >= warm:  # the first rounds warm up
                 now_wall, now_cpu = clocks()
                 walls[name].append(now_wall - wall)
@@ -480,7 +486,7 @@ def tables(stored: dict[str, Any]) -> str:
     threads = f"{about['threads']} CPU thread" + "s" * (about["threads"] > 1)
     versions = ", ".join(f"{name} {about[name]}" for name in ("camlib", *PACKAGES))
     said = f"""Measured on {about["date"]} with {threads} (machine: {about["machine"]}). Medians of {about["rounds"]}
-interleaved rounds at batch 1, and of {about["rounds elsewhere"]} elsewhere.
+rounds at batch 1, and of {about["rounds elsewhere"]} elsewhere; every round runs all rows, in another order.
 {versions}."""
 
     columns = {title: times for title, times in seconds.items() if ", batch " in title}
