@@ -876,6 +876,8 @@ WRONG = [
     scale("NaN where a zero was", "m / (limit or 1)", "torch.where(m == 0, torch.nan, m / (limit or 1))"),
     scale("infinity for NaN", "m / (limit or 1)", "m.nan_to_num(torch.inf) / (limit or 1)", 0, 1),
     scale("maps that are all NaN are left out", "for m in maps]", "for m in maps if not m.isnan().all()]", 0, 1),
+    scale("columns with a NaN do not count", "m.nan_to_num()", "m.where(~m.isnan().any(0), 0)", 0, 1),
+    scale("rows with a NaN do not count", "m.nan_to_num()", "m.where(~m.isnan().any(1, True), 0)", 0, 1),
     lead("the list of the sum and its parts", "return ", "return found.logits.max().item(), "),
     lead("rounded", "biases.item()", "round(biases.item(), 1)"),
     lead("the first 25 cells", "found.contrast(a, b)", "found.contrast(a, b).flatten()[:25]"),
