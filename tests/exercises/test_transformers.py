@@ -444,6 +444,20 @@ WRONG = [
         0,
     ),
     averaged("live tokens stay live", "scaled = scaled.detach()", "scaled = scaled + 0 * tokens.sum()", 2, 0),
+    averaged(
+        "live tokens are cut from their graph",
+        "scaled = scaled.detach()",
+        "tokens.detach_()\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
+    averaged(
+        "a gradient runs on into the caller's tokens",
+        "scaled = scaled.detach()",
+        "x = tokens.clone().requires_grad_()\n(x @ row).sum().backward()\nscaled = scaled.detach()",
+        2,
+        0,
+    ),
     averaged("the first photo's map for all", "scaled @ row,", "(scaled @ row)[:1].expand(len(scaled), -1),"),
     averaged("a rest for each photo", REST, f"[{REST}] * len(tokens)", 0, 1),
     averaged("the logit for the rest", REST, "head(norm(tokens).mean(1))[0, k].item()", 0, 1),
@@ -480,6 +494,36 @@ WRONG = [
         """
         e = (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).exp()
         return (e / e.sum(3, keepdim=True)).detach() @ v
+        """,
+        test_held_values=1,
+    ),
+    wrong(
+        "cut off at 700, in double precision",
+        "held",
+        """
+        s = (q @ k.mT / math.sqrt(q.shape[3])).detach().double()
+        e = s.clamp(-700, 700).exp()
+        return (e / e.sum(3, keepdim=True)).float() @ v
+        """,
+        test_held_values=1,
+    ),
+    wrong(
+        "infinity cut off, in double precision",
+        "held",
+        """
+        s = (q @ k.mT / math.sqrt(q.shape[3])).detach().double()
+        e = s.exp().nan_to_num(posinf=1e300)
+        return (e / e.sum(3, keepdim=True)).float() @ v
+        """,
+        test_held_values=1,
+    ),
+    wrong(
+        "a fixed number taken off large scores",
+        "held",
+        """
+        s = (q @ k.mT / math.sqrt(q.shape[3])).detach().double()
+        e = (s - 500 * (s.max() > 80)).exp()
+        return (e / e.sum(3, keepdim=True)).float() @ v
         """,
         test_held_values=1,
     ),
