@@ -306,7 +306,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 @cache
 def _compare_memory() -> Callable[[int, int, int], int]:
-    """C's memcmp, which takes a third of the time of torch.equal."""
+    """C's memcmp, which takes about half the time of torch.equal."""
     library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
     library.memcmp.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
     return library.memcmp

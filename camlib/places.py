@@ -61,16 +61,16 @@ class Places:
                 pass  # the network has changed, or this input has no map: the search below says which
         try:
             self.head, self.structure = find_head(module, probe(), output), now
-            return self._run(self.head, module, x, parts)
+            return self._run(self.head, module, x)
         except HeadError as e:  # on noise, relu looks like relu6; and the probe may be too small
             try:
                 head = find_head(module, x[:1], output)
             except HeadError:
                 raise e from None
             self.head, self.structure = head, now
-            return self._run(head, module, x, parts)
+            return self._run(head, module, x)
 
-    def _run(self, head: Head, module: nn.Module, x: Tensor, parts: list[nn.Module]) -> ExactMaps:
+    def _run(self, head: Head, module: nn.Module, x: Tensor, parts: list[nn.Module] | None = None) -> ExactMaps:
         features, logits = head.run(module, x, parts)
         with torch.no_grad():
             head = self.head = head.current(module, features, logits)

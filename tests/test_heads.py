@@ -560,28 +560,28 @@ def test_a_classifier_with_a_second_weight():
 
 
 class Switched(nn.Module):
-    """Mirrors its feature map if told to, which the map's mean does not show."""
-
-    mirror = False
+    """Mirrors its feature map before or after the activation if told to, which the map's mean does not show."""
 
     def __init__(self):
         super().__init__()
         self.net = tiny()
+        self.before = self.after = False
 
     def forward(self, x):
-        f = self.net[:2](x)
-        return self.net[2:](f.flip(3) if self.mirror else f)
+        f = self.net[0](x)
+        f = self.net[1](f.flip(3) if self.before else f)
+        return self.net[2:](f.flip(3) if self.after else f)
 
 
-@pytest.mark.parametrize("by", ["a switch", "a hook"])
+@pytest.mark.parametrize("by", ["before", "after", "a hook"])
 def test_a_network_that_begins_to_mirror_its_map_is_looked_at_again(by):
     net, x = Switched(), torch.rand(3, 64, 64)
     clf = load_model(net, size=64)
     expected = explain(clf, x).maps
-    if by == "a switch":
-        net.mirror = True
-    else:
+    if by == "a hook":
         net.net[1].register_forward_hook(lambda m, args, output: output.flip(3))
+    else:
+        setattr(net, by, True)
     try:
         maps = explain(clf, x).maps
     except HeadError:
